@@ -1,0 +1,39 @@
+using Akka.Actor;
+using IoTDelivery.Domain;
+
+namespace IoTDelivery.Devices;
+
+/// <summary>The way to any device from outside the actors.</summary>
+/// <param name="region">The shard region of the devices, or its proxy.</param>
+/// <param name="askTimeout">How long one ask may take. Default 2 s.</param>
+/// <param name="inAll">How long all asks of one call may take together. Default 10 s.</param>
+public sealed class DeviceGateway(Func<IActorRef> region, TimeSpan? askTimeout = null, TimeSpan? inAll = null)
+{
+    private readonly TimeSpan _askTimeout = askTimeout ?? TimeSpan.FromSeconds(2);
+    private readonly TimeSpan _inAll = inAll ?? TimeSpan.FromSeconds(10);
+
+    /// <summary>Asks, and asks again: messages are silently dropped while a shard moves. Everything asked is idempotent; the message id makes a POST so.</summary>
+    /// <returns>The device's reply, or <see cref="RefusalReason.Unavailable"/>: the outcome is unknown then.</returns>
+    public async Task<OutboxReply> AskAsync(ToDevice message, CancellationToken cancel)
+    {
+        var deadline = DateTimeOffset.UtcNow + _inAll;
+        while (true)
+        {
+            OutboxReply reply;
+            try
+            {
+                reply = await region().Ask<OutboxReply>(message, _askTimeout, cancel);
+            }
+            catch (AskTimeoutException)
+            {
+                reply = new OutboxReply.Refused(RefusalReason.Unavailable);
+            }
+
+            if (reply is not OutboxReply.Refused { Reason: RefusalReason.Unavailable } || DateTimeOffset.UtcNow + _askTimeout > deadline) return reply;
+            await Task.Delay(TimeSpan.FromMilliseconds(Random.Shared.Next(100, 300)), cancel); // the device is being restarted or moved
+        }
+    }
+
+    /// <summary>For what is repeated by the sender until it is answered: attach, acknowledgements, payments.</summary>
+    public void Tell(ToDevice message, IActorRef sender) => region().Tell(message, sender);
+}

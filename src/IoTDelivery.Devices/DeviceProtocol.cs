@@ -1,0 +1,93 @@
+using System.Collections.Immutable;
+using Akka.Actor;
+using IoTDelivery.Domain;
+
+namespace IoTDelivery.Devices;
+
+/// <summary>Everything that is said to a device goes through the shard region in one of these.</summary>
+public abstract record ToDevice(DeviceId DeviceId)
+{
+    /// <summary>An application (or the registry) asks; the answer is an <see cref="OutboxReply"/>, after the journal has it.</summary>
+    public sealed record Command(DeviceId DeviceId, OutboxCommand Ask) : ToDevice(DeviceId);
+
+    /// <summary>Which messages are known, newest first; the answer is <see cref="OutboxReply.Messages"/> or a refusal.</summary>
+    public sealed record List(DeviceId DeviceId) : ToDevice(DeviceId);
+
+    /// <summary>One message; the answer is <see cref="OutboxReply.Messages"/> with one item or none, or a refusal.</summary>
+    public sealed record Show(DeviceId DeviceId, MessageId MessageId) : ToDevice(DeviceId);
+
+    /// <summary>
+    /// A connection belongs to the device from now on. Sent by the connection itself (<see cref="Connection"/> is who gets <see cref="ToConnection"/>)
+    /// and repeated until <see cref="ToConnection.Attached"/> with this <see cref="Revision"/> comes back.
+    /// A younger CONNECT evicts an older one, never the other way round.
+    /// </summary>
+    /// <param name="ConnectionId">Unique among all connections ever.</param>
+    /// <param name="ConnectedAt">When the CONNECT was accepted; decides who evicts whom.</param>
+    /// <param name="KeepsSession">Clean session 0, or an MQTT 5 session that outlives the connection: subscriptions are remembered.</param>
+    /// <param name="StartsClean">Clean start: what was remembered before is dropped (only with the first revision of a connection).</param>
+    /// <param name="Revision">Counts the changes of <see cref="Subscriptions"/> on this connection, from 1.</param>
+    /// <param name="Subscriptions">All subscriptions of this connection as of this revision. Null in a first Attach that resumes a remembered session.</param>
+    /// <param name="Subscribed">What the client subscribed with this revision (triggers delivery); empty on an unsubscribe and on a re-attach.</param>
+    /// <param name="Implicit">Down topics count as subscribed at QoS 0 where nothing else matches, unless the device ever asked for QoS 1.</param>
+    public sealed record Attach(
+        DeviceId DeviceId,
+        Guid ConnectionId,
+        DateTimeOffset ConnectedAt,
+        WireConnection Wire,
+        bool KeepsSession,
+        bool StartsClean,
+        int Revision,
+        ImmutableArray<Subscription>? Subscriptions,
+        ImmutableArray<Subscription> Subscribed,
+        bool Implicit,
+        IActorRef Connection) : ToDevice(DeviceId);
+
+    /// <summary>The connection is gone.</summary>
+    public sealed record Detach(DeviceId DeviceId, Guid ConnectionId) : ToDevice(DeviceId);
+
+    /// <summary>The transport took the bytes of a QoS 0 packet, or the device answered a QoS 1 packet (MQTT 5: with this reason code, else 0).</summary>
+    public sealed record Answered(DeviceId DeviceId, Guid ConnectionId, ushort Tag, int QoS, byte ReasonCode) : ToDevice(DeviceId);
+
+    /// <summary>Its wake-up call rang. Answered with <see cref="Acted"/> when it has done what was due, or at once when it is awake anyway.</summary>
+    public sealed record WakeUp(DeviceId DeviceId, Guid Token, DateTimeOffset DueAt) : ToDevice(DeviceId);
+
+    /// <summary>Every notification up to this number is settled.</summary>
+    public sealed record Paid(DeviceId DeviceId, long UpTo) : ToDevice(DeviceId);
+}
+
+/// <summary>The answer to <see cref="ToDevice.WakeUp"/>.</summary>
+public sealed record Acted
+{
+    public static readonly Acted Instance = new();
+}
+
+/// <summary>What a device says to its connection.</summary>
+public abstract record ToConnection
+{
+    /// <summary>The device knows this revision. The sender is the device itself: watch it, and attach again when it moves.</summary>
+    /// <param name="SessionPresent">True if a remembered session goes on [MQTT-3.2.2-2].</param>
+    /// <param name="Subscriptions">The subscriptions in force, those of a resumed session included.</param>
+    public sealed record Attached(int Revision, bool SessionPresent, ImmutableArray<Subscription> Subscriptions) : ToConnection;
+
+    /// <summary>Put this on the wire. At QoS 0 say <see cref="ToDevice.Answered"/> when the transport took the bytes.</summary>
+    public sealed record Transmit(MessageId MessageId, MessageBody Body, ushort Tag, int QoS, bool Dup) : ToConnection;
+
+    /// <summary>A younger connection took over (MQTT 5: DISCONNECT 0x8E), or the device was deleted.</summary>
+    public sealed record Evicted(bool TakenOver) : ToConnection
+    {
+        public static readonly Evicted ByYounger = new(TakenOver: true);
+        public static readonly Evicted ByDeletion = new(TakenOver: false);
+    }
+
+    private ToConnection() { }
+}
+
+/// <summary>
+/// What a device owes, offered to whoever settles it (<see cref="OwedSettlers"/>) in order and as it occurs; <see cref="ToDevice.Paid"/> comes back to the sender.
+/// A device never has more than <see cref="UnsettledMax"/> notifications offered and not paid. After a crash the same ones are offered again, with the same numbers.
+/// </summary>
+public sealed record Owed(DeviceId DeviceId, IReadOnlyList<Notification> Notifications)
+{
+    /// <summary>Offered and unpaid notifications per device, at most.</summary>
+    public const int UnsettledMax = 64;
+}

@@ -1,0 +1,326 @@
+using System.Collections.Immutable;
+
+namespace IoTDelivery.Domain;
+
+/// <summary>
+/// The durable state of one device: its open messages in order of acceptance, the newest ended ones, the ids it must answer for, and what it owes
+/// to the application. <see cref="Decide"/> turns a command into facts, <see cref="Apply"/> is the only way facts change it.
+/// </summary>
+//
+//             cannot go out now                         QoS 0: bytes taken · QoS 1: PUBACK
+//   Accept ──────────────────► PENDING ──sent──► on the wire ──────────────────────────► DELIVERED
+//      │                          ▲ │                 ▲  │
+//      │ can go out now           │ └─ displaced,     │  ├── ttl over ──────────────────► TIMEOUT
+//      └──── answered DELIVERED, awaiting PUBACK ─────┘  └── refused, deleted, ttl 0 ────► FAILED
+//                                                             and the connection lost
+//
+// Nothing leaves the right-hand column. "Answered DELIVERED" is what the 201 said; it is stored with the message.
+public sealed record Outbox
+{
+    /// <summary>An outbox nobody has used yet.</summary>
+    public static readonly Outbox Empty = new();
+
+    private static readonly Comparer<KnownMessage> ByNumber = Comparer<KnownMessage>.Create((a, b) => a.Number.CompareTo(b.Number));
+
+    /// <summary>Messages that have not ended, in order of acceptance.</summary>
+    public ImmutableList<KnownMessage> Open { get; init; } = [];
+
+    /// <summary>Ended messages among the newest <see cref="DeliveryPolicy.HistoryMax"/>, in order of acceptance.</summary>
+    public ImmutableList<KnownMessage> Ended { get; init; } = [];
+
+    /// <summary>Ended messages whose id is still answered for.</summary>
+    public ImmutableDictionary<MessageId, Remembered> Remembered { get; init; } = ImmutableDictionary<MessageId, Remembered>.Empty;
+
+    /// <summary><see cref="Remembered"/> in the order they ended, oldest first.</summary>
+    public ImmutableQueue<Remembered> RememberedOrder { get; init; } = [];
+
+    /// <summary>Notifications that are not settled yet, in order.</summary>
+    public ImmutableList<Notification> Owed { get; init; } = [];
+
+    /// <summary>The subscriptions of a lasting session; null without one.</summary>
+    public ImmutableArray<Subscription>? Session { get; init; }
+
+    /// <summary>True once the device subscribed its down topic at QoS 1.</summary>
+    public bool AskedForQoS1 { get; init; }
+
+    /// <summary>True once the device was deleted, until it is registered again.</summary>
+    public bool IsRetired { get; init; }
+
+    /// <summary>Number of the next accepted message.</summary>
+    public long NextNumber { get; init; } = 1;
+
+    /// <summary>Number of the next notification; never restarts, so that an event id is never used twice.</summary>
+    public long NextNotification { get; init; } = 1;
+
+    /// <summary>Bytes of content of the open messages.</summary>
+    public long OpenBytes { get; init; }
+
+    /// <summary>Bytes of content of the ended messages.</summary>
+    public long EndedBytes { get; init; }
+
+    /// <summary>When the first open message outlives its ttl; null if none is open.</summary>
+    public DateTimeOffset? NextExpiry
+    {
+        get
+        {
+            DateTimeOffset? next = null;
+            foreach (var message in Open)
+            {
+                if (next is null || message.ExpiresAt < next) next = message.ExpiresAt;
+            }
+
+            return next;
+        }
+    }
+
+    /// <summary>What follows from a command in this state at this time. <paramref name="wire"/> says what the connection can take.</summary>
+    public Decision Decide(OutboxCommand command, Inflight wire, DateTimeOffset now, DeliveryPolicy policy) => command switch
+    {
+        OutboxCommand.Accept when IsRetired => Decision.Refuse(RefusalReason.NoSuchDevice),
+        OutboxCommand.Accept accept when Known(accept.MessageId, now, policy) is { } first =>
+            first.Hash == accept.Body.Hash
+                ? Decision.Answer(new OutboxReply.Accepted(accept.MessageId, first.Answer, first.AcceptedAt))
+                : Decision.Refuse(RefusalReason.IdConflict),
+        OutboxCommand.Accept accept => Decide(accept, wire, now, policy),
+
+        OutboxCommand.Acknowledge ack when FindOpen(ack.MessageId) is null => Decision.Nothing, // a PUBACK after the end changes nothing
+        OutboxCommand.Acknowledge ack => Decision.Of(new OutboxEvent.MessageDelivered(ack.MessageId, now)),
+
+        OutboxCommand.Refuse refuse when FindOpen(refuse.MessageId) is null => Decision.Nothing,
+        OutboxCommand.Refuse refuse => Decision.Of(new OutboxEvent.MessageFailed(refuse.MessageId, ErrorInfo.RefusedByDevice(refuse.ReasonCode), now)),
+
+        OutboxCommand.Delete when IsRetired => Decision.Refuse(RefusalReason.NoSuchDevice),
+        OutboxCommand.Delete delete => FindOpen(delete.MessageId) switch
+        {
+            null => Decision.Refuse(Ended.Exists(m => m.MessageId == delete.MessageId) ? RefusalReason.NotWaiting : RefusalReason.NoSuchMessage),
+            { Answer: MessageStatus.Delivered } => Decision.Refuse(RefusalReason.NotWaiting),
+            var open when wire.IsOnTheWire(open.Number) => Decision.Refuse(RefusalReason.NotWaiting),
+            _ => Decision.Of(new OutboxEvent.MessageDeleted(delete.MessageId, now)),
+        },
+
+        OutboxCommand.Expire => Decision.Of(
+            [.. Open.Where(m => m.ExpiresAt <= now).Select(m => new OutboxEvent.MessageTimedOut(m.MessageId, now))]),
+        OutboxCommand.LoseConnection => Decision.Of(
+            [.. Open.Where(m => m.Body.Ttl == 0).Select(m => new OutboxEvent.MessageFailed(m.MessageId, ErrorInfo.DeviceNotOnline, now))]),
+
+        OutboxCommand.KeepSession when IsRetired => Decision.Nothing,
+        OutboxCommand.KeepSession keep when SameSession(keep.Subscriptions) => Decision.Nothing,
+        OutboxCommand.KeepSession keep => Decision.Of(new OutboxEvent.SessionKept(keep.Subscriptions)),
+        OutboxCommand.NoteQoS1 => AskedForQoS1 ? Decision.Nothing : Decision.Of(new OutboxEvent.QoS1Noted()),
+
+        OutboxCommand.Register => IsRetired ? Decision.Of(new OutboxEvent.Registered(now)) : Decision.Nothing,
+        OutboxCommand.Retire retire => IsRetired ? Decision.Nothing : Decision.Of(new OutboxEvent.Retired(retire.Header, now)),
+        OutboxCommand.Fence => Decision.Of(new OutboxEvent.Fenced()),
+
+        _ => throw new ArgumentOutOfRangeException(nameof(command), command, "Unknown outbox command."),
+    };
+
+    // The rows of the manual's table for a new message, first match wins.
+    private Decision Decide(OutboxCommand.Accept accept, Inflight wire, DateTimeOffset now, DeliveryPolicy policy)
+    {
+        var body = accept.Body;
+        var isSubscribed = wire.IsSubscribed(body.Topic);
+        if (body.Ttl == 0 && !isSubscribed) return FailedAtOnce(wire.IsConnected ? ErrorInfo.NotSubscribed : ErrorInfo.DeviceNotOnline);
+
+        var fits = OpenBytes + body.Bytes <= policy.PendingBytesMax;
+        if (isSubscribed && fits && GoesOutNow(wire)) return Accepted(MessageStatus.Delivered);
+
+        var waiting = Open.Count - wire.Count;
+        if (waiting < policy.PendingMax && fits) return Accepted(MessageStatus.Pending);
+        if (isSubscribed) return Decision.Refuse(RefusalReason.TooMuchAtOnce);
+
+        var displaced = Oldest(wire, waiting - policy.PendingMax + 1, OpenBytes + body.Bytes - policy.PendingBytesMax);
+        return displaced is null
+            ? Decision.Refuse(RefusalReason.TooMuchAtOnce)
+            : Accepted(MessageStatus.Pending, [.. displaced.Select(m => new OutboxEvent.MessageFailed(m.MessageId, ErrorInfo.Displaced, now))]);
+
+        Decision Accepted(MessageStatus answer, params OutboxEvent[] before) => new(
+            new OutboxReply.Accepted(accept.MessageId, answer, now),
+            [.. before, new OutboxEvent.MessageAccepted(accept.MessageId, body, answer, now, policy.ExpiresAt(body.Ttl, now))]);
+
+        Decision FailedAtOnce(ErrorInfo error) => new(
+            new OutboxReply.Accepted(accept.MessageId, MessageStatus.Failed, now),
+            [
+                new OutboxEvent.MessageAccepted(accept.MessageId, body, MessageStatus.Failed, now, now),
+                new OutboxEvent.MessageFailed(accept.MessageId, error, now),
+            ]);
+    }
+
+    /// <summary>Open and ended messages, newest first.</summary>
+    public IReadOnlyList<KnownMessage> List() => [.. Open.Concat(Ended).OrderByDescending(m => m.Number)];
+
+    /// <summary>One message, or null if it is unknown by now.</summary>
+    public KnownMessage? Show(MessageId messageId) => FindOpen(messageId) ?? Ended.FindLast(m => m.MessageId == messageId);
+
+    /// <summary>
+    /// The state after a fact. Only copies what the event says; <paramref name="policy"/> bounds what is kept of ended messages.
+    /// </summary>
+    public Outbox Apply(OutboxEvent @event, DeliveryPolicy policy) => @event switch
+    {
+        OutboxEvent.MessageAccepted e => Accepted(e, policy),
+        OutboxEvent.MessageDelivered e => End(e.MessageId, MessageStatus.Delivered, e.At, null, policy),
+        OutboxEvent.MessageTimedOut e => End(e.MessageId, MessageStatus.TimedOut, e.At, null, policy),
+        OutboxEvent.MessageFailed e => End(e.MessageId, MessageStatus.Failed, e.At, e.Error, policy),
+        OutboxEvent.MessageDeleted e => End(e.MessageId, MessageStatus.Failed, e.At, ErrorInfo.Deleted, policy).Forget(e.MessageId),
+        OutboxEvent.SessionKept e => this with { Session = e.Subscriptions },
+        OutboxEvent.QoS1Noted => this with { AskedForQoS1 = true },
+        OutboxEvent.Registered => this with { IsRetired = false },
+        OutboxEvent.Retired e => Retired(e, policy),
+        OutboxEvent.Fenced => this,
+        OutboxEvent.Paid e => PaidUpTo(e.UpTo),
+        _ => throw new ArgumentOutOfRangeException(nameof(@event), @event, "Unknown outbox event."),
+    };
+
+    /// <summary>The state after several facts.</summary>
+    public Outbox Apply(IReadOnlyList<OutboxEvent> events, DeliveryPolicy policy)
+    {
+        var outbox = this;
+        foreach (var @event in events) outbox = outbox.Apply(@event, policy);
+        return outbox;
+    }
+
+    /// <summary>The open message of this id, or null.</summary>
+    public KnownMessage? FindOpen(MessageId messageId)
+    {
+        foreach (var message in Open)
+        {
+            if (message.MessageId == messageId) return message;
+        }
+
+        return null;
+    }
+
+    /// <summary>The state when every notification up to <paramref name="number"/> is settled.</summary>
+    public Outbox PaidUpTo(long number)
+    {
+        var paid = 0;
+        while (paid < Owed.Count && Owed[paid].Number <= number) paid++;
+        return paid == 0 ? this : this with { Owed = Owed.RemoveRange(0, paid) };
+    }
+
+    // Connected, subscribed, window open, and nobody before it who could go out but still waits: nobody is overtaken.
+    private bool GoesOutNow(Inflight wire)
+    {
+        if (!wire.HasRoom) return false;
+        if (Open.Count == wire.Count) return true;
+        foreach (var message in Open)
+        {
+            if (!wire.IsOnTheWire(message.Number) && wire.IsSubscribed(message.Body.Topic)) return false;
+        }
+
+        return true;
+    }
+
+    // The oldest waiting messages whose going makes room for count messages and for bytes; null if even all of them are not enough.
+    private List<KnownMessage>? Oldest(Inflight wire, int count, long bytes)
+    {
+        var displaced = new List<KnownMessage>();
+        foreach (var message in Open)
+        {
+            if (count <= 0 && bytes <= 0) break;
+            if (wire.IsOnTheWire(message.Number)) continue;
+            displaced.Add(message);
+            count--;
+            bytes -= message.Body.Bytes;
+        }
+
+        return count <= 0 && bytes <= 0 ? displaced : null;
+    }
+
+    private Remembered? Known(MessageId id, DateTimeOffset now, DeliveryPolicy policy) =>
+        FindOpen(id) is { } open ? new Remembered(id, open.Body.Hash, open.Answer, open.AcceptedAt, now)
+        : Remembered.TryGetValue(id, out var ended) && now < ended.EndedAt + policy.IdempotencyWindow ? ended
+        : null;
+
+    private bool SameSession(ImmutableArray<Subscription>? subscriptions) =>
+        (Session, subscriptions) switch
+        {
+            (null, null) => true,
+            ({ } mine, { } theirs) => mine.SequenceEqual(theirs),
+            _ => false,
+        };
+
+    private Outbox Accepted(OutboxEvent.MessageAccepted e, DeliveryPolicy policy)
+    {
+        var message = new KnownMessage(NextNumber, e.MessageId, e.Body, e.Answer, e.At, e.ExpiresAt, Status: e.Answer);
+        var outbox = this with
+        {
+            Open = Open.Add(message),
+            OpenBytes = OpenBytes + e.Body.Bytes,
+            NextNumber = NextNumber + 1,
+            Remembered = Remembered.Remove(e.MessageId), // its window is over, or we would have answered for it
+        };
+
+        // The push carries final words, and PENDING when the answer was PENDING.
+        if (e.Answer == MessageStatus.Pending) outbox = outbox.Owe(message, MessageStatus.Pending, e.At, null, null);
+        return outbox.Trim(e.At, policy);
+    }
+
+    private Outbox End(MessageId id, MessageStatus status, DateTimeOffset at, ErrorInfo? error, DeliveryPolicy policy, DeviceHeader? header = null)
+    {
+        var index = Open.FindIndex(m => m.MessageId == id);
+        if (index < 0) throw new InvalidOperationException($"Message {id} cannot end as {status.OnTheWire()}: it is not open.");
+
+        var message = Open[index];
+        var ended = message with { Status = status, EndedAt = at, Error = error };
+        var remembered = new Remembered(id, message.Body.Hash, message.Answer, message.AcceptedAt, at);
+        var place = Ended.BinarySearch(ended, ByNumber);
+        return (this with
+        {
+            Open = Open.RemoveAt(index),
+            OpenBytes = OpenBytes - message.Body.Bytes,
+            Ended = Ended.Insert(~place, ended),
+            EndedBytes = EndedBytes + message.Body.Bytes,
+            Remembered = Remembered.SetItem(id, remembered),
+            RememberedOrder = RememberedOrder.Enqueue(remembered),
+        }).Owe(message, status, at, error, header).Trim(at, policy);
+    }
+
+    private Outbox Owe(KnownMessage message, MessageStatus status, DateTimeOffset at, ErrorInfo? error, DeviceHeader? header) => this with
+    {
+        Owed = Owed.Add(new Notification(NextNotification, message.MessageId, message.Body.Name, message.Body.Topic, status, at, error, header)),
+        NextNotification = NextNotification + 1,
+    };
+
+    private Outbox Forget(MessageId id)
+    {
+        var index = Ended.FindLastIndex(m => m.MessageId == id);
+        return index < 0 ? this : this with { Ended = Ended.RemoveAt(index), EndedBytes = EndedBytes - Ended[index].Body.Bytes };
+    }
+
+    private Outbox Retired(OutboxEvent.Retired e, DeliveryPolicy policy)
+    {
+        var outbox = this;
+        while (!outbox.Open.IsEmpty) outbox = outbox.End(outbox.Open[0].MessageId, MessageStatus.Failed, e.At, ErrorInfo.DeviceDeleted, policy);
+        return Empty with
+        {
+            IsRetired = true,
+            NextNumber = outbox.NextNumber,
+            NextNotification = outbox.NextNotification,
+            Owed = [.. outbox.Owed.Select(n => n with { Header = e.Header })],
+        };
+    }
+
+    private Outbox Trim(DateTimeOffset now, DeliveryPolicy policy)
+    {
+        var (history, bytes) = (0, EndedBytes);
+        while (history < Ended.Count && (Ended[history].Number < NextNumber - policy.HistoryMax || OpenBytes + bytes > policy.PendingBytesMax))
+        {
+            bytes -= Ended[history++].Body.Bytes;
+        }
+
+        var (remembered, order) = (Remembered, RememberedOrder);
+        while (!order.IsEmpty && (remembered.Count > policy.IdempotencyMax || order.Peek().EndedAt + policy.IdempotencyWindow <= now || !IsCurrent(order.Peek())))
+        {
+            order = order.Dequeue(out var oldest);
+            if (IsCurrent(oldest)) remembered = remembered.Remove(oldest.MessageId);
+        }
+
+        return history == 0 && ReferenceEquals(remembered, Remembered) && ReferenceEquals(order, RememberedOrder)
+            ? this
+            : this with { Ended = Ended.RemoveRange(0, history), EndedBytes = bytes, Remembered = remembered, RememberedOrder = order };
+
+        // An id whose window was over may have been accepted and ended again since.
+        bool IsCurrent(Remembered item) => remembered.TryGetValue(item.MessageId, out var current) && current.Equals(item);
+    }
+}

@@ -1,0 +1,57 @@
+using System.Collections.Immutable;
+
+namespace IoTDelivery.Domain;
+
+/// <summary>What may be asked of an outbox.</summary>
+public abstract record OutboxCommand
+{
+    /// <summary>An application sends a message.</summary>
+    public sealed record Accept(MessageId MessageId, MessageBody Body) : OutboxCommand;
+
+    /// <summary>QoS 1: the device's PUBACK arrived. QoS 0: the transport of a live, subscribed connection took the bytes.</summary>
+    public sealed record Acknowledge(MessageId MessageId) : OutboxCommand;
+
+    /// <summary>MQTT 5: the device's PUBACK carried a reason code of 0x80 or more.</summary>
+    public sealed record Refuse(MessageId MessageId, byte ReasonCode) : OutboxCommand;
+
+    /// <summary>An application takes a waiting message back.</summary>
+    public sealed record Delete(MessageId MessageId) : OutboxCommand;
+
+    /// <summary>Ends what has outlived its ttl.</summary>
+    public sealed record Expire : OutboxCommand
+    {
+        public static readonly Expire Instance = new();
+    }
+
+    /// <summary>The connection is gone: messages with ttl 0 end here.</summary>
+    public sealed record LoseConnection : OutboxCommand
+    {
+        public static readonly LoseConnection Instance = new();
+    }
+
+    /// <summary>What the session of a device that asked for a lasting one has subscribed; null when it no longer wants one.</summary>
+    public sealed record KeepSession(ImmutableArray<Subscription>? Subscriptions) : OutboxCommand;
+
+    /// <summary>The device subscribed its down topic at QoS 1: from now on nothing goes out to it by implicit subscription.</summary>
+    public sealed record NoteQoS1 : OutboxCommand
+    {
+        public static readonly NoteQoS1 Instance = new();
+    }
+
+    /// <summary>The device exists (again).</summary>
+    public sealed record Register : OutboxCommand
+    {
+        public static readonly Register Instance = new();
+    }
+
+    /// <summary>The device is being deleted; the header is what its last notifications will carry.</summary>
+    public sealed record Retire(DeviceHeader Header) : OutboxCommand;
+
+    /// <summary>Takes the next number in the journal, so that a former owner's next write collides.</summary>
+    public sealed record Fence : OutboxCommand
+    {
+        public static readonly Fence Instance = new();
+    }
+
+    private OutboxCommand() { }
+}

@@ -1,0 +1,42 @@
+using System.Collections.Immutable;
+
+namespace IoTDelivery.Domain;
+
+/// <summary>What has happened to an outbox. Stored for ever: see <c>delivery.proto</c> before you change a member.</summary>
+public abstract record OutboxEvent
+{
+    /// <summary>A message is ours now; <see cref="Answer"/> is what the 201 said.</summary>
+    public sealed record MessageAccepted(MessageId MessageId, MessageBody Body, MessageStatus Answer, DateTimeOffset At, DateTimeOffset ExpiresAt) : OutboxEvent;
+
+    /// <summary>The device has it.</summary>
+    public sealed record MessageDelivered(MessageId MessageId, DateTimeOffset At) : OutboxEvent;
+
+    /// <summary>Its ttl ended first.</summary>
+    public sealed record MessageTimedOut(MessageId MessageId, DateTimeOffset At) : OutboxEvent;
+
+    /// <summary>It cannot reach the device any more.</summary>
+    public sealed record MessageFailed(MessageId MessageId, ErrorInfo Error, DateTimeOffset At) : OutboxEvent;
+
+    /// <summary>The application took it back: it ends FAILED and reads as unknown afterwards.</summary>
+    public sealed record MessageDeleted(MessageId MessageId, DateTimeOffset At) : OutboxEvent;
+
+    /// <summary>The subscriptions of a lasting session, all of them; null when the session ended.</summary>
+    public sealed record SessionKept(ImmutableArray<Subscription>? Subscriptions) : OutboxEvent;
+
+    /// <summary>The device subscribed its down topic at QoS 1 for the first time.</summary>
+    public sealed record QoS1Noted : OutboxEvent;
+
+    /// <summary>A retired device exists again, with nothing left of its former life.</summary>
+    public sealed record Registered(DateTimeOffset At) : OutboxEvent;
+
+    /// <summary>The device was deleted: everything open ends FAILED, and what is owed carries its own header from here on.</summary>
+    public sealed record Retired(DeviceHeader Header, DateTimeOffset At) : OutboxEvent;
+
+    /// <summary>Nothing happened; the number is taken.</summary>
+    public sealed record Fenced : OutboxEvent;
+
+    /// <summary>Every notification up to this number is settled. Written along with the next event, or before the device sleeps.</summary>
+    public sealed record Paid(long UpTo) : OutboxEvent;
+
+    private OutboxEvent() { }
+}

@@ -1,0 +1,117 @@
+using System.Threading.Channels;
+using IoTDelivery.Domain;
+using IoTDelivery.Storage;
+using LinqToDB;
+using LinqToDB.Async;
+using Microsoft.Extensions.Logging;
+
+namespace IoTDelivery.Registry;
+
+/// <summary>Identifies this start of this node among all starts of all nodes: who holds a connection.</summary>
+public sealed record NodeIncarnation(string Value);
+
+/// <summary>
+/// Writes who is online, in batches, behind the connections: ONLINE is a hint for people and lists, delivery never asks it.
+/// When the database is away the newest state of each device waits here.
+/// </summary>
+public sealed class ConnectionLog : IAsyncDisposable
+{
+    private readonly record struct Change(bool IsOnline, Guid ConnectionId, DateTimeOffset At);
+
+    private const int BatchMax = 500;
+    private readonly Dictionary<string, Change> _changes = []; // newest per device: bounded by the devices of this node
+    private readonly Channel<bool> _signal = Channel.CreateBounded<bool>(new BoundedChannelOptions(1) { FullMode = BoundedChannelFullMode.DropWrite });
+    private readonly SqlDatabase _database;
+    private readonly NodeIncarnation _node;
+    private readonly ILogger<ConnectionLog> _logger;
+    private readonly Task _writer;
+
+    public ConnectionLog(SqlDatabase database, NodeIncarnation node, ILogger<ConnectionLog> logger)
+    {
+        (_database, _node, _logger) = (database, node, logger);
+        _writer = Task.Run(WriteAsync);
+    }
+
+    /// <summary>A connection was accepted, or ended. Never waits.</summary>
+    public void Report(DeviceId deviceId, Guid connectionId, bool isOnline, DateTimeOffset at)
+    {
+        lock (_changes)
+        {
+            // The end of an older connection says nothing about a younger one.
+            var isStale = !isOnline && _changes.TryGetValue(deviceId.Value, out var newest) && newest is { IsOnline: true } && newest.ConnectionId != connectionId;
+            if (isStale) return;
+            _changes[deviceId.Value] = new Change(isOnline, connectionId, at);
+        }
+
+        _signal.Writer.TryWrite(true);
+    }
+
+    public async ValueTask DisposeAsync()
+    {
+        _signal.Writer.TryComplete();
+        await _writer;
+    }
+
+    private async Task WriteAsync()
+    {
+        while (await _signal.Reader.WaitToReadAsync())
+        {
+            _signal.Reader.TryRead(out _);
+            while (Take() is { Length: > 0 } batch)
+            {
+                try
+                {
+                    await WriteAsync(batch);
+                }
+                catch (Exception cause)
+                {
+                    Return(batch);
+                    if (_signal.Reader.Completion.IsCompleted) return;
+                    _logger.LogWarning(cause, "Connection states are not written: the database does not answer. They wait.");
+                    await Task.Delay(TimeSpan.FromSeconds(1));
+                }
+            }
+        }
+    }
+
+    private KeyValuePair<string, Change>[] Take()
+    {
+        lock (_changes)
+        {
+            var batch = _changes.Take(BatchMax).ToArray();
+            foreach (var (id, _) in batch) _changes.Remove(id);
+            return batch;
+        }
+    }
+
+    private void Return(KeyValuePair<string, Change>[] batch)
+    {
+        lock (_changes)
+        {
+            foreach (var (id, change) in batch) _changes.TryAdd(id, change);
+        }
+    }
+
+    private async Task WriteAsync(KeyValuePair<string, Change>[] batch)
+    {
+        await using var db = _database.Open();
+        await using var transaction = await db.BeginTransactionAsync();
+        foreach (var (id, change) in batch)
+        {
+            var at = change.At.ToUnixTimeMilliseconds();
+            if (change.IsOnline)
+            {
+                await db.GetTable<Device>().Where(d => d.DeviceId == id)
+                    .Set(d => d.OnlineNode, _node.Value).Set(d => d.ConnectionId, change.ConnectionId).Set(d => d.StatusAt, at)
+                    .Set(d => d.ActiveAt, d => d.ActiveAt ?? at).UpdateAsync();
+            }
+            else
+            {
+                await db.GetTable<Device>().Where(d => d.DeviceId == id && (d.ConnectionId == change.ConnectionId || d.ConnectionId == null))
+                    .Set(d => d.OnlineNode, (string?)null).Set(d => d.StatusAt, at).Set(d => d.ActiveAt, d => d.ActiveAt ?? at).UpdateAsync();
+            }
+        }
+
+        await transaction.CommitAsync();
+    }
+}

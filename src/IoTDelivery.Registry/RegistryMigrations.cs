@@ -1,0 +1,29 @@
+using IoTDelivery.Storage;
+
+namespace IoTDelivery.Registry;
+
+/// <summary>The registry's tables, step by step.</summary>
+public static class RegistryMigrations
+{
+    public static readonly IReadOnlyList<Migration> All =
+    [
+        new("registry", 1,
+            "create table site_setting (name {id} not null primary key, value {text} not null)",
+            "create table data_key (name {id} not null primary key, xml {text} not null)",
+            """
+            create table product (
+              product_id {id} not null primary key, record_id {id} not null, project_id {id} not null, app_id {id}, name {text} not null, device_type {text} not null,
+              protocol_type {text} not null, data_format {text} not null, service_capabilities {text} not null, manufacturer_name {text},
+              industry {text}, description {text}, created_at {bigint} not null)
+            """,
+            "create index product_by_record on product (project_id, record_id)",
+            """
+            create table device (
+              device_id {id} not null primary key, record_id {id} not null, project_id {id} not null, product_id {id} not null, node_id {id} not null,
+              app_id {id}, gateway_id {id}, device_name {text}, description {text}, extension_info {text}, secret {text} not null,
+              created_at {bigint} not null, phase {int} not null, online_node {id}, connection_id {guid}, active_at {bigint}, status_at {bigint})
+            """,
+            "create index device_by_record on device (project_id, record_id)",
+            "create index device_by_product on device (product_id, record_id)"),
+    ];
+}

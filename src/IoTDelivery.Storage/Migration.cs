@@ -1,0 +1,7 @@
+namespace IoTDelivery.Storage;
+
+/// <summary>
+/// One step forward of a box's tables. Steps are numbered from 1 per box, never edited once released, and applied once each, in order.
+/// The statements may use the type names of <see cref="SqlDialect"/> in braces, for example <c>{id}</c> or <c>{bigint}</c>.
+/// </summary>
+public sealed record Migration(string Box, int Version, params string[] Statements);

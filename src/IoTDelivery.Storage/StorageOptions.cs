@@ -1,0 +1,37 @@
+namespace IoTDelivery.Storage;
+
+/// <summary>Which SQL database holds everything this site must not forget. Section <c>Storage</c>.</summary>
+public sealed class StorageOptions
+{
+    /// <summary>The name of the section in <c>appsettings.json</c>.</summary>
+    public const string Section = "Storage";
+
+    /// <summary>Default SQLite: one file, no server.</summary>
+    public DatabaseProvider Provider { get; set; } = DatabaseProvider.Sqlite;
+
+    /// <summary>ADO.NET connection string. Default for SQLite: <c>iotdelivery.db</c> in <see cref="DataFolder"/>; the others need one.</summary>
+    public string? ConnectionString { get; set; }
+
+    /// <summary>Where files of this node live: the SQLite database and the generated token. Default <c>data</c> in the directory the command was typed in.</summary>
+    public string DataFolder { get; set; } = "data";
+
+    /// <summary>What is wrong with these settings, naming the setting; null if nothing is.</summary>
+    public string? Problem() =>
+        !Enum.IsDefined(Provider) ? $"Storage:Provider must be one of {string.Join(", ", Enum.GetNames<DatabaseProvider>())}."
+        : Provider != DatabaseProvider.Sqlite && string.IsNullOrWhiteSpace(ConnectionString) ? $"Storage:ConnectionString is needed for {Provider}."
+        : string.IsNullOrWhiteSpace(DataFolder) ? "Storage:DataFolder must not be empty."
+        : null;
+}
+
+/// <summary>The databases we run on.</summary>
+public enum DatabaseProvider
+{
+    /// <summary>One file; one node only.</summary>
+    Sqlite = 0,
+
+    /// <summary>PostgreSQL 13 or newer.</summary>
+    PostgreSql = 1,
+
+    /// <summary>SQL Server 2022 or newer.</summary>
+    SqlServer = 2,
+}
