@@ -10,8 +10,11 @@ public abstract record ToDevice(DeviceId DeviceId)
     /// <summary>An application (or the registry) asks; the answer is an <see cref="OutboxReply"/>, after the journal has it.</summary>
     public sealed record Command(DeviceId DeviceId, OutboxCommand Ask) : ToDevice(DeviceId);
 
-    /// <summary>Which messages are known, newest first; the answer is <see cref="OutboxReply.Messages"/> or a refusal.</summary>
-    public sealed record List(DeviceId DeviceId) : ToDevice(DeviceId);
+    /// <summary>
+    /// Which messages are known, newest first, below number <see cref="Before"/>. The answer is <see cref="OutboxReply.Messages"/>, as many as fit one
+    /// remote frame (<see cref="OutboxReply.Messages.More"/> says whether to ask on), or a refusal.
+    /// </summary>
+    public sealed record List(DeviceId DeviceId, long Before = long.MaxValue) : ToDevice(DeviceId);
 
     /// <summary>One message; the answer is <see cref="OutboxReply.Messages"/> with one item or none, or a refusal.</summary>
     public sealed record Show(DeviceId DeviceId, MessageId MessageId) : ToDevice(DeviceId);
@@ -28,6 +31,7 @@ public abstract record ToDevice(DeviceId DeviceId)
     /// <param name="Revision">Counts the changes of <see cref="Subscriptions"/> on this connection, from 1.</param>
     /// <param name="Subscriptions">All subscriptions of this connection as of this revision. Null in a first Attach that resumes a remembered session.</param>
     /// <param name="Subscribed">What the client subscribed with this revision (triggers delivery); empty on an unsubscribe and on a re-attach.</param>
+    /// <param name="LastTag">The last packet id the device used on this connection before it moved; a re-attached device goes on behind it.</param>
     /// <param name="Implicit">Down topics count as subscribed at QoS 0 where nothing else matches, unless the device ever asked for QoS 1.</param>
     public sealed record Attach(
         DeviceId DeviceId,
@@ -40,7 +44,8 @@ public abstract record ToDevice(DeviceId DeviceId)
         ImmutableArray<Subscription>? Subscriptions,
         ImmutableArray<Subscription> Subscribed,
         bool Implicit,
-        IActorRef Connection) : ToDevice(DeviceId);
+        IActorRef Connection,
+        ushort LastTag = 0) : ToDevice(DeviceId);
 
     /// <summary>The connection is gone.</summary>
     public sealed record Detach(DeviceId DeviceId, Guid ConnectionId) : ToDevice(DeviceId);
@@ -56,10 +61,7 @@ public abstract record ToDevice(DeviceId DeviceId)
 }
 
 /// <summary>The answer to <see cref="ToDevice.WakeUp"/>.</summary>
-public sealed record Acted
-{
-    public static readonly Acted Instance = new();
-}
+public sealed record Acted(DeviceId DeviceId);
 
 /// <summary>What a device says to its connection.</summary>
 public abstract record ToConnection

@@ -90,8 +90,10 @@ public sealed record Inflight
     /// <summary>
     /// The device came online: everything open up to <paramref name="lastNumber"/> gets all rounds as far as it is subscribed.
     /// <paramref name="resumes"/>: the client was told Session Present 1, so its packet ids go on.
+    /// <paramref name="lastTag"/>: the last tag a former owner of the device used on this very connection, or 0.
     /// </summary>
-    public Inflight Connect(WireConnection connection, ImmutableArray<Subscription> subscriptions, bool resumes, long lastNumber, DeliveryPolicy policy)
+    public Inflight Connect(
+        WireConnection connection, ImmutableArray<Subscription> subscriptions, bool resumes, long lastNumber, DeliveryPolicy policy, ushort lastTag = 0)
     {
         var resumable = resumes ? Resumed() : ImmutableDictionary<long, ushort>.Empty;
         return None with
@@ -100,7 +102,7 @@ public sealed record Inflight
             Subscriptions = subscriptions,
             Resumable = resumable,
             Packets = resumable.ToImmutableDictionary(p => p.Value, p => new Packet(p.Key, 1)),
-            LastTag = LastTag,
+            LastTag = lastTag == 0 ? LastTag : lastTag,
             RoundsUpTo = lastNumber,
             Window = Math.Min(policy.InflightMax, connection.ReceiveMaximum),
         };

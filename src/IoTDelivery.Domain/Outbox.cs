@@ -146,8 +146,19 @@ public sealed record Outbox
             ]);
     }
 
-    /// <summary>Open and ended messages, newest first.</summary>
-    public IReadOnlyList<KnownMessage> List() => [.. Open.Concat(Ended).OrderByDescending(m => m.Number)];
+    /// <summary>Open and ended messages below a number, newest first, as many as fit <paramref name="bytesMax"/> (one at least), and whether there are more.</summary>
+    public (IReadOnlyList<KnownMessage> Items, bool More) List(long before = long.MaxValue, long bytesMax = long.MaxValue)
+    {
+        var items = new List<KnownMessage>();
+        foreach (var message in Open.Concat(Ended).Where(m => m.Number < before).OrderByDescending(m => m.Number))
+        {
+            bytesMax -= message.Body.Bytes;
+            if (bytesMax < 0 && items.Count > 0) return (items, true);
+            items.Add(message);
+        }
+
+        return (items, false);
+    }
 
     /// <summary>One message, or null if it is unknown by now.</summary>
     public KnownMessage? Show(MessageId messageId) => FindOpen(messageId) ?? Ended.FindLast(m => m.MessageId == messageId);
@@ -185,6 +196,21 @@ public sealed record Outbox
         foreach (var message in Open)
         {
             if (message.MessageId == messageId) return message;
+        }
+
+        return null;
+    }
+
+    /// <summary>The open message of this number, or null.</summary>
+    public KnownMessage? FindOpen(long number)
+    {
+        var (low, high) = (0, Open.Count - 1);
+        while (low <= high)
+        {
+            var middle = (low + high) / 2;
+            var message = Open[middle];
+            if (message.Number == number) return message;
+            (low, high) = message.Number < number ? (middle + 1, high) : (low, middle - 1);
         }
 
         return null;

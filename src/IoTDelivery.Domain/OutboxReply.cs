@@ -12,8 +12,8 @@ public abstract record OutboxReply
         public static readonly Done Instance = new();
     }
 
-    /// <summary>The answer to a question.</summary>
-    public sealed record Messages(IReadOnlyList<KnownMessage> Items) : OutboxReply;
+    /// <summary>The answer to a question. <see cref="More"/>: older ones are left, ask again below the last one.</summary>
+    public sealed record Messages(IReadOnlyList<KnownMessage> Items, bool More = false) : OutboxReply;
 
     /// <summary>Not done; nothing has changed.</summary>
     public sealed record Refused(RefusalReason Reason) : OutboxReply;

@@ -1,0 +1,609 @@
+using System.Collections.Immutable;
+using Akka.Actor;
+using Akka.Cluster.Sharding;
+using Akka.Event;
+using Akka.Persistence;
+using IoTDelivery.Devices.WakeUps;
+using IoTDelivery.Domain;
+
+namespace IoTDelivery.Devices;
+
+/// <summary>What every device on a node shares.</summary>
+public sealed record DeviceServices(
+    DeliveryPolicy Policy, DeviceOptions Options, TimeProvider Clock, WakeUpCalls Calls, OwedSettler Settler, FenceWatch Fence, DeviceMetrics Metrics, ISnapshotLog SnapshotLog);
+
+/// <summary>Hears of every snapshot that is safely stored, so that the events below it can be deleted one day.</summary>
+public interface ISnapshotLog
+{
+    /// <summary>Never fails; a snapshot that is not noted only leaves more events in the journal.</summary>
+    void Note(string persistenceId, long sequenceNr);
+}
+
+/// <summary>
+/// The shell round one device's <see cref="Outbox"/> and <see cref="Inflight"/>: persist, reply, transmit, offer what is owed, sleep.
+/// What messages may do is decided there; here is only who waits for what.
+/// </summary>
+//
+//   command ──Decide──► waiting ──(a call on file, early enough)──► journal ──► stored: reply · transmit · offer what is owed
+//              │                        ▲
+//              └── against the state with everything decided so far: one write takes all that came in while the last one ran
+//
+//   idle ──► write what was paid ──► snapshot, if it is worth one ──► call: moved to the next expiry, or deleted ──► passivate
+//
+public sealed class DeviceActor : UntypedPersistentActor
+{
+    private sealed record Call(Guid Token, DateTimeOffset DueAt);
+
+    private sealed record CallChanged(Call? Call);
+
+    private sealed record CallNotChanged(Exception Cause);
+
+    private sealed record Tick
+    {
+        public static readonly Tick Instance = new();
+    }
+
+    /// <summary>Finish what is being written, then stop.</summary>
+    public sealed record GoToSleep
+    {
+        public static readonly GoToSleep Instance = new();
+    }
+
+    // Something decided and not stored yet, with the state after it and who waits for it.
+    private readonly record struct Entry(IReadOnlyList<OutboxEvent> Events, Outbox After, IActorRef? ReplyTo, object? Reply);
+
+    private sealed record Connection(Guid Id, DateTimeOffset ConnectedAt, int Revision, bool SessionPresent, ImmutableArray<Subscription> Subscriptions, IActorRef Ref);
+
+    // Below the default remote frame of 128,000 bytes, with room for escapes and the other members.
+    private const long ListBytesMax = 64 * 1024;
+
+    private readonly DeviceId _deviceId;
+    private readonly string _downTopic;
+    private readonly DeviceServices _services;
+    private readonly DeliveryPolicy _policy;
+    private readonly DeviceOptions _options;
+    private readonly ILoggingAdapter _log = Context.GetLogger();
+    private readonly Action<DeviceEvents> _onStored;
+    private readonly Guid _token = Guid.NewGuid();
+
+    private Outbox _stored = Outbox.Empty; // what the journal has
+    private Outbox _ahead = Outbox.Empty;  // what it will have once everything decided is stored
+    private Inflight _wire = Inflight.None;
+    private Connection? _connection;
+
+    private readonly Queue<Entry> _waiting = [];
+    private readonly List<Entry> _writing = [];
+    private DeviceEvents? _row;   // being written, or waiting for its call
+    private bool _isChangingCall;
+    private bool _isTakingSnapshot;
+    private Call? _call;          // what we know to be on file
+
+    private long _offered;
+    private long _paid;
+    private long _paidStored;
+    private DateTimeOffset _offerAgainAt;
+
+    private int _rowsSinceSnapshot;
+    private long _expectedSequenceNr;
+    private bool _isFresh = true; // nothing but recovery has happened
+    private bool _isResting;
+    private bool _isLeaving;
+    private DateTimeOffset _restAt;
+    private IActorRef? _ringer;
+    private ICancelable? _timer;
+    private DateTimeOffset _timerAt;
+
+    public DeviceActor(string deviceId, DeviceServices services)
+    {
+        _deviceId = DeviceId.Parse(deviceId);
+        _downTopic = SystemTopics.MessagesDown(_deviceId);
+        (_services, _policy, _options) = (services, services.Policy, services.Options);
+        PersistenceId = PersistenceIdOf(deviceId);
+        _onStored = OnStored;
+    }
+
+    // On disk for ever: changing this orphans every stored event.
+    public override string PersistenceId { get; }
+
+    /// <summary>The name of a device's events in the journal.</summary>
+    public static string PersistenceIdOf(string deviceId) => $"device-{deviceId}";
+
+    private DateTimeOffset Now => _services.Clock.GetUtcNow();
+
+    private bool IsWriting => _row is not null;
+
+    private bool IsBusy => IsWriting || _isChangingCall || _isTakingSnapshot;
+
+    protected override void PreStart()
+    {
+        _services.Metrics.Awake(+1);
+        base.PreStart();
+    }
+
+    protected override void PostStop()
+    {
+        _timer?.Cancel();
+        AnswerRinger();
+        _services.Metrics.Awake(-1);
+        base.PostStop();
+    }
+
+    // ---- recovery: the same Apply as in life
+
+    protected override void OnRecover(object message)
+    {
+        switch (message)
+        {
+            case SnapshotOffer { Snapshot: Outbox snapshot } offer:
+                _stored = snapshot;
+                _expectedSequenceNr = offer.Metadata.SequenceNr;
+                break;
+            case DeviceEvents row:
+                if (LastSequenceNr != _expectedSequenceNr + 1)
+                {
+                    throw new InvalidOperationException(
+                        $"The journal of {PersistenceId} has a gap: after {_expectedSequenceNr} comes {LastSequenceNr}. Events are missing; nothing is guessed.");
+                }
+
+                _expectedSequenceNr = LastSequenceNr;
+                _stored = _stored.Apply(row.Events, _policy);
+                _rowsSinceSnapshot++;
+                break;
+            case RecoveryCompleted:
+                if (LastSequenceNr != _expectedSequenceNr)
+                {
+                    throw new InvalidOperationException(
+                        $"The journal of {PersistenceId} ends at {_expectedSequenceNr}, but number {LastSequenceNr} was given out. Events are missing; nothing is guessed.");
+                }
+
+                OnRecovered();
+                break;
+        }
+    }
+
+    private void OnRecovered()
+    {
+        _ahead = _stored;
+        _paid = _paidStored = _offered = _stored.Owed.IsEmpty ? _stored.NextNotification - 1 : _stored.Owed[0].Number - 1;
+        _restAt = Now + _options.SleepAfter;
+        if (_services.Fence.IsRaised) Decide(OutboxCommand.Fence.Instance, null);
+        if (_ahead.Open.Any(m => m.Body.Ttl == 0)) Decide(OutboxCommand.LoseConnection.Instance, null); // the connection died with the former life
+        Advance();
+    }
+
+    protected override void OnRecoveryFailure(Exception reason, object? message = null) =>
+        _log.Error(reason, "Device {0} cannot be recovered; it answers nothing until its journal can be read.", _deviceId);
+
+    // ---- life
+
+    protected override void OnCommand(object message)
+    {
+        switch (message)
+        {
+            case ToDevice.Command { Ask: OutboxCommand.Accept } when _waiting.Count >= _options.WaitingMax:
+                Sender.Tell(new OutboxReply.Refused(RefusalReason.TooMuchAtOnce));
+                return;
+            case ToDevice.Command command:
+                Stir();
+                Decide(command.Ask, Sender);
+                if (command.Ask is OutboxCommand.Retire) LetGo(ToConnection.Evicted.ByDeletion);
+                break;
+            case ToDevice.List list:
+                Stir();
+                Answer(Sender, _ahead.IsRetired ? new OutboxReply.Refused(RefusalReason.NoSuchDevice) : Listed(list.Before));
+                break;
+            case ToDevice.Show show:
+                Stir();
+                Answer(Sender, _ahead.IsRetired
+                    ? new OutboxReply.Refused(RefusalReason.NoSuchDevice)
+                    : new OutboxReply.Messages(_ahead.Show(show.MessageId) is { } known ? [known] : []));
+                break;
+            case ToDevice.Answered answered:
+                Stir();
+                OnAnswered(answered);
+                break;
+            case ToDevice.Attach attach:
+                Stir();
+                OnAttach(attach);
+                break;
+            case ToDevice.Detach detach when detach.ConnectionId == _connection?.Id:
+                Stir();
+                OnConnectionGone();
+                break;
+            case Terminated terminated when terminated.ActorRef.Equals(_connection?.Ref):
+                Stir();
+                OnConnectionGone();
+                break;
+            case ToDevice.Paid paid:
+                OnPaid(paid.UpTo);
+                break;
+            case ToDevice.WakeUp wakeUp:
+                OnWakeUp(wakeUp);
+                break;
+            case Tick:
+                _timer = null;
+                OnTick();
+                break;
+            case CallChanged changed:
+                _isChangingCall = false;
+                _call = changed.Call;
+                if (_row is not null) PersistAsync(_row, _onStored);
+                break;
+            case CallNotChanged failed:
+                _log.Warning(failed.Cause, "The wake-up call of device {0} cannot be written.", _deviceId);
+                Fail();
+                return;
+            case SaveSnapshotSuccess success:
+                _services.SnapshotLog.Note(PersistenceId, success.Metadata.SequenceNr);
+                _isTakingSnapshot = false;
+                break;
+            case SaveSnapshotFailure failure:
+                _log.Warning(failure.Cause, "No snapshot of device {0}; its events stay in the journal.", _deviceId);
+                _isTakingSnapshot = false;
+                break;
+            case GoToSleep:
+                _isLeaving = true;
+                break;
+            case ToDevice.Detach or Terminated:
+                return; // of a connection that was let go before
+            default:
+                Unhandled(message);
+                return;
+        }
+
+        Advance();
+    }
+
+    // Whatever came in: what follows from it for the wire, the application, the journal and sleep.
+    private void Advance()
+    {
+        var now = Now;
+        Transmit(now);
+        Offer(now);
+        Write(now);
+        Rest(now);
+        if (_isLeaving && !IsBusy && _waiting.Count == 0) Context.Stop(Self);
+        else Arm(now);
+    }
+
+    private void Stir()
+    {
+        _isFresh = false;
+        _isResting = false;
+        AnswerRinger();
+        _restAt = Now + (_connection is null ? _options.SleepAfter : _options.SettleAfter);
+    }
+
+    // ---- deciding and storing
+
+    private void Decide(OutboxCommand command, IActorRef? replyTo, object? reply = null)
+    {
+        var decision = _ahead.Decide(command, _wire, Now, _policy);
+        if (decision.Events.Count > 0)
+        {
+            _wire = _wire.Follow(_ahead, decision.Events);
+            _ahead = _ahead.Apply(decision.Events, _policy);
+            _waiting.Enqueue(new Entry(decision.Events, _ahead, replyTo, reply ?? decision.Reply));
+        }
+        else if (replyTo is not null)
+        {
+            Answer(replyTo, reply ?? decision.Reply);
+        }
+    }
+
+    // What is not stored yet may be part of this answer, so it waits for all that was decided before it.
+    private void Answer(IActorRef to, object reply)
+    {
+        if (_waiting.Count == 0 && !IsWriting) to.Tell(reply);
+        else _waiting.Enqueue(new Entry([], _ahead, to, reply));
+    }
+
+    private void Write(DateTimeOffset now, bool alsoJustPaid = false)
+    {
+        if (IsBusy) return;
+        while (_waiting.TryPeek(out var answer) && answer.Events.Count == 0)
+        {
+            answer.ReplyTo?.Tell(answer.Reply);
+            _waiting.Dequeue();
+        }
+
+        var isPaymentDue = _paid > _paidStored;
+        if (_waiting.Count == 0 && !(alsoJustPaid && isPaymentDue)) return;
+
+        var (events, bytes) = (new List<OutboxEvent>(), 0);
+        if (isPaymentDue) events.Add(new OutboxEvent.Paid(_paid));
+        while (_waiting.TryPeek(out var entry))
+        {
+            var size = SizeOf(entry.Events);
+            if (_writing.Count > 0 && (events.Count + entry.Events.Count > _options.BatchEventsMax || bytes + size > _options.BatchBytesMax)) break;
+            events.AddRange(entry.Events);
+            bytes += size;
+            _writing.Add(_waiting.Dequeue());
+        }
+
+        _row = new DeviceEvents(events);
+        var after = _writing.Count > 0 ? _writing[^1].After : _stored;
+        if (CallNeededBy(after, now) is { } needed && !(_call?.DueAt <= needed))
+        {
+            var recall = now + _options.Recall;
+            ChangeCall(new Call(_token, needed < recall ? needed : recall)); // before the journal: 201 needs both, and a call without work is harmless
+        }
+        else
+        {
+            PersistAsync(_row, _onStored);
+        }
+    }
+
+    private void OnStored(DeviceEvents row)
+    {
+        if (row.Events[0] is OutboxEvent.Paid paid) _paidStored = paid.UpTo;
+        if (_writing.Count > 0) _stored = _writing[^1].After.PaidUpTo(_paid);
+        _row = null;
+        _isResting = false;
+        _services.Metrics.Stored(row.Events);
+        foreach (var entry in _writing) entry.ReplyTo?.Tell(entry.Reply); // all of it is in the journal: nobody hears of what a crash could forget
+        _writing.Clear();
+
+        _rowsSinceSnapshot++;
+        if (_rowsSinceSnapshot >= _options.SnapshotEvery) TakeSnapshot();
+        Advance();
+    }
+
+    protected override void OnPersistFailure(Exception cause, object @event, long sequenceNr)
+    {
+        ReplyUnavailable(); // Akka stops the actor next; whoever asked asks again with the same id
+        base.OnPersistFailure(cause, @event, sequenceNr);
+    }
+
+    protected override void OnPersistRejected(Exception cause, object @event, long sequenceNr)
+    {
+        base.OnPersistRejected(cause, @event, sequenceNr);
+        Fail();
+    }
+
+    // What was decided is ahead of the journal and can never get there: start again from what is stored.
+    private void Fail()
+    {
+        ReplyUnavailable();
+        Context.Stop(Self);
+    }
+
+    private void ReplyUnavailable()
+    {
+        foreach (var entry in _writing.Concat(_waiting))
+        {
+            if (entry.Reply is OutboxReply) entry.ReplyTo?.Tell(new OutboxReply.Refused(RefusalReason.Unavailable));
+        }
+
+        _writing.Clear();
+        _waiting.Clear();
+    }
+
+    private void TakeSnapshot()
+    {
+        _isTakingSnapshot = true;
+        _rowsSinceSnapshot = 0;
+        SaveSnapshot(_stored);
+    }
+
+    private static int SizeOf(IReadOnlyList<OutboxEvent> events)
+    {
+        var bytes = 0;
+        for (var i = 0; i < events.Count; i++) bytes += events[i] is OutboxEvent.MessageAccepted accepted ? accepted.Body.Bytes : 0;
+        return bytes;
+    }
+
+    private OutboxReply.Messages Listed(long before)
+    {
+        var (items, more) = _ahead.List(before, ListBytesMax);
+        return new OutboxReply.Messages(items, more);
+    }
+
+    // ---- the wire
+
+    private void OnAttach(ToDevice.Attach attach)
+    {
+        if (_ahead.IsRetired)
+        {
+            attach.Connection.Tell(ToConnection.Evicted.ByDeletion);
+            return;
+        }
+
+        if (_connection is { } current && current.Id != attach.ConnectionId)
+        {
+            if (attach.ConnectedAt < current.ConnectedAt)
+            {
+                attach.Connection.Tell(ToConnection.Evicted.ByYounger); // a late re-attach of the older one
+                return;
+            }
+
+            LetGo(ToConnection.Evicted.ByYounger);
+        }
+
+        if (_connection is null) Connect(attach);
+        else if (attach.Revision > _connection.Revision) Subscribe(attach);
+
+        var attached = new ToConnection.Attached(_connection!.Revision, _connection.SessionPresent, _connection.Subscriptions);
+        if (Effective(attach, _connection.Subscriptions).Any(s => s.QoS == 1 && s.Matches(_downTopic))) Decide(OutboxCommand.NoteQoS1.Instance, null);
+        Decide(new OutboxCommand.KeepSession(attach.KeepsSession ? _connection.Subscriptions : null), attach.Connection, attached);
+    }
+
+    private void Connect(ToDevice.Attach attach)
+    {
+        var remembered = attach is { KeepsSession: true, StartsClean: false } ? _ahead.Session : null;
+        var subscriptions = attach.Subscriptions ?? remembered ?? [];
+        _connection = new Connection(attach.ConnectionId, attach.ConnectedAt, attach.Revision, remembered is not null, subscriptions, attach.Connection);
+        Context.Watch(attach.Connection);
+        _restAt = Now + _options.SettleAfter;
+        _wire = _wire.Connect(attach.Wire, Effective(attach, subscriptions), resumes: remembered is not null, _ahead.NextNumber - 1, _policy, attach.LastTag);
+    }
+
+    private void Subscribe(ToDevice.Attach attach)
+    {
+        var subscriptions = attach.Subscriptions ?? _connection!.Subscriptions;
+        var effective = Effective(attach, subscriptions);
+        var subscribed = attach.Implicit ? [.. attach.Subscribed, .. effective.Except(subscriptions)] : attach.Subscribed;
+        _connection = _connection! with { Revision = attach.Revision, Subscriptions = subscriptions };
+        _wire = _wire.Subscribe(effective, subscribed, _ahead, Now, _policy);
+    }
+
+    // The implicit subscription counts where nothing else matches, and never for a device that once asked for QoS 1.
+    private ImmutableArray<Subscription> Effective(ToDevice.Attach attach, ImmutableArray<Subscription> subscriptions) =>
+        attach.Implicit && !_ahead.AskedForQoS1 && !subscriptions.Any(s => s.Matches(_downTopic))
+            ? subscriptions.Add(new Subscription(SystemTopics.AllSystem(_deviceId), 0))
+            : subscriptions;
+
+    private void OnAnswered(ToDevice.Answered answered)
+    {
+        if (answered.ConnectionId != _connection?.Id) return;
+        (_wire, var number) = _wire.Answer(answered.Tag, answered.QoS);
+        if (number is null || _ahead.FindOpen(number.Value) is not { } message)
+        {
+            _services.Metrics.LateAck();
+            return;
+        }
+
+        Decide(answered.ReasonCode < 0x80 ? new OutboxCommand.Acknowledge(message.MessageId) : new OutboxCommand.Refuse(message.MessageId, answered.ReasonCode), null);
+    }
+
+    private void OnConnectionGone()
+    {
+        if (_connection is null) return;
+        Context.Unwatch(_connection.Ref);
+        _connection = null;
+        _wire = _wire.Disconnect();
+        _restAt = Now + _options.SleepAfter;
+        Decide(OutboxCommand.LoseConnection.Instance, null);
+    }
+
+    private void LetGo(ToConnection.Evicted why)
+    {
+        _connection?.Ref.Tell(why);
+        OnConnectionGone();
+    }
+
+    private void Transmit(DateTimeOffset now)
+    {
+        if (_connection is null) return;
+        (_wire, var sends) = _wire.Next(_ahead, _stored.NextNumber - 1, now, _policy);
+        foreach (var send in sends)
+        {
+            _connection.Ref.Tell(new ToConnection.Transmit(send.Message.MessageId, send.Message.Body, send.Tag, send.QoS, send.Dup));
+        }
+    }
+
+    // ---- what is owed
+
+    private void Offer(DateTimeOffset now)
+    {
+        if (_stored.Owed.IsEmpty) return;
+        var settler = _services.Settler.Current;
+        if (settler.IsNobody())
+        {
+            _offerAgainAt = now + TimeSpan.FromMilliseconds(200); // the node is starting
+            return;
+        }
+
+        if (_stored.Owed[^1].Number <= _offered || _offered - _paid >= Owed.UnsettledMax) return;
+        var from = _stored.Owed.FindIndex(n => n.Number > _offered);
+        var count = Math.Min(_stored.Owed.Count - from, Owed.UnsettledMax - (int)(_offered - _paid));
+        var owed = _stored.Owed.GetRange(from, count);
+        settler.Tell(new Owed(_deviceId, owed));
+        _offered = owed[^1].Number;
+        _offerAgainAt = now + _options.OfferAgainAfter;
+    }
+
+    private void OnPaid(long upTo)
+    {
+        if (upTo <= _paid || upTo > _offered) return;
+        _paid = upTo;
+        _stored = _stored.PaidUpTo(upTo);
+        _ahead = _ahead.PaidUpTo(upTo);
+        _isResting = false;
+        _offerAgainAt = Now + _options.OfferAgainAfter;
+    }
+
+    // ---- waking and sleeping
+
+    private void OnWakeUp(ToDevice.WakeUp wakeUp)
+    {
+        if (_call is null || _call.Token == wakeUp.Token) _call = new Call(wakeUp.Token, wakeUp.DueAt);
+        if (!_isFresh)
+        {
+            Sender.Tell(new Acted(_deviceId)); // awake anyway; its own timer does what is due
+            return;
+        }
+
+        _isFresh = false;
+        _ringer = Sender;
+        _restAt = Now;
+        Decide(OutboxCommand.Expire.Instance, null);
+    }
+
+    private void AnswerRinger()
+    {
+        _ringer?.Tell(new Acted(_deviceId));
+        _ringer = null;
+    }
+
+    private void OnTick()
+    {
+        var now = Now;
+        if (_ahead.NextExpiry <= now) Decide(OutboxCommand.Expire.Instance, null);
+        if (!_stored.Owed.IsEmpty && _offerAgainAt <= now) _offered = _paid;
+    }
+
+    // One step at a time, each behind the last: payments, snapshot, call, sleep. Whatever comes in meanwhile ends the rest.
+    private void Rest(DateTimeOffset now)
+    {
+        if (_isResting || _isLeaving || IsBusy || _waiting.Count > 0 || now < _restAt || !_stored.Owed.IsEmpty) return;
+        if (_paid > _paidStored)
+        {
+            Write(now, alsoJustPaid: true);
+        }
+        else if (_connection is null && _rowsSinceSnapshot >= _options.SnapshotEvery / 10)
+        {
+            TakeSnapshot();
+        }
+        else if (_stored.NextExpiry is { } expiry && _call?.DueAt != expiry)
+        {
+            ChangeCall(new Call(_token, expiry));
+        }
+        else if (_stored.NextExpiry is null && _call is not null)
+        {
+            ChangeCall(null);
+        }
+        else
+        {
+            _isResting = true;
+            if (_connection is null) Context.Parent.Tell(new Passivate(GoToSleep.Instance));
+            AnswerRinger();
+        }
+    }
+
+    // A device with unfinished work has a call on file, due no later than the moment it must act. Null: nothing is unfinished.
+    private DateTimeOffset? CallNeededBy(Outbox outbox, DateTimeOffset now) => outbox.Owed.IsEmpty ? outbox.NextExpiry : now + _options.Recall;
+
+    private void ChangeCall(Call? call)
+    {
+        _isChangingCall = true;
+        var change = call is null ? _services.Calls.DeleteAsync(_deviceId.Value, _call!.Token) : _services.Calls.FileAsync(_deviceId.Value, call.DueAt, call.Token);
+        change.PipeTo(Self, success: () => new CallChanged(call), failure: cause => new CallNotChanged(cause));
+    }
+
+    // One timer for all that is due, set anew only when something is due earlier than it.
+    private void Arm(DateTimeOffset now)
+    {
+        var due = Earlier(_connection is null ? null : _wire.NextAt, _ahead.NextExpiry);
+        if (!_stored.Owed.IsEmpty) due = Earlier(due, _offerAgainAt);
+        if (!_isResting && _stored.Owed.IsEmpty && !IsBusy) due = Earlier(due, _restAt);
+        if (due is not { } at || (_timer is not null && _timerAt <= at)) return;
+        _timer?.Cancel();
+        _timerAt = at;
+        var delay = at > now ? at - now : TimeSpan.Zero;
+        if (delay > TimeSpan.FromHours(1)) delay = TimeSpan.FromHours(1);
+        _timer = Context.System.Scheduler.ScheduleTellOnceCancelable(delay, Self, Tick.Instance, Self);
+    }
+
+    private static DateTimeOffset? Earlier(DateTimeOffset? a, DateTimeOffset? b) => a is null ? b : b is null ? a : a < b ? a : b;
+}

@@ -1,0 +1,54 @@
+namespace IoTDelivery.Devices;
+
+/// <summary>How a device's actor lives; delivery itself is in <see cref="Domain.DeliveryPolicy"/>. Section <c>Devices</c>.</summary>
+public sealed class DeviceOptions
+{
+    /// <summary>The name of the section in <c>appsettings.json</c>.</summary>
+    public const string Section = "Devices";
+
+    /// <summary>How long a device without a connection stays awake after its last activity. Default 2 s. One woken only by its call sleeps again at once.</summary>
+    public TimeSpan SleepAfter { get; set; } = TimeSpan.FromSeconds(2);
+
+    /// <summary>How long a connected device is idle before it writes what was paid and takes its wake-up call off. Default 30 s.</summary>
+    public TimeSpan SettleAfter { get; set; } = TimeSpan.FromSeconds(30);
+
+    /// <summary>When the call of a working device is due: how long after a crash its owed notifications are offered again at the latest. Default 60 s.</summary>
+    public TimeSpan Recall { get; set; } = TimeSpan.FromSeconds(60);
+
+    /// <summary>After this time without a payment, what is owed is offered again. Default 60 s: four times the limit of one webhook.</summary>
+    public TimeSpan OfferAgainAfter { get; set; } = TimeSpan.FromSeconds(60);
+
+    /// <summary>Rows of the journal after which a snapshot is taken. Default 500; a device that goes to sleep takes one after a tenth of it.</summary>
+    public int SnapshotEvery { get; set; } = 500;
+
+    /// <summary>Facts that go out as one row of the journal at most. Default 128.</summary>
+    public int BatchEventsMax { get; set; } = 128;
+
+    /// <summary>Bytes of message content in one row of the journal at most; one message may be larger. Default 1 MB.</summary>
+    public int BatchBytesMax { get; set; } = 1024 * 1024;
+
+    /// <summary>Commands that wait for one device's journal at most; beyond it a POST is answered 403. Default 2,000.</summary>
+    public int WaitingMax { get; set; } = 2_000;
+
+    /// <summary>How old a snapshot must be before the events below it are deleted. Default 10 min.</summary>
+    public TimeSpan UpkeepAge { get; set; } = TimeSpan.FromMinutes(10);
+
+    /// <summary>How often events are deleted that a snapshot has made superfluous. Default 1 min.</summary>
+    public TimeSpan UpkeepInterval { get; set; } = TimeSpan.FromMinutes(1);
+
+    /// <summary>What is wrong with these settings, naming the setting; null if nothing is.</summary>
+    public string? Problem() => this switch
+    {
+        { SleepAfter.Ticks: < 0 } => "Devices:SleepAfter must be zero or more.",
+        { SettleAfter.Ticks: <= 0 } => "Devices:SettleAfter must be more than zero.",
+        { Recall.Ticks: <= 0 } => "Devices:Recall must be more than zero.",
+        { OfferAgainAfter.Ticks: <= 0 } => "Devices:OfferAgainAfter must be more than zero.",
+        { SnapshotEvery: < 10 } => "Devices:SnapshotEvery must be 10 or more.",
+        { BatchEventsMax: < 1 } => "Devices:BatchEventsMax must be 1 or more.",
+        { BatchBytesMax: < 1 } => "Devices:BatchBytesMax must be 1 or more.",
+        { WaitingMax: < 1 } => "Devices:WaitingMax must be 1 or more.",
+        { UpkeepAge.Ticks: < 0 } => "Devices:UpkeepAge must be zero or more.",
+        { UpkeepInterval.Ticks: <= 0 } => "Devices:UpkeepInterval must be more than zero.",
+        _ => null,
+    };
+}

@@ -1,0 +1,70 @@
+using Akka.Actor;
+using Akka.Cluster.Hosting;
+using Akka.Cluster.Sharding;
+using Akka.Hosting;
+using IoTDelivery.Devices.Journal;
+using IoTDelivery.Devices.Serialization;
+using IoTDelivery.Devices.WakeUps;
+using IoTDelivery.Domain;
+using Microsoft.Extensions.DependencyInjection;
+
+namespace IoTDelivery.Devices;
+
+public static class DevicesHosting
+{
+    /// <summary>The role of nodes that carry devices.</summary>
+    public const string Role = "device";
+
+    /// <summary>What devices need besides the actor system. Options and the database must be there already.</summary>
+    public static IServiceCollection AddDevices(this IServiceCollection services)
+    {
+        foreach (var migration in WakeUpCalls.Migrations.Concat(JournalUpkeep.Migrations)) services.AddSingleton(migration);
+        return services
+            .AddSingleton<OwedSettler>()
+            .AddSingleton<FenceWatch>()
+            .AddSingleton<DeviceMetrics>()
+            .AddSingleton<WakeUpCalls>()
+            .AddSingleton<JournalUpkeep>()
+            .AddSingleton<ISnapshotLog>(s => s.GetRequiredService<JournalUpkeep>())
+            .AddHostedService(s => s.GetRequiredService<JournalUpkeep>())
+            .AddSingleton(s => new DeviceServices(
+                s.GetRequiredService<DeliveryPolicy>(), s.GetRequiredService<DeviceOptions>(), s.GetRequiredService<TimeProvider>(), s.GetRequiredService<WakeUpCalls>(),
+                s.GetRequiredService<OwedSettler>(), s.GetRequiredService<FenceWatch>(), s.GetRequiredService<DeviceMetrics>(), s.GetRequiredService<ISnapshotLog>()))
+            .AddSingleton(s =>
+            {
+                var registry = s.GetRequiredService<IReadOnlyActorRegistry>();
+                return new DeviceGateway(() => registry.Get<DeviceActor>());
+            });
+    }
+
+    /// <summary>Starts the device shard region, the wake-up clock and the fence on every node that carries the <see cref="Role"/>.</summary>
+    public static AkkaConfigurationBuilder WithDevices(this AkkaConfigurationBuilder akka) => akka
+        .WithCustomSerializer(
+            "iotdelivery",
+            [typeof(DeviceEvents), typeof(Outbox), typeof(ToDevice), typeof(Acted), typeof(ToConnection), typeof(OutboxReply)],
+            system => new DeliverySerializer(system))
+        .WithShardRegion<DeviceActor>(
+            "device",
+            (_, _, resolver) =>
+            {
+                var services = resolver.GetService<DeviceServices>();
+                return deviceId => Props.Create(typeof(DeviceActor), deviceId, services); // no expression tree per device
+            },
+            new DeviceMessageExtractor(),
+            new ShardOptions
+            {
+                Role = Role,
+                RememberEntities = false, // wake-up calls instead: docs/decisions
+                StateStoreMode = StateStoreMode.DData,
+                PassivateIdleEntityAfter = TimeSpan.Zero,
+                HandOffStopMessage = DeviceActor.GoToSleep.Instance,
+            })
+        .WithActors((system, registry, resolver) =>
+        {
+            system.ActorOf(Props.Create(typeof(FenceRaiser), resolver.GetService<FenceWatch>()), "fence");
+            var clock = Props.Create(
+                typeof(WakeUpClock), resolver.GetService<WakeUpCalls>(), resolver.GetService<DeviceGateway>(), resolver.GetService<TimeProvider>(),
+                resolver.GetService<WakeUpOptions>());
+            registry.Register<WakeUpClock>(system.ActorOf(clock, "wake-up-clock"));
+        });
+}

@@ -1,0 +1,329 @@
+using System.Collections.Immutable;
+using Akka.Actor;
+using Akka.Serialization;
+using Google.Protobuf;
+using IoTDelivery.Domain;
+using Proto = IoTDelivery.Devices.Serialization.Proto;
+
+namespace IoTDelivery.Devices.Serialization;
+
+/// <summary>
+/// Stored events, snapshots and cluster messages of devices ↔ Protobuf. A manifest is two or three letters, because it stands in every row of the journal.
+/// Manifests and the identifier are stored: never changed, never reused.
+/// </summary>
+public sealed class DeliverySerializer(ExtendedActorSystem system) : SerializerWithStringManifest(system)
+{
+    private const string EventsManifest = "E1";
+    private const string SnapshotManifest = "S1";
+
+    // On disk for ever: it names this serializer in every row.
+    public override int Identifier => 4053;
+
+    public override string Manifest(object o) => o switch
+    {
+        DeviceEvents => EventsManifest,
+        Outbox => SnapshotManifest,
+        ToDevice.Command => "dC",
+        ToDevice.List => "dL",
+        ToDevice.Show => "dS",
+        ToDevice.Attach => "dA",
+        ToDevice.Detach => "dD",
+        ToDevice.Answered => "dP",
+        ToDevice.WakeUp => "dW",
+        ToDevice.Paid => "d$",
+        Acted => "wA",
+        ToConnection.Attached => "cA",
+        ToConnection.Transmit => "cT",
+        ToConnection.Evicted => "cE",
+        OutboxReply.Accepted => "rA",
+        OutboxReply.Done => "rD",
+        OutboxReply.Messages => "rM",
+        OutboxReply.Refused => "rR",
+        _ => throw new ArgumentException($"{o.GetType()} is not a type of {nameof(DeliverySerializer)}.", nameof(o)),
+    };
+
+    public override byte[] ToBinary(object obj) => (obj switch
+    {
+        DeviceEvents o => (IMessage)Write(o),
+        Outbox o => Write(o),
+        ToDevice.Command o => Write(o),
+        ToDevice.List o => new Proto.List { DeviceId = o.DeviceId.Value, Before = o.Before },
+        ToDevice.Show o => new Proto.Show { DeviceId = o.DeviceId.Value, MessageId = o.MessageId.Value },
+        ToDevice.Attach o => Write(o),
+        ToDevice.Detach o => new Proto.Detach { DeviceId = o.DeviceId.Value, ConnectionId = Write(o.ConnectionId) },
+        ToDevice.Answered o => new Proto.Answered
+        {
+            DeviceId = o.DeviceId.Value, ConnectionId = Write(o.ConnectionId), Tag = o.Tag, Qos = o.QoS, ReasonCode = o.ReasonCode,
+        },
+        ToDevice.WakeUp o => new Proto.WakeUp { DeviceId = o.DeviceId.Value, Token = Write(o.Token), DueAt = o.DueAt.UtcTicks },
+        ToDevice.Paid o => new Proto.PaidUpTo { DeviceId = o.DeviceId.Value, UpTo = o.UpTo },
+        Acted o => new Proto.Acted { DeviceId = o.DeviceId.Value },
+        ToConnection.Attached o => new Proto.Attached { Revision = o.Revision, SessionPresent = o.SessionPresent, Subscriptions = Write(o.Subscriptions) },
+        ToConnection.Transmit o => new Proto.Transmit { MessageId = o.MessageId.Value, Body = Write(o.Body), Tag = o.Tag, Qos = o.QoS, Dup = o.Dup },
+        ToConnection.Evicted o => new Proto.Evicted { TakenOver = o.TakenOver },
+        OutboxReply.Accepted o => new Proto.Accepted { MessageId = o.MessageId.Value, Status = Write(o.Status), CreatedAt = o.CreatedAt.UtcTicks },
+        OutboxReply.Done => new Proto.Done(),
+        OutboxReply.Messages o => new Proto.Messages { Items = { o.Items.Select(Write) }, More = o.More },
+        OutboxReply.Refused o => new Proto.Refused { Reason = (int)o.Reason },
+        _ => throw new ArgumentException($"{obj.GetType()} is not a type of {nameof(DeliverySerializer)}.", nameof(obj)),
+    }).ToByteArray();
+
+    public override object FromBinary(byte[] bytes, string manifest) => manifest switch
+    {
+        EventsManifest => Read(Proto.DeviceEvents.Parser.ParseFrom(bytes)),
+        SnapshotManifest => Read(Proto.OutboxSnapshot.Parser.ParseFrom(bytes)),
+        "dC" => Read(Proto.Command.Parser.ParseFrom(bytes)),
+        "dL" => Proto.List.Parser.ParseFrom(bytes) is var m ? new ToDevice.List(Device(m.DeviceId), m.Before) : null!,
+        "dS" => Proto.Show.Parser.ParseFrom(bytes) is var m ? new ToDevice.Show(Device(m.DeviceId), Id(m.MessageId)) : null!,
+        "dA" => Read(Proto.Attach.Parser.ParseFrom(bytes)),
+        "dD" => Proto.Detach.Parser.ParseFrom(bytes) is var m ? new ToDevice.Detach(Device(m.DeviceId), ReadGuid(m.ConnectionId)) : null!,
+        "dP" => Proto.Answered.Parser.ParseFrom(bytes) is var m
+            ? new ToDevice.Answered(Device(m.DeviceId), ReadGuid(m.ConnectionId), (ushort)m.Tag, m.Qos, (byte)m.ReasonCode)
+            : null!,
+        "dW" => Proto.WakeUp.Parser.ParseFrom(bytes) is var m ? new ToDevice.WakeUp(Device(m.DeviceId), ReadGuid(m.Token), Time(m.DueAt)) : null!,
+        "d$" => Proto.PaidUpTo.Parser.ParseFrom(bytes) is var m ? new ToDevice.Paid(Device(m.DeviceId), m.UpTo) : null!,
+        "wA" => new Acted(Device(Proto.Acted.Parser.ParseFrom(bytes).DeviceId)),
+        "cA" => Proto.Attached.Parser.ParseFrom(bytes) is var m ? new ToConnection.Attached(m.Revision, m.SessionPresent, Read(m.Subscriptions)) : null!,
+        "cT" => Proto.Transmit.Parser.ParseFrom(bytes) is var m
+            ? new ToConnection.Transmit(Id(m.MessageId), Read(m.Body), (ushort)m.Tag, m.Qos, m.Dup)
+            : null!,
+        "cE" => new ToConnection.Evicted(Proto.Evicted.Parser.ParseFrom(bytes).TakenOver),
+        "rA" => Proto.Accepted.Parser.ParseFrom(bytes) is var m ? new OutboxReply.Accepted(Id(m.MessageId), Read(m.Status), Time(m.CreatedAt)) : null!,
+        "rD" => OutboxReply.Done.Instance,
+        "rM" => Proto.Messages.Parser.ParseFrom(bytes) is var m ? new OutboxReply.Messages([.. m.Items.Select(Read)], m.More) : null!,
+        "rR" => new OutboxReply.Refused((RefusalReason)Proto.Refused.Parser.ParseFrom(bytes).Reason),
+        _ => throw new ArgumentException($"Manifest '{manifest}' is unknown: this release is older than the one that wrote it.", nameof(manifest)),
+    };
+
+    // ---- events
+
+    private static Proto.DeviceEvents Write(DeviceEvents o)
+    {
+        var proto = new Proto.DeviceEvents();
+        foreach (var @event in o.Events) proto.Events.Add(Write(@event));
+        return proto;
+    }
+
+    private static DeviceEvents Read(Proto.DeviceEvents m)
+    {
+        var events = new OutboxEvent[m.Events.Count];
+        for (var i = 0; i < events.Length; i++) events[i] = Read(m.Events[i]);
+        return new DeviceEvents(events);
+    }
+
+    private static Proto.Event Write(OutboxEvent @event) => @event switch
+    {
+        OutboxEvent.MessageAccepted e => new()
+        {
+            MessageAccepted = new()
+            {
+                MessageId = e.MessageId.Value, Body = Write(e.Body), Answer = Write(e.Answer), At = e.At.UtcTicks, ExpiresAt = e.ExpiresAt.UtcTicks,
+            },
+        },
+        OutboxEvent.MessageDelivered e => new() { MessageDelivered = new() { MessageId = e.MessageId.Value, At = e.At.UtcTicks } },
+        OutboxEvent.MessageTimedOut e => new() { MessageTimedOut = new() { MessageId = e.MessageId.Value, At = e.At.UtcTicks } },
+        OutboxEvent.MessageFailed e => new() { MessageFailed = new() { MessageId = e.MessageId.Value, Error = Write(e.Error), At = e.At.UtcTicks } },
+        OutboxEvent.MessageDeleted e => new() { MessageDeleted = new() { MessageId = e.MessageId.Value, At = e.At.UtcTicks } },
+        OutboxEvent.SessionKept e => new() { SessionKept = new() { Subscriptions = Write(e.Subscriptions) } },
+        OutboxEvent.QoS1Noted => new() { Qos1Noted = new() },
+        OutboxEvent.Registered e => new() { Registered = new() { At = e.At.UtcTicks } },
+        OutboxEvent.Retired e => new() { Retired = new() { Header = Write(e.Header), At = e.At.UtcTicks } },
+        OutboxEvent.Fenced => new() { Fenced = new() },
+        OutboxEvent.Paid e => new() { Paid = new() { UpTo = e.UpTo } },
+        _ => throw new ArgumentOutOfRangeException(nameof(@event), @event, "Unknown outbox event."),
+    };
+
+    private static OutboxEvent Read(Proto.Event m) => m.KindCase switch
+    {
+        Proto.Event.KindOneofCase.MessageAccepted when m.MessageAccepted is var e =>
+            new OutboxEvent.MessageAccepted(Id(e.MessageId), Read(e.Body), Read(e.Answer), Time(e.At), Time(e.ExpiresAt)),
+        Proto.Event.KindOneofCase.MessageDelivered => new OutboxEvent.MessageDelivered(Id(m.MessageDelivered.MessageId), Time(m.MessageDelivered.At)),
+        Proto.Event.KindOneofCase.MessageTimedOut => new OutboxEvent.MessageTimedOut(Id(m.MessageTimedOut.MessageId), Time(m.MessageTimedOut.At)),
+        Proto.Event.KindOneofCase.MessageFailed when m.MessageFailed is var e => new OutboxEvent.MessageFailed(Id(e.MessageId), Read(e.Error)!, Time(e.At)),
+        Proto.Event.KindOneofCase.MessageDeleted => new OutboxEvent.MessageDeleted(Id(m.MessageDeleted.MessageId), Time(m.MessageDeleted.At)),
+        Proto.Event.KindOneofCase.SessionKept => new OutboxEvent.SessionKept(ReadOptional(m.SessionKept.Subscriptions)),
+        Proto.Event.KindOneofCase.Qos1Noted => new OutboxEvent.QoS1Noted(),
+        Proto.Event.KindOneofCase.Registered => new OutboxEvent.Registered(Time(m.Registered.At)),
+        Proto.Event.KindOneofCase.Retired => new OutboxEvent.Retired(Read(m.Retired.Header)!, Time(m.Retired.At)),
+        Proto.Event.KindOneofCase.Fenced => new OutboxEvent.Fenced(),
+        Proto.Event.KindOneofCase.Paid => new OutboxEvent.Paid(m.Paid.UpTo),
+        var unknown => throw new InvalidOperationException($"Stored event {unknown} is unknown: this release is older than the one that wrote it."),
+    };
+
+    // ---- snapshot
+
+    private static Proto.OutboxSnapshot Write(Outbox o) => new()
+    {
+        Open = { o.Open.Select(Write) },
+        Ended = { o.Ended.Select(Write) },
+        Remembered = { o.RememberedOrder.Select(Write) },
+        Owed = { o.Owed.Select(Write) },
+        Session = Write(o.Session),
+        AskedForQos1 = o.AskedForQoS1,
+        IsRetired = o.IsRetired,
+        NextNumber = o.NextNumber,
+        NextNotification = o.NextNotification,
+    };
+
+    private static Outbox Read(Proto.OutboxSnapshot m)
+    {
+        var remembered = m.Remembered.Select(Read).ToList();
+        var open = m.Open.Select(Read).ToImmutableList();
+        var ended = m.Ended.Select(Read).ToImmutableList();
+        return Outbox.Empty with
+        {
+            Open = open,
+            OpenBytes = open.Sum(e => (long)e.Body.Bytes),
+            Ended = ended,
+            EndedBytes = ended.Sum(e => (long)e.Body.Bytes),
+            RememberedOrder = ImmutableQueue.CreateRange(remembered),
+            Remembered = ImmutableDictionary.CreateRange(remembered.GroupBy(r => r.MessageId).Select(g => KeyValuePair.Create(g.Key, g.Last()))),
+            Owed = [.. m.Owed.Select(Read)],
+            Session = ReadOptional(m.Session),
+            AskedForQoS1 = m.AskedForQos1,
+            IsRetired = m.IsRetired,
+            NextNumber = m.NextNumber,
+            NextNotification = m.NextNotification,
+        };
+    }
+
+    private static Proto.KnownMessage Write(KnownMessage o)
+    {
+        var proto = new Proto.KnownMessage
+        {
+            Number = o.Number, MessageId = o.MessageId.Value, Body = Write(o.Body), Answer = Write(o.Answer), AcceptedAt = o.AcceptedAt.UtcTicks,
+            ExpiresAt = o.ExpiresAt.UtcTicks, Status = Write(o.Status), Error = Write(o.Error),
+        };
+        if (o.EndedAt is { } endedAt) proto.EndedAt = endedAt.UtcTicks;
+        return proto;
+    }
+
+    private static KnownMessage Read(Proto.KnownMessage m) => new(
+        m.Number, Id(m.MessageId), Read(m.Body), Read(m.Answer), Time(m.AcceptedAt), Time(m.ExpiresAt), Read(m.Status), m.HasEndedAt ? Time(m.EndedAt) : null, Read(m.Error));
+
+    private static Proto.Remembered Write(Remembered o) => new()
+    {
+        MessageId = o.MessageId.Value, HashHigh = o.Hash.High, HashLow = o.Hash.Low, Answer = Write(o.Answer), AcceptedAt = o.AcceptedAt.UtcTicks, EndedAt = o.EndedAt.UtcTicks,
+    };
+
+    private static Remembered Read(Proto.Remembered m) =>
+        new(Id(m.MessageId), new BodyHash(m.HashHigh, m.HashLow), Read(m.Answer), Time(m.AcceptedAt), Time(m.EndedAt));
+
+    private static Proto.Notification Write(Notification o)
+    {
+        var proto = new Proto.Notification
+        {
+            Number = o.Number, MessageId = o.MessageId.Value, Topic = o.Topic, Status = Write(o.Status), At = o.At.UtcTicks, Error = Write(o.Error),
+            Header = o.Header is null ? null : Write(o.Header),
+        };
+        if (o.Name is not null) proto.Name = o.Name;
+        return proto;
+    }
+
+    private static Notification Read(Proto.Notification m) =>
+        new(m.Number, Id(m.MessageId), m.HasName ? m.Name : null, m.Topic, Read(m.Status), Time(m.At), Read(m.Error), Read(m.Header));
+
+    // ---- between nodes
+
+    private static Proto.Command Write(ToDevice.Command o) => o.Ask switch
+    {
+        OutboxCommand.Accept a => new() { DeviceId = o.DeviceId.Value, Accept = new() { MessageId = a.MessageId.Value, Body = Write(a.Body) } },
+        OutboxCommand.Delete d => new() { DeviceId = o.DeviceId.Value, DeleteMessageId = d.MessageId.Value },
+        OutboxCommand.Register => new() { DeviceId = o.DeviceId.Value, Register = true },
+        OutboxCommand.Retire r => new() { DeviceId = o.DeviceId.Value, Retire = Write(r.Header) },
+        _ => throw new ArgumentException($"{o.Ask.GetType().Name} is a device's own affair and is not sent.", nameof(o)),
+    };
+
+    private static ToDevice.Command Read(Proto.Command m) => new(Device(m.DeviceId), m.AskCase switch
+    {
+        Proto.Command.AskOneofCase.Accept => new OutboxCommand.Accept(Id(m.Accept.MessageId), Read(m.Accept.Body)),
+        Proto.Command.AskOneofCase.DeleteMessageId => new OutboxCommand.Delete(Id(m.DeleteMessageId)),
+        Proto.Command.AskOneofCase.Register => OutboxCommand.Register.Instance,
+        Proto.Command.AskOneofCase.Retire => new OutboxCommand.Retire(Read(m.Retire)!),
+        var unknown => throw new InvalidOperationException($"Command {unknown} is unknown: this release is older than the sender's."),
+    });
+
+    private static Proto.Attach Write(ToDevice.Attach o) => new()
+    {
+        DeviceId = o.DeviceId.Value,
+        ConnectionId = Write(o.ConnectionId),
+        ConnectedAt = o.ConnectedAt.UtcTicks,
+        ForbidsRepeats = o.Wire.ForbidsRepeats,
+        ReceiveMaximum = o.Wire.ReceiveMaximum,
+        KeepsSession = o.KeepsSession,
+        StartsClean = o.StartsClean,
+        Revision = o.Revision,
+        Subscriptions = Write(o.Subscriptions),
+        Subscribed = Write((ImmutableArray<Subscription>?)o.Subscribed),
+        Implicit = o.Implicit,
+        Connection = Akka.Serialization.Serialization.SerializedActorPath(o.Connection),
+        LastTag = o.LastTag,
+    };
+
+    private ToDevice.Attach Read(Proto.Attach m) => new(
+        Device(m.DeviceId), ReadGuid(m.ConnectionId), Time(m.ConnectedAt), new WireConnection(m.ForbidsRepeats, m.ReceiveMaximum), m.KeepsSession, m.StartsClean,
+        m.Revision, ReadOptional(m.Subscriptions), Read(m.Subscribed), m.Implicit, system.Provider.ResolveActorRef(m.Connection), (ushort)m.LastTag);
+
+    // ---- the small things
+
+    private static Proto.Body Write(MessageBody o)
+    {
+        var proto = new Proto.Body
+        {
+            Content = o.Content, Kind = (Proto.Kind)o.Kind, Encoding = (Proto.Encoding)o.Encoding, Format = (Proto.Format)o.Format, Topic = o.Topic, Ttl = o.Ttl,
+        };
+        if (o.Name is not null) proto.Name = o.Name;
+        if (o.Properties is { } properties)
+        {
+            proto.Properties = new Proto.Properties { UserProperties = { properties.UserProperties.Select(p => new Proto.UserProperty { Key = p.Key, Value = p.Value }) } };
+            if (properties.CorrelationData is not null) proto.Properties.CorrelationData = properties.CorrelationData;
+            if (properties.ResponseTopic is not null) proto.Properties.ResponseTopic = properties.ResponseTopic;
+        }
+
+        return proto;
+    }
+
+    private static MessageBody Read(Proto.Body m) => new(
+        m.HasName ? m.Name : null, m.Content, (ContentKind)m.Kind, (ContentEncoding)m.Encoding, (PayloadFormat)m.Format, m.Topic, m.Ttl,
+        m.Properties is not { } p ? null : new MessageProperties(
+            p.HasCorrelationData ? p.CorrelationData : null, p.HasResponseTopic ? p.ResponseTopic : null,
+            [.. p.UserProperties.Select(u => new UserProperty(u.Key, u.Value))]));
+
+    private static Proto.ErrorInfo? Write(ErrorInfo? o) => o is null ? null : new() { Code = o.Code, Text = o.Text };
+
+    private static ErrorInfo? Read(Proto.ErrorInfo? m) => m is null ? null : new(m.Code, m.Text);
+
+    private static Proto.DeviceHeader Write(DeviceHeader o)
+    {
+        var proto = new Proto.DeviceHeader { ProjectId = o.ProjectId, NodeId = o.NodeId, ProductId = o.ProductId };
+        if (o.AppId is not null) proto.AppId = o.AppId;
+        if (o.GatewayId is not null) proto.GatewayId = o.GatewayId;
+        return proto;
+    }
+
+    private static DeviceHeader? Read(Proto.DeviceHeader? m) =>
+        m is null ? null : new(m.ProjectId, m.HasAppId ? m.AppId : null, m.NodeId, m.ProductId, m.HasGatewayId ? m.GatewayId : null);
+
+    private static Proto.Subscriptions? Write(ImmutableArray<Subscription>? o) => o is not { } items
+        ? null
+        : new() { Items = { items.Select(s => new Proto.Subscription { TopicFilter = s.TopicFilter, Qos = s.QoS }) } };
+
+    private static ImmutableArray<Subscription>? ReadOptional(Proto.Subscriptions? m) => m is null ? null : Read(m);
+
+    private static ImmutableArray<Subscription> Read(Proto.Subscriptions? m) =>
+        m is null ? [] : [.. m.Items.Select(s => new Subscription(s.TopicFilter, s.Qos))];
+
+    private static Proto.Status Write(MessageStatus o) => (Proto.Status)o;
+
+    private static MessageStatus Read(Proto.Status m) => (MessageStatus)m;
+
+    private static DateTimeOffset Time(long ticks) => new(ticks, TimeSpan.Zero);
+
+    private static MessageId Id(string text) => MessageId.Parse(text);
+
+    private static DeviceId Device(string text) => DeviceId.Parse(text);
+
+    private static ByteString Write(Guid guid) => ByteString.CopyFrom(guid.ToByteArray());
+
+    private static Guid ReadGuid(ByteString bytes) => new(bytes.Span);
+}

@@ -1,0 +1,26 @@
+namespace IoTDelivery.Devices.WakeUps;
+
+/// <summary>How sleeping devices are woken. Section <c>WakeUps</c>.</summary>
+public sealed class WakeUpOptions
+{
+    /// <summary>The name of the section in <c>appsettings.json</c>.</summary>
+    public const string Section = "WakeUps";
+
+    /// <summary>Calls that may ring unanswered at once on one node. Default 20: under half of <c>max-concurrent-recoveries</c>, so that POST and CONNECT keep their permits.</summary>
+    public int Concurrency { get; set; } = 20;
+
+    /// <summary>How far a call moves ahead when it rings; it rings again then, if its device has not deleted it. Default 30 s.</summary>
+    public TimeSpan Lease { get; set; } = TimeSpan.FromSeconds(30);
+
+    /// <summary>How often the table is looked at when nothing rings. Default 1 s.</summary>
+    public TimeSpan PollInterval { get; set; } = TimeSpan.FromSeconds(1);
+
+    /// <summary>What is wrong with these settings, naming the setting; null if nothing is.</summary>
+    public string? Problem() => this switch
+    {
+        { Concurrency: < 1 or > 24 } => "WakeUps:Concurrency must be from 1 to 24 (under half of max-concurrent-recoveries, which is 50).",
+        { Lease.Ticks: <= 0 } => "WakeUps:Lease must be more than zero.",
+        { PollInterval.Ticks: <= 0 } => "WakeUps:PollInterval must be more than zero.",
+        _ => null,
+    };
+}

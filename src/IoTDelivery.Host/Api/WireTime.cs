@@ -1,0 +1,16 @@
+using System.Globalization;
+
+namespace IoTDelivery.Host.Api;
+
+/// <summary>The two ways the manual writes a time, both UTC.</summary>
+public static class WireTime
+{
+    /// <summary><c>20151212T121212Z</c></summary>
+    public static string Compact(DateTimeOffset at) => at.UtcDateTime.ToString("yyyyMMdd'T'HHmmss'Z'", CultureInfo.InvariantCulture);
+
+    /// <summary><c>2015-12-12T12:12:12.000Z</c></summary>
+    public static string Millis(DateTimeOffset at) => at.UtcDateTime.ToString("yyyy-MM-dd'T'HH:mm:ss.fff'Z'", CultureInfo.InvariantCulture);
+
+    /// <summary>Stored milliseconds, compact.</summary>
+    public static string Compact(long unixMilliseconds) => Compact(DateTimeOffset.FromUnixTimeMilliseconds(unixMilliseconds));
+}
