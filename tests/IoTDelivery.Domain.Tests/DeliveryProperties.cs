@@ -1,0 +1,213 @@
+using System.Collections.Immutable;
+using CsCheck;
+using static IoTDelivery.Domain.Tests.Given;
+
+namespace IoTDelivery.Domain.Tests;
+
+/// <summary>What is always true, whatever an application, a device and the clock do. A failure prints its seed; <c>CsCheck_Seed=…</c> repeats it.</summary>
+public sealed class DeliveryProperties
+{
+    private static readonly DeliveryPolicy Small = Policy with { PendingMax = 4, InflightMax = 3, HistoryMax = 3, IdempotencyMax = 5 };
+
+    private enum Step { Accept, AcceptOtherBody, AcceptTtl0, PubAck, Refuse, Delete, Wait, Connect, ConnectV5, Resume, Disconnect, Subscribe, Pay, Retire, Register }
+
+    private static readonly Gen<(Step Step, int Which)[]> Histories =
+        Gen.Select(Gen.Enum<Step>(), Gen.Int[0, 7]).Array[0, 80];
+
+    /// <summary>A device, its wire and its journal, driven by any history; checks after each step what must always hold.</summary>
+    private sealed class World
+    {
+        public Outbox Outbox = Outbox.Empty;
+        public Inflight Wire = Inflight.None;
+        public DateTimeOffset Now = Noon;
+        public readonly List<OutboxEvent> Journal = [];
+        public readonly List<Send> OnThisConnection = [];
+        public readonly Dictionary<string, string> BodyOnTheWire = [];
+        private readonly HashSet<ushort> _unanswered = [];
+        private long _lastFirstSend;
+        private readonly HashSet<long> _paid = [];
+
+        public void Take(Step step, int which)
+        {
+            switch (step)
+            {
+                case Step.Accept: Do(Accept($"m{which}", ttl: 5)); break;
+                case Step.AcceptOtherBody: Do(Accept($"m{which}", "other")); break;
+                case Step.AcceptTtl0: Do(Accept($"m{which}", ttl: 0)); break;
+                case Step.PubAck: Answer(which, refuses: false); break;
+                case Step.Refuse: Answer(which, refuses: true); break;
+                case Step.Delete: Do(new OutboxCommand.Delete(Id($"m{which}"))); break;
+                case Step.Wait: Now = Now.AddSeconds(which * which * 7); Do(OutboxCommand.Expire.Instance); break;
+                case Step.Connect: Connect(new WireConnection(false, 65535), resumes: false, QoS1); break;
+                case Step.ConnectV5: Connect(new WireConnection(true, 2 + which), resumes: false, QoS1); break;
+                case Step.Resume: Connect(new WireConnection(false, 65535), resumes: true, QoS1); break;
+                case Step.Disconnect: Wire = Wire.Disconnect(); _unanswered.Clear(); Do(OutboxCommand.LoseConnection.Instance); break;
+                case Step.Subscribe: if (Wire.IsConnected) Wire = Wire.Subscribe([QoS1], [QoS1], Outbox, Now, Small); break;
+                case Step.Pay: Pay(); break;
+                case Step.Retire: Do(new OutboxCommand.Retire(new DeviceHeader("p", null, "n", "q", null))); break;
+                case Step.Register: Do(OutboxCommand.Register.Instance); break;
+            }
+
+            Transmit();
+        }
+
+        private void Do(OutboxCommand command)
+        {
+            var decision = Outbox.Decide(command, Wire, Now, Small);
+            Wire = Wire.Follow(Outbox, decision.Events);
+            Outbox = Outbox.Apply(decision.Events, Small);
+            Journal.AddRange(decision.Events);
+            if (command is OutboxCommand.Retire) _unanswered.Clear();
+        }
+
+        private void Connect(WireConnection connection, bool resumes, Subscription subscription)
+        {
+            if (Outbox.IsRetired) return;
+            if (Wire.IsConnected) Take(Step.Disconnect, 0);
+            Wire = Wire.Connect(connection, [subscription], resumes, Outbox.NextNumber - 1, Small);
+            _lastFirstSend = 0;
+            OnThisConnection.Clear();
+        }
+
+        private void Answer(int which, bool refuses)
+        {
+            if (_unanswered.Count == 0) return;
+            var tag = _unanswered.Order().ElementAt(which % _unanswered.Count);
+            _unanswered.Remove(tag);
+            (Wire, var number) = Wire.Answer(tag, 1);
+            if (number is { } n && Outbox.FindOpen(n) is { } open)
+            {
+                Do(refuses ? new OutboxCommand.Refuse(open.MessageId, 0x80) : new OutboxCommand.Acknowledge(open.MessageId));
+            }
+        }
+
+        private void Pay()
+        {
+            if (Outbox.Owed.IsEmpty) return;
+            var number = Outbox.Owed[Outbox.Owed.Count / 2].Number;
+            foreach (var paid in Outbox.Owed.Where(n => n.Number <= number)) Assert.True(_paid.Add(paid.Number), "A notification was owed again after it was paid.");
+            Journal.Add(new OutboxEvent.Paid(number));
+            Outbox = Outbox.Apply(Journal[^1], Small);
+        }
+
+        private void Transmit()
+        {
+            (Wire, var sends) = Wire.Next(Outbox, Outbox.NextNumber - 1, Now, Small);
+            foreach (var send in sends)
+            {
+                var isRepetition = OnThisConnection.Any(s => s.Message.Number == send.Message.Number);
+                if (!send.Dup) Assert.True(_unanswered.Add(send.Tag), $"Packet id {send.Tag} was given out while it was in flight.");
+                else _unanswered.Add(send.Tag);
+                if (!isRepetition)
+                {
+                    Assert.True(send.Message.Number > _lastFirstSend, "A message was overtaken.");
+                    _lastFirstSend = send.Message.Number;
+                }
+
+                Assert.Contains(Outbox.Open, m => m.Number == send.Message.Number);
+                OnThisConnection.Add(send);
+            }
+        }
+
+        public void HoldsWhatIsAlwaysTrue()
+        {
+            Assert.DoesNotContain(Outbox.Owed, n => _paid.Contains(n.Number));
+            Assert.True(Outbox.Owed.Select(n => n.Number).SequenceEqual(Outbox.Owed.Select(n => n.Number).Order().Distinct()), "Numbers of what is owed are not rising.");
+            Assert.Equal(Outbox.Open.Sum(m => m.Body.Bytes), Outbox.OpenBytes);
+            Assert.Equal(Outbox.Ended.Sum(m => m.Body.Bytes), Outbox.EndedBytes);
+            Assert.True(Outbox.Remembered.Count <= Small.IdempotencyMax);
+            Assert.True(Outbox.Ended.Count <= Small.HistoryMax);
+        }
+    }
+
+    private static World Live((Step Step, int Which)[] history)
+    {
+        var world = new World();
+        foreach (var (step, which) in history)
+        {
+            world.Take(step, which);
+            world.HoldsWhatIsAlwaysTrue();
+        }
+
+        return world;
+    }
+
+    [Fact]
+    public void Every_accepted_message_ends_exactly_once_or_is_still_open() => Histories.Sample(history =>
+    {
+        var world = Live(history);
+        var open = new List<string>();
+        foreach (var @event in world.Journal)
+        {
+            switch (@event)
+            {
+                case OutboxEvent.MessageAccepted e:
+                    Assert.DoesNotContain(e.MessageId.Value, open);
+                    open.Add(e.MessageId.Value);
+                    break;
+                case OutboxEvent.MessageDelivered e: Assert.True(open.Remove(e.MessageId.Value)); break;
+                case OutboxEvent.MessageTimedOut e: Assert.True(open.Remove(e.MessageId.Value)); break;
+                case OutboxEvent.MessageFailed e: Assert.True(open.Remove(e.MessageId.Value)); break;
+                case OutboxEvent.MessageDeleted e: Assert.True(open.Remove(e.MessageId.Value)); break;
+                case OutboxEvent.Retired: open.Clear(); break; // all of them end FAILED in this one fact
+            }
+        }
+
+        Assert.Equal(open.Order(), world.Outbox.Open.Select(m => m.MessageId.Value).Order());
+    }, iter: 3_000);
+
+    [Fact]
+    public void Every_end_is_owed_exactly_once() => Histories.Sample(history =>
+    {
+        var (outbox, owed) = (Outbox.Empty, new List<Notification>());
+        foreach (var @event in Live(history).Journal.Where(e => e is not OutboxEvent.Paid))
+        {
+            var (before, open) = (outbox.NextNotification, outbox.Open.Count);
+            outbox = outbox.Apply(@event, Small);
+            owed.AddRange(outbox.Owed.Where(n => n.Number >= before));
+            var ended = open - outbox.Open.Count + (@event is OutboxEvent.MessageAccepted ? 1 : 0);
+            Assert.Equal(ended, outbox.Owed.Count(n => n.Number >= before && n.Status != MessageStatus.Pending));
+        }
+
+        Assert.Equal(owed.Count, owed.Select(n => n.Number).Distinct().Count());
+    }, iter: 3_000);
+
+    [Fact]
+    public void Replaying_the_journal_gives_the_same_state() => Histories.Sample(history =>
+    {
+        var world = Live(history);
+        var replayed = Outbox.Empty.Apply([.. world.Journal], Small);
+
+        Assert.Equal(world.Outbox.Open, replayed.Open);
+        Assert.Equal(world.Outbox.Ended, replayed.Ended);
+        Assert.Equal(world.Outbox.RememberedOrder, replayed.RememberedOrder);
+        Assert.Equal(world.Outbox.Remembered.OrderBy(r => r.Key.Value), replayed.Remembered.OrderBy(r => r.Key.Value));
+        Assert.Equal(world.Outbox.Owed, replayed.Owed);
+        Assert.Equal((world.Outbox.NextNumber, world.Outbox.NextNotification, world.Outbox.IsRetired), (replayed.NextNumber, replayed.NextNotification, replayed.IsRetired));
+    }, iter: 3_000);
+
+    [Fact]
+    public void The_same_id_never_delivers_two_bodies() => Histories.Sample(history =>
+    {
+        var world = new World();
+        var bodies = new Dictionary<string, string>();
+        foreach (var (step, which) in history)
+        {
+            if (step is Step.Register or Step.Retire) continue; // a new life of the device is a new device
+            world.Take(step, which % 4);
+            foreach (var send in world.OnThisConnection)
+            {
+                var id = send.Message.MessageId.Value;
+                if (bodies.TryAdd(id, send.Message.Body.Content)) continue;
+                if (bodies[id] == send.Message.Body.Content) continue;
+
+                // Allowed only once the window of the first one is over: by time, or because five younger ids took its place.
+                var ends = world.Journal.Count(e => e is OutboxEvent.MessageDelivered or OutboxEvent.MessageTimedOut or OutboxEvent.MessageFailed or OutboxEvent.MessageDeleted);
+                Assert.True(ends > Small.IdempotencyMax, $"{id} went out with two bodies inside its window.");
+            }
+        }
+    }, iter: 3_000);
+
+    [Fact]
+    public void A_paid_notification_is_never_owed_again_and_order_and_packet_ids_hold() => Histories.Sample(history => { Live(history); }, iter: 3_000);
+}

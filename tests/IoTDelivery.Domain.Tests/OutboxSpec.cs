@@ -1,0 +1,292 @@
+using static IoTDelivery.Domain.OutboxEvent;
+using static IoTDelivery.Domain.Tests.Given;
+
+namespace IoTDelivery.Domain.Tests;
+
+public sealed class OutboxSpec
+{
+    private static Decision Decide(Outbox outbox, OutboxCommand command, Inflight? wire = null, DateTimeOffset? at = null, DeliveryPolicy? policy = null) =>
+        outbox.Decide(command, wire ?? Inflight.None, at ?? Noon, policy ?? Policy);
+
+    [Fact]
+    public void A_message_for_a_device_that_is_away_is_PENDING_and_the_application_is_owed_that_word()
+    {
+        var decision = Decide(Outbox.Empty, Accept("m1"));
+
+        var accepted = Assert.IsType<MessageAccepted>(Assert.Single(decision.Events));
+        Assert.Equal(MessageStatus.Pending, accepted.Answer);
+        Assert.Equal(Noon.AddDays(1), accepted.ExpiresAt);
+        Assert.Equal(MessageStatus.Pending, Assert.IsType<OutboxReply.Accepted>(decision.Reply).Status);
+        var owed = Assert.Single(Outbox.Empty.Apply(decision.Events, Policy).Owed);
+        Assert.Equal((1, MessageStatus.Pending), (owed.Number, owed.Status));
+    }
+
+    [Fact]
+    public void A_message_that_can_go_out_at_once_is_answered_DELIVERED_and_nothing_is_owed_until_the_PUBACK()
+    {
+        var decision = Decide(Outbox.Empty, Accept("m1"), Online(Outbox.Empty, QoS1));
+        var outbox = Outbox.Empty.Apply(decision.Events, Policy);
+
+        Assert.Equal(MessageStatus.Delivered, Assert.IsType<OutboxReply.Accepted>(decision.Reply).Status);
+        Assert.Empty(outbox.Owed);
+        Assert.Equal(MessageStatus.Delivered, outbox.Show(Id("m1"))!.Status);
+
+        var acked = outbox.Apply(Decide(outbox, new OutboxCommand.Acknowledge(Id("m1")), at: Noon.AddSeconds(1)).Events, Policy);
+        Assert.Equal(MessageStatus.Delivered, Assert.Single(acked.Owed).Status);
+        Assert.Empty(acked.Open);
+    }
+
+    [Fact]
+    public void A_device_that_is_connected_but_has_not_subscribed_gets_nothing_yet() =>
+        Assert.Equal(MessageStatus.Pending, Assert.IsType<OutboxReply.Accepted>(Decide(Outbox.Empty, Accept("m1"), Online(Outbox.Empty)).Reply).Status);
+
+    [Fact]
+    public void A_message_pending_for_a_day_times_out()
+    {
+        var outbox = Outbox(Accept("m1"));
+
+        Assert.Empty(Decide(outbox, OutboxCommand.Expire.Instance, at: Noon.AddDays(1).AddTicks(-1)).Events);
+        Assert.Equal([new MessageTimedOut(Id("m1"), Noon.AddDays(1))], Decide(outbox, OutboxCommand.Expire.Instance, at: Noon.AddDays(1)).Events);
+    }
+
+    [Fact]
+    public void A_message_answered_DELIVERED_without_a_PUBACK_times_out_at_the_end_of_its_ttl()
+    {
+        var wire = Online(Outbox.Empty, QoS1);
+        var outbox = Outbox.Empty.Apply(Decide(Outbox.Empty, Accept("m1", ttl: 5), wire).Events, Policy);
+
+        var ended = outbox.Apply(Decide(outbox, OutboxCommand.Expire.Instance, wire, Noon.AddMinutes(5)).Events, Policy);
+
+        Assert.Equal(MessageStatus.TimedOut, ended.Show(Id("m1"))!.Status);
+        Assert.Equal(MessageStatus.TimedOut, Assert.Single(ended.Owed).Status);
+    }
+
+    [Fact]
+    public void The_same_id_and_body_is_answered_as_the_first_time_even_after_the_end()
+    {
+        var outbox = Outbox(Accept("m1"), new OutboxCommand.Acknowledge(Id("m1")));
+
+        var again = Decide(outbox, Accept("m1"), Online(outbox, QoS1), Noon.AddHours(23));
+
+        Assert.Empty(again.Events);
+        Assert.Equal(new OutboxReply.Accepted(Id("m1"), MessageStatus.Pending, Noon), again.Reply);
+    }
+
+    [Fact]
+    public void The_same_id_with_another_body_is_an_error()
+    {
+        Assert.Equal(Decision.Refuse(RefusalReason.IdConflict).Reply, Decide(Outbox(Accept("m1")), Accept("m1", "other")).Reply);
+        Assert.Equal(Decision.Refuse(RefusalReason.IdConflict).Reply, Decide(Outbox(Accept("m1"), new OutboxCommand.Acknowledge(Id("m1"))), Accept("m1", ttl: 5)).Reply);
+    }
+
+    [Fact]
+    public void After_the_window_an_id_is_free_again()
+    {
+        var outbox = Outbox(Accept("m1"), new OutboxCommand.Acknowledge(Id("m1")));
+
+        var decision = Decide(outbox, Accept("m1", "other"), at: Noon + Policy.IdempotencyWindow);
+
+        Assert.Single(decision.Events);
+        var next = outbox.Apply(decision.Events, Policy);
+        Assert.Equal("other", next.FindOpen(Id("m1"))!.Body.Content);
+    }
+
+    [Fact]
+    public void The_twenty_first_message_displaces_the_oldest_which_ends_FAILED()
+    {
+        var outbox = Outbox([.. Enumerable.Range(1, 20).Select(i => Accept($"m{i}"))]);
+
+        var decision = Decide(outbox, Accept("m21"));
+
+        Assert.Equal(new MessageFailed(Id("m1"), ErrorInfo.Displaced, Noon), decision.Events[0]);
+        Assert.IsType<MessageAccepted>(decision.Events[1]);
+        var next = outbox.Apply(decision.Events, Policy);
+        Assert.Equal(20, next.Open.Count);
+        Assert.Equal("m2", next.Open[0].MessageId.Value);
+    }
+
+    [Fact]
+    public void A_full_queue_of_a_connected_and_subscribed_device_refuses_instead_of_displacing()
+    {
+        var outbox = Outbox([.. Enumerable.Range(1, 20).Select(i => Accept($"m{i}"))]);
+
+        Assert.Equal(Decision.Refuse(RefusalReason.TooMuchAtOnce).Reply, Decide(outbox, Accept("m21"), Online(outbox, QoS1)).Reply);
+    }
+
+    [Fact]
+    public void What_is_on_the_wire_does_not_count_against_the_cache_and_is_never_displaced()
+    {
+        var policy = Policy with { PendingMax = 1 };
+        var (outbox, wire) = (Outbox.Empty, Online(Outbox.Empty, QoS1));
+        Take("m1"); // on the wire
+        wire = wire.Subscribe([], [], outbox, Noon, policy); // unsubscribed meanwhile
+        Take("m2"); // waits
+        var decision = Decide(outbox, Accept("m3"), wire, policy: policy);
+
+        Assert.Equal(new MessageFailed(Id("m2"), ErrorInfo.Displaced, Noon), decision.Events[0]);
+
+        void Take(string id)
+        {
+            var events = Decide(outbox, Accept(id), wire, policy: policy).Events;
+            wire = wire.Follow(outbox, events);
+            outbox = outbox.Apply(events, policy);
+            (wire, _) = wire.Next(outbox, outbox.NextNumber - 1, Noon, policy);
+        }
+    }
+
+    [Fact]
+    public void Bytes_count_too_and_displace_as_many_as_it_takes()
+    {
+        var policy = Policy with { PendingBytesMax = MessageBody.ContentBytesMax };
+        var outbox = Outbox(Accept("m1", new string('a', 100_000)), Accept("m2", new string('b', 100_000)), Accept("m3"));
+
+        var decision = Decide(outbox, Accept("m4", new string('c', 200_000)), policy: policy);
+
+        Assert.Equal(["m1", "m2"], decision.Events.OfType<MessageFailed>().Select(e => e.MessageId.Value));
+    }
+
+    [Fact]
+    public void Ttl_0_for_a_device_that_is_away_is_answered_FAILED_with_014016()
+    {
+        var decision = Decide(Outbox.Empty, Accept("m1", ttl: 0));
+
+        Assert.Equal(MessageStatus.Failed, Assert.IsType<OutboxReply.Accepted>(decision.Reply).Status);
+        Assert.Equal(new MessageFailed(Id("m1"), ErrorInfo.DeviceNotOnline, Noon), decision.Events[1]);
+        Assert.Equal(MessageStatus.Failed, Assert.Single(Outbox.Empty.Apply(decision.Events, Policy).Owed).Status);
+    }
+
+    [Fact]
+    public void Ttl_0_for_a_device_without_the_topic_is_answered_FAILED_with_014112() =>
+        Assert.Equal(new MessageFailed(Id("m1"), ErrorInfo.NotSubscribed, Noon), Decide(Outbox.Empty, Accept("m1", ttl: 0), Online(Outbox.Empty)).Events[1]);
+
+    [Fact]
+    public void Ttl_0_gets_the_first_schedule_and_then_times_out_or_fails_with_the_connection()
+    {
+        var wire = Online(Outbox.Empty, QoS1);
+        var outbox = Outbox.Empty.Apply(Decide(Outbox.Empty, Accept("m1", ttl: 0), wire).Events, Policy);
+
+        Assert.Equal(Noon.AddSeconds(8), outbox.NextExpiry);
+        Assert.Equal([new MessageFailed(Id("m1"), ErrorInfo.DeviceNotOnline, Noon)], Decide(outbox, OutboxCommand.LoseConnection.Instance).Events);
+    }
+
+    [Fact]
+    public void A_message_the_device_refuses_ends_FAILED_and_says_with_which_code()
+    {
+        var outbox = Outbox(Accept("m1"));
+
+        var failed = Assert.IsType<MessageFailed>(Assert.Single(Decide(outbox, new OutboxCommand.Refuse(Id("m1"), 0x97)).Events));
+
+        Assert.Contains("0x97", failed.Error.Text);
+    }
+
+    [Fact]
+    public void A_PUBACK_after_the_end_changes_nothing()
+    {
+        var outbox = Outbox(Accept("m1"));
+        outbox = outbox.Apply(Decide(outbox, OutboxCommand.Expire.Instance, at: Noon.AddDays(2)).Events, Policy);
+
+        Assert.Empty(Decide(outbox, new OutboxCommand.Acknowledge(Id("m1"))).Events);
+    }
+
+    [Fact]
+    public void A_deleted_message_ends_FAILED_is_pushed_and_reads_as_unknown()
+    {
+        var outbox = Outbox(Accept("m1"));
+        var next = outbox.Apply(Decide(outbox, new OutboxCommand.Delete(Id("m1"))).Events, Policy);
+
+        Assert.Null(next.Show(Id("m1")));
+        Assert.Equal(MessageStatus.Failed, next.Owed[^1].Status);
+        Assert.Equal(ErrorInfo.Deleted, next.Owed[^1].Error);
+        Assert.Equal(Decision.Refuse(RefusalReason.NoSuchMessage).Reply, Decide(next, new OutboxCommand.Delete(Id("m1"))).Reply);
+    }
+
+    [Fact]
+    public void A_message_answered_DELIVERED_cannot_be_deleted()
+    {
+        var outbox = Outbox.Empty.Apply(Decide(Outbox.Empty, Accept("m1"), Online(Outbox.Empty, QoS1)).Events, Policy);
+
+        Assert.Equal(Decision.Refuse(RefusalReason.NotWaiting).Reply, Decide(outbox, new OutboxCommand.Delete(Id("m1"))).Reply);
+    }
+
+    [Fact]
+    public void Deleting_the_device_ends_everything_FAILED_and_what_is_owed_carries_its_header()
+    {
+        var header = new DeviceHeader("project", null, "node", "product", null);
+        var outbox = Outbox(Accept("m1"), Accept("m2"), new OutboxCommand.Retire(header));
+
+        Assert.Empty(outbox.Open);
+        Assert.Equal(4, outbox.Owed.Count);
+        Assert.All(outbox.Owed, n => Assert.Equal(header, n.Header));
+        Assert.Equal([ErrorInfo.DeviceDeleted, ErrorInfo.DeviceDeleted], outbox.Owed.Where(n => n.Status == MessageStatus.Failed).Select(n => n.Error));
+        Assert.Equal(Decision.Refuse(RefusalReason.NoSuchDevice).Reply, Decide(outbox, Accept("m3")).Reply);
+    }
+
+    [Fact]
+    public void A_device_registered_again_starts_empty_but_never_reuses_a_notification_number()
+    {
+        var outbox = Outbox(Accept("m1"), new OutboxCommand.Retire(new DeviceHeader("project", null, "node", "product", null)), OutboxCommand.Register.Instance, Accept("m1", "other"));
+
+        Assert.Equal("other", outbox.Show(Id("m1"))!.Body.Content);
+        Assert.Equal([1, 2, 3], outbox.Owed.Select(n => n.Number));
+    }
+
+    [Fact]
+    public void Nobody_is_overtaken_while_the_window_is_full()
+    {
+        var policy = Policy with { InflightMax = 1 };
+        var wire = Inflight.None.Connect(new WireConnection(false, 65535), [QoS1], false, 0, policy);
+        var first = Decide(Outbox.Empty, Accept("m1"), wire, policy: policy);
+        wire = wire.Follow(Outbox.Empty, first.Events);
+        var outbox = Outbox.Empty.Apply(first.Events, policy);
+
+        Assert.Equal(MessageStatus.Pending, Assert.IsType<OutboxReply.Accepted>(Decide(outbox, Accept("m2"), wire, policy: policy).Reply).Status);
+    }
+
+    [Fact]
+    public void The_history_keeps_the_newest_twenty_of_any_status()
+    {
+        var outbox = Outbox.Empty;
+        for (var i = 1; i <= 30; i++)
+        {
+            outbox = outbox.Apply(Decide(outbox, Accept($"m{i}")).Events, Policy);
+            if (i % 2 == 0) outbox = outbox.Apply(Decide(outbox, new OutboxCommand.Acknowledge(Id($"m{i}"))).Events, Policy);
+        }
+
+        var list = outbox.List().Items;
+        Assert.Equal("m30", list[0].MessageId.Value);
+        Assert.Equal(15, outbox.Open.Count); // what is open is never forgotten
+        Assert.All(outbox.Ended, m => Assert.InRange(m.Number, 11, 30));
+    }
+
+    [Fact]
+    public void A_list_stops_below_the_bytes_it_may_have_and_says_that_there_is_more()
+    {
+        var outbox = Outbox(Accept("m1", new string('a', 60)), Accept("m2", new string('b', 60)), Accept("m3", new string('c', 200)));
+
+        var (first, more) = outbox.List(bytesMax: 100);
+        Assert.Equal(["m3"], first.Select(m => m.MessageId.Value));
+        Assert.True(more);
+        (var rest, more) = outbox.List(before: 3, bytesMax: 130);
+        Assert.Equal(["m2", "m1"], rest.Select(m => m.MessageId.Value));
+        Assert.False(more);
+    }
+
+    [Fact]
+    public void At_most_the_newest_256_ids_are_remembered()
+    {
+        var outbox = Outbox.Empty;
+        for (var i = 1; i <= 300; i++) outbox = outbox.Apply(Decide(outbox, Accept($"m{i}", ttl: 0)).Events, Policy);
+
+        Assert.Equal(256, outbox.Remembered.Count);
+        Assert.False(outbox.Remembered.ContainsKey(Id("m44")));
+        Assert.True(outbox.Remembered.ContainsKey(Id("m45")));
+    }
+
+    [Fact]
+    public void A_paid_notification_is_owed_no_more()
+    {
+        var outbox = Outbox(Accept("m1"), Accept("m2")).Apply(new Paid(1), Policy);
+
+        Assert.Equal(2, Assert.Single(outbox.Owed).Number);
+    }
+}
