@@ -1,8 +1,6 @@
 using System.Data.Common;
 using LinqToDB;
 using LinqToDB.Data;
-using LinqToDB.DataProvider.SQLite;
-using LinqToDB.DataProvider.SqlServer;
 using Microsoft.Data.Sqlite;
 
 namespace IoTDelivery.Storage;
@@ -10,8 +8,6 @@ namespace IoTDelivery.Storage;
 /// <summary>The site's database: the only place that knows which of the three it is.</summary>
 public sealed class SqlDatabase
 {
-    private readonly DataOptions _options;
-
     /// <exception cref="ArgumentException">A setting is missing or wrong; the message names it.</exception>
     public SqlDatabase(StorageOptions options)
     {
@@ -20,13 +16,8 @@ public sealed class SqlDatabase
         Dialect = SqlDialect.Of(Provider);
         DataFolder = Path.GetFullPath(options.DataFolder);
         ConnectionString = Provider == DatabaseProvider.Sqlite ? SqliteConnectionString(options) : options.ConnectionString!;
-        _options = Provider switch
-        {
-            DatabaseProvider.Sqlite => new DataOptions().UseSQLite(ConnectionString, SQLiteProvider.Microsoft)
-                .UseAfterConnectionOpened(AfterOpen, AfterOpenAsync),
-            DatabaseProvider.PostgreSql => new DataOptions().UsePostgreSQL(ConnectionString),
-            _ => new DataOptions().UseSqlServer(ConnectionString, SqlServerVersion.v2022, SqlServerProvider.MicrosoftDataSqlClient),
-        };
+        Options = new DataOptions().UseConnectionString(PluginProviderName, ConnectionString); // by name: the journal's plugin reads it from here
+        if (Provider == DatabaseProvider.Sqlite) Options = Options.UseAfterConnectionOpened(AfterOpen, AfterOpenAsync);
     }
 
     /// <summary>Which database it is.</summary>
@@ -42,7 +33,7 @@ public sealed class SqlDatabase
     public string DataFolder { get; }
 
     /// <summary>How linq2db, and the journal's plugin with it, opens a connection.</summary>
-    public DataOptions Options => _options;
+    public DataOptions Options { get; }
 
     /// <summary>What the plugin calls this database. SQL Server always with the year: plain <c>SqlServer</c> means the dialect of 2012.</summary>
     public string PluginProviderName => Provider switch
@@ -66,7 +57,7 @@ public sealed class SqlDatabase
     }
 
     /// <summary>A connection, to be disposed. Opens with the first statement.</summary>
-    public DataConnection Open() => new(_options);
+    public DataConnection Open() => new(Options);
 
     /// <summary>True if the exception means: the database could not be reached or did not answer, so nothing is known about the statement.</summary>
     public static bool IsUnavailable(Exception exception) =>

@@ -20,7 +20,7 @@ public class WakeUpCalls : IAsyncDisposable
     public static readonly IReadOnlyList<Migration> Migrations =
     [
         new("devices", 1,
-            "create table wake_up (device_id {id} not null primary key, due_at {bigint} not null, token {guid} not null)",
+            "create table wake_up (device_id {id} not null primary key, due_at {bigint} not null, token {id} not null)",
             "create index wake_up_by_due on wake_up (due_at)"),
     ];
 
@@ -64,7 +64,7 @@ public class WakeUpCalls : IAsyncDisposable
             new DataParameter("now", now.ToUnixTimeMilliseconds(), DataType.Int64),
             new DataParameter("lease", (now + lease).ToUnixTimeMilliseconds(), DataType.Int64),
             new DataParameter("count", count, DataType.Int32));
-        return [.. rows.Select(r => new Ring(r.DeviceId, r.Token, DateTimeOffset.FromUnixTimeMilliseconds(r.DueAt)))];
+        return [.. rows.Select(r => new Ring(r.DeviceId, Guid.Parse(r.Token), DateTimeOffset.FromUnixTimeMilliseconds(r.DueAt)))];
     }
 
     public async ValueTask DisposeAsync()
@@ -94,7 +94,7 @@ public class WakeUpCalls : IAsyncDisposable
                 await using var transaction = await db.BeginTransactionAsync();
                 var filed = batch.Where(w => w.DueAt is not null).GroupBy(w => w.DeviceId).Select(g => g.Last()).ToList();
                 if (filed.Count > 0) await FileAsync(db, filed);
-                var (ids, tokens) = (batch.Where(w => w.DueAt is null).Select(w => w.DeviceId).ToArray(), batch.Where(w => w.DueAt is null).Select(w => w.Token).ToArray());
+                var (ids, tokens) = (batch.Where(w => w.DueAt is null).Select(w => w.DeviceId).ToArray(), batch.Where(w => w.DueAt is null).Select(w => Text(w.Token)).ToArray());
 
                 // A token belongs to one device only, so the two lists cannot match a call of somebody else.
                 if (ids.Length > 0) await db.GetTable<Row>().Where(r => ids.Contains(r.DeviceId) && tokens.Contains(r.Token)).DeleteAsync();
@@ -113,7 +113,7 @@ public class WakeUpCalls : IAsyncDisposable
         if (_database.Provider == DatabaseProvider.SqlServer)
         {
             await db.GetTable<Row>().Merge()
-                .Using(calls.Select(c => new Row { DeviceId = c.DeviceId, DueAt = c.DueAt!.Value, Token = c.Token }))
+                .Using(calls.Select(c => new Row { DeviceId = c.DeviceId, DueAt = c.DueAt!.Value, Token = Text(c.Token) }))
                 .OnTargetKey().UpdateWhenMatched().InsertWhenNotMatched().MergeAsync();
             return;
         }
@@ -123,23 +123,21 @@ public class WakeUpCalls : IAsyncDisposable
         {
             new DataParameter($"d{i}", c.DeviceId, DataType.VarChar),
             new DataParameter($"a{i}", c.DueAt!.Value, DataType.Int64),
-            TokenParameter($"t{i}", c.Token),
+            new DataParameter($"t{i}", Text(c.Token), DataType.VarChar),
         });
         await db.ExecuteAsync(
             $"insert into wake_up (device_id, due_at, token) values {values} on conflict (device_id) do update set due_at = excluded.due_at, token = excluded.token",
             [.. parameters]);
     }
 
-    // SQLite has no type of its own for it; linq2db reads and writes it as text there.
-    private DataParameter TokenParameter(string name, Guid token) => _database.Provider == DatabaseProvider.Sqlite
-        ? new DataParameter(name, token.ToString("D").ToUpperInvariant(), DataType.VarChar)
-        : new DataParameter(name, token, DataType.Guid);
+    // As text: one of the three databases has no type of its own for it.
+    private static string Text(Guid token) => token.ToString("N");
 
     [Table("wake_up")]
     private sealed record Row
     {
         [Column("device_id"), PrimaryKey] public string DeviceId { get; init; } = "";
         [Column("due_at")] public long DueAt { get; init; }
-        [Column("token")] public Guid Token { get; init; }
+        [Column("token")] public string Token { get; init; } = "";
     }
 }

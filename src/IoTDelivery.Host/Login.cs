@@ -1,0 +1,35 @@
+using System.Security.Cryptography;
+using IoTDelivery.Host.Api;
+using IoTDelivery.Registry;
+using IoTDelivery.Storage;
+
+namespace IoTDelivery.Host;
+
+/// <summary>The application token of the site: configured, or made once, kept encrypted in the database and written where its owner finds it.</summary>
+public static class Login
+{
+    /// <summary>Where a generated token lies, readable by its owner only.</summary>
+    public static string TokenFile(SqlDatabase database) => Path.Combine(database.DataFolder, "api-token");
+
+    public static async Task PrepareAsync(IServiceProvider services)
+    {
+        var options = services.GetRequiredService<ApiOptions>();
+        services.GetRequiredService<ApiToken>().Value = options.Token ?? await GeneratedAsync(services);
+    }
+
+    private static async Task<string> GeneratedAsync(IServiceProvider services)
+    {
+        var (database, secrets) = (services.GetRequiredService<SqlDatabase>(), services.GetRequiredService<Secrets>());
+        var stored = await services.GetRequiredService<SiteSettings>().GetOrAddAsync(
+            "api-token", () => secrets.Protect(RandomNumberGenerator.GetHexString(48, lowercase: true)), CancellationToken.None);
+        var (token, file) = (secrets.Unprotect(stored), TokenFile(database));
+        Directory.CreateDirectory(database.DataFolder);
+        if (File.Exists(file) && File.ReadAllText(file) == token) return token;
+        File.Delete(file);
+        var open = new FileStreamOptions { Mode = FileMode.CreateNew, Access = FileAccess.Write };
+        if (!OperatingSystem.IsWindows()) open.UnixCreateMode = UnixFileMode.UserRead | UnixFileMode.UserWrite;
+        await using var writer = new StreamWriter(file, open);
+        await writer.WriteAsync(token);
+        return token;
+    }
+}

@@ -1,0 +1,147 @@
+using System.Net;
+using Akka.Actor;
+using Akka.Cluster;
+using Akka.Cluster.Hosting;
+using Akka.Configuration;
+using Akka.Hosting;
+using IoTDelivery.Devices;
+using IoTDelivery.Devices.Journal;
+using IoTDelivery.Devices.WakeUps;
+using IoTDelivery.Domain;
+using IoTDelivery.Host.Api;
+using IoTDelivery.Mqtt;
+using IoTDelivery.Push;
+using IoTDelivery.Registry;
+using IoTDelivery.Storage;
+using Microsoft.Extensions.Options;
+
+namespace IoTDelivery.Host;
+
+/// <summary>One node: reads the settings, lists the boxes, runs until it is told to stop.</summary>
+public static class Platform
+{
+    /// <summary>What a new node could not start with, in a sentence; exit code 1.</summary>
+    public sealed class CannotStartException(string message) : Exception(message);
+
+    /// <summary>Runs the platform. The exit code is 0 after SIGTERM or Ctrl-C, 1 if it could not start.</summary>
+    public static async Task<int> RunAsync(string[] args)
+    {
+        try
+        {
+            await using var app = Build(args);
+            await StartAsync(app);
+            await app.WaitForShutdownAsync();
+            return 0;
+        }
+        catch (CannotStartException cause)
+        {
+            await Console.Error.WriteLineAsync(cause.Message);
+            return 1;
+        }
+    }
+
+    /// <summary>The node with all its boxes, not started. <paramref name="replace"/> is where a test puts its own parts in.</summary>
+    /// <exception cref="CannotStartException">A setting is wrong; the message names it.</exception>
+    public static WebApplication Build(string[] args, Action<IServiceCollection>? replace = null)
+    {
+        var builder = WebApplication.CreateBuilder(new WebApplicationOptions { Args = args, ContentRootPath = AppContext.BaseDirectory });
+        var (settings, services) = (builder.Configuration, builder.Services);
+        try
+        {
+            var storage = Options<StorageOptions>(settings, StorageOptions.Section, o => o.Problem());
+            var api = Options<ApiOptions>(settings, ApiOptions.Section, o => o.Problem());
+            var database = new SqlDatabase(storage);
+
+            services.AddSingleton(TimeProvider.System);
+            services.AddSingleton(database);
+            services.AddSingleton(Options<DeliveryPolicy>(settings, "Delivery", o => o.Problem()));
+            services.AddSingleton(Options<DeviceOptions>(settings, DeviceOptions.Section, o => o.Problem()));
+            services.AddSingleton(Options<WakeUpOptions>(settings, WakeUpOptions.Section, o => o.Problem()));
+            services.AddRegistry();
+            services.AddDevices();
+            services.AddPush(settings);
+            services.AddMqtt(settings);
+            services.AddApi(api);
+            services.AddSingleton(s => OnlineNodes.Self(s.GetRequiredService<ActorSystem>()));
+            services.AddSingleton<OnlineNodes>();
+            services.AddSingleton<DeviceDeletion>();
+            services.AddHostedService(s => s.GetRequiredService<DeviceDeletion>());
+            services.AddAkka("iotdelivery", akka => akka
+                .AddHocon(settings.GetSection("akka"), HoconAddMode.Append) // the environment beats the file
+                .AddHoconFile(Path.Combine(AppContext.BaseDirectory, "akka.hocon"), HoconAddMode.Append) // the file beats Akka's defaults
+                .WithDeviceJournal(database)
+                .WithClustering(new ClusterOptions { Roles = settings.GetSection("Cluster:Roles").Get<string[]>()?.Distinct().ToArray() ?? [] })
+                .WithDevices()
+                .WithPush()
+                .AddStartup((system, _) => JoinAlone(system)));
+
+            // Open requests finish and devices are let go well before whoever sent SIGTERM sends SIGKILL.
+            services.Configure<HostOptions>(o => o.ShutdownTimeout = TimeSpan.FromSeconds(8));
+            builder.WebHost.ConfigureKestrel(kestrel => ListenForApplications(kestrel, settings["Urls"] ?? "http://127.0.0.1:8080"));
+            replace?.Invoke(services);
+        }
+        catch (Exception cause) when (cause is ArgumentException or OptionsValidationException or InvalidOperationException or FormatException)
+        {
+            throw new CannotStartException($"A setting is wrong. {cause.Message}");
+        }
+
+        var app = builder.Build();
+        app.MapApi();
+        return app;
+    }
+
+    /// <summary>Brings the database up to date, starts everything and says where it listens.</summary>
+    /// <exception cref="CannotStartException">The database cannot be reached or a port is taken.</exception>
+    public static async Task StartAsync(WebApplication app)
+    {
+        var database = app.Services.GetRequiredService<SqlDatabase>();
+        try
+        {
+            await database.MigrateAsync(app.Services.GetServices<Migration>());
+            await Login.PrepareAsync(app.Services);
+        }
+        catch (Exception cause) when (SqlDatabase.IsUnavailable(cause) || cause is InvalidOperationException or UnauthorizedAccessException)
+        {
+            throw new CannotStartException($"The database cannot be used: {database.Where}. {cause.GetBaseException().Message}");
+        }
+
+        try
+        {
+            await app.StartAsync();
+        }
+        catch (IOException cause)
+        {
+            throw new CannotStartException($"A port is taken. {cause.Message}");
+        }
+
+        Welcome.Print(app);
+    }
+
+    private static T Options<T>(ConfigurationManager settings, string section, Func<T, string?> problem) where T : class, new()
+    {
+        var options = settings.GetSection(section).Get<T>() ?? new T();
+        return problem(options) is { } wrong ? throw new ArgumentException(wrong) : options;
+    }
+
+    // Kestrel takes either its URLs setting or endpoints in code; the MQTT listener is one in code, so the URLs are too.
+    private static void ListenForApplications(Microsoft.AspNetCore.Server.Kestrel.Core.KestrelServerOptions kestrel, string urls)
+    {
+        kestrel.AddServerHeader = false;
+        kestrel.Limits.MaxRequestBodySize = ApiOptions.BodyBytesMax;
+        foreach (var url in urls.Split(';', StringSplitOptions.RemoveEmptyEntries | StringSplitOptions.TrimEntries))
+        {
+            var address = BindingAddress.Parse(url);
+            if (address.Scheme != "http") throw new ArgumentException($"Urls: {url}: only http is offered yet.");
+            if (address.Host is "localhost") kestrel.ListenLocalhost(address.Port);
+            else if (IPAddress.TryParse(address.Host, out var ip)) kestrel.Listen(ip, address.Port);
+            else kestrel.ListenAnyIP(address.Port);
+        }
+    }
+
+    // Without seed nodes this node is the cluster.
+    private static void JoinAlone(ActorSystem system)
+    {
+        var cluster = Cluster.Get(system);
+        if (cluster.Settings.SeedNodes.IsEmpty) cluster.Join(cluster.SelfAddress);
+    }
+}

@@ -1,0 +1,158 @@
+using System.Diagnostics;
+using System.Net;
+using System.Net.Sockets;
+using IoTDelivery.Storage;
+using Microsoft.Data.Sqlite;
+using Npgsql;
+using Testcontainers.MsSql;
+
+namespace IoTDelivery.Tests.Databases;
+
+/// <summary>A database server for tests. One behaviour runs on every one of them.</summary>
+public abstract class TestDatabase : IAsyncLifetime
+{
+    /// <summary>Why it cannot be had here; null if it can.</summary>
+    public string? SkipReason { get; protected set; }
+
+    /// <summary>A new, empty database on it.</summary>
+    public abstract Task<StorageOptions> CreateAsync();
+
+    public abstract Task InitializeAsync();
+
+    public abstract Task DisposeAsync();
+}
+
+/// <summary>SQLite: a file in a folder of its own.</summary>
+public sealed class SqliteDatabase : TestDatabase
+{
+    private readonly string _folder = Directory.CreateTempSubdirectory("iotdelivery-test-").FullName;
+    private int _count;
+
+    public override Task<StorageOptions> CreateAsync() => Task.FromResult(new StorageOptions { DataFolder = Path.Combine(_folder, $"{Interlocked.Increment(ref _count)}") });
+
+    public override Task InitializeAsync() => Task.CompletedTask;
+
+    public override Task DisposeAsync()
+    {
+        SqliteConnection.ClearAllPools();
+        Directory.Delete(_folder, recursive: true);
+        return Task.CompletedTask;
+    }
+}
+
+/// <summary>A real PostgreSQL from Debian's server binaries: a cluster of its own on a free port, as the user postgres when we are root, with fsync on.</summary>
+public sealed class PostgreSqlDatabase : TestDatabase
+{
+    private string _folder = "";
+    private string _binaries = "";
+    private int _count;
+
+    public int Port { get; private set; }
+
+    public override async Task InitializeAsync()
+    {
+        _binaries = Directory.Exists("/usr/lib/postgresql")
+            ? Directory.GetDirectories("/usr/lib/postgresql").OrderByDescending(d => int.Parse(Path.GetFileName(d))).Select(d => Path.Combine(d, "bin"))
+                .FirstOrDefault(d => File.Exists(Path.Combine(d, "initdb"))) ?? ""
+            : "";
+        if (_binaries.Length == 0)
+        {
+            SkipReason = "PostgreSQL's server binaries are not installed (apt-get install postgresql).";
+            return;
+        }
+
+        _folder = Directory.CreateTempSubdirectory("iotdelivery-pg-").FullName;
+        if (Environment.UserName == "root") await RunAsync("chown", "postgres", _folder);
+        await AsServerAsync("initdb", "-D", $"{_folder}/data", "-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-locale");
+        Port = FreePort();
+        await StartAsync();
+    }
+
+    public override async Task<StorageOptions> CreateAsync()
+    {
+        var name = $"test{Interlocked.Increment(ref _count)}";
+        await using var connection = new NpgsqlConnection(ConnectionString("postgres"));
+        await connection.OpenAsync();
+        await using var create = new NpgsqlCommand($"create database {name}", connection);
+        await create.ExecuteNonQueryAsync();
+        return new StorageOptions { Provider = DatabaseProvider.PostgreSql, ConnectionString = ConnectionString(name), DataFolder = $"{Path.GetTempPath()}/iotdelivery-pg-data-{Port}-{name}" };
+    }
+
+    /// <summary>Starts the server and waits until it answers.</summary>
+    public Task StartAsync() => AsServerAsync(
+        "pg_ctl", "-D", $"{_folder}/data", "-l", $"{_folder}/log", "-w", "-t", "60", "-o",
+        $"-c listen_addresses=127.0.0.1 -c port={Port} -c unix_socket_directories={_folder} -c fsync=on -c max_connections=200", "start");
+
+    /// <summary>Stops it at once, as a power cut would.</summary>
+    public Task StopAsync() => AsServerAsync("pg_ctl", "-D", $"{_folder}/data", "-m", "immediate", "-w", "stop");
+
+    public override async Task DisposeAsync()
+    {
+        if (_folder.Length == 0) return;
+        NpgsqlConnection.ClearAllPools();
+        if (File.Exists($"{_folder}/data/postmaster.pid")) await StopAsync();
+        Directory.Delete(_folder, recursive: true);
+    }
+
+    private string ConnectionString(string database) => $"Host=127.0.0.1;Port={Port};Username=postgres;Database={database};Maximum Pool Size=50;Timeout=5";
+
+    private Task AsServerAsync(string program, params string[] arguments) => Environment.UserName == "root"
+        ? RunAsync("setpriv", ["--reuid=postgres", "--regid=postgres", "--init-groups", Path.Combine(_binaries, program), .. arguments])
+        : RunAsync(Path.Combine(_binaries, program), arguments);
+
+    // pg_ctl's server keeps the pipes it was started with open, so the output goes to a file of its own, not to us.
+    private async Task RunAsync(string program, params string[] arguments)
+    {
+        var start = new ProcessStartInfo("/bin/sh") { WorkingDirectory = _folder };
+        start.ArgumentList.Add("-c");
+        start.ArgumentList.Add("exec \"$0\" \"$@\" >\"$PG_OUTPUT\" 2>&1");
+        start.ArgumentList.Add(program);
+        foreach (var argument in arguments) start.ArgumentList.Add(argument);
+        var output = Path.GetTempFileName();
+        start.Environment["PG_OUTPUT"] = output;
+        using var process = Process.Start(start)!;
+        await process.WaitForExitAsync();
+        var said = await File.ReadAllTextAsync(output);
+        File.Delete(output);
+        if (process.ExitCode != 0) throw new InvalidOperationException($"{program} {string.Join(' ', arguments)} ended with {process.ExitCode}: {said}");
+    }
+
+    private static int FreePort()
+    {
+        using var listener = new TcpListener(IPAddress.Loopback, 0);
+        listener.Start();
+        return ((IPEndPoint)listener.LocalEndpoint).Port;
+    }
+}
+
+/// <summary>SQL Server from a container, where there is a Docker engine.</summary>
+public sealed class SqlServerDatabase : TestDatabase
+{
+    private MsSqlContainer? _container;
+    private int _count;
+
+    public override async Task InitializeAsync()
+    {
+        if (!File.Exists("/var/run/docker.sock") && Environment.GetEnvironmentVariable("DOCKER_HOST") is null)
+        {
+            SkipReason = "There is no Docker engine here (no /var/run/docker.sock, no DOCKER_HOST); SQL Server runs from a container.";
+            return;
+        }
+
+        _container = new MsSqlBuilder("mcr.microsoft.com/mssql/server:2022-latest").Build();
+        await _container.StartAsync();
+    }
+
+    public override async Task<StorageOptions> CreateAsync()
+    {
+        var name = $"test{Interlocked.Increment(ref _count)}";
+        await _container!.ExecScriptAsync($"create database {name}");
+        var connection = new Microsoft.Data.SqlClient.SqlConnectionStringBuilder(_container.GetConnectionString()) { InitialCatalog = name };
+        return new StorageOptions { Provider = DatabaseProvider.SqlServer, ConnectionString = connection.ToString(), DataFolder = $"{Path.GetTempPath()}/iotdelivery-mssql-{name}" };
+    }
+
+    public override async Task DisposeAsync()
+    {
+        if (_container is not null) await _container.DisposeAsync();
+    }
+}

@@ -1,0 +1,358 @@
+using System.Diagnostics;
+using Akka.Actor;
+using Akka.Persistence;
+using IoTDelivery.Devices.Journal;
+using IoTDelivery.Devices.WakeUps;
+using IoTDelivery.Domain;
+using IoTDelivery.Tests.Databases;
+using LinqToDB;
+using LinqToDB.Async;
+using LinqToDB.Data;
+using Microsoft.Extensions.DependencyInjection;
+using static IoTDelivery.Devices.Tests.Talk;
+
+namespace IoTDelivery.Devices.Tests;
+
+/// <summary>One device on a real node: what it stores, says, transmits and owes, and when it sleeps. On every database.</summary>
+public abstract class DeviceSpec<TDatabase>(TDatabase server) : IClassFixture<TDatabase> where TDatabase : TestDatabase
+{
+    private static readonly TimeSpan Patience = TimeSpan.FromSeconds(20);
+
+    private async Task<DeviceNode> NodeAsync(DeliveryPolicy? policy = null, DeviceOptions? options = null, Action<IServiceCollection>? replace = null)
+    {
+        Skip.If(server.SkipReason is not null, server.SkipReason);
+        return await DeviceNode.StartAsync(await server.CreateAsync(), policy, options, replace);
+    }
+
+    // Settles whatever is offered, as a healthy receiver does, and tells what it was.
+    private static Ear SettleEverything(DeviceNode node, List<(string Device, Notification Notification)> pushed)
+    {
+        var ear = new Ear(node.System);
+        node.Settler.Current = node.System.ActorOf(Props.Create(typeof(Payer), pushed, ear.Ref));
+        return ear;
+    }
+
+    private sealed class Payer(List<(string, Notification)> pushed, IActorRef tell) : UntypedActor
+    {
+        protected override void OnReceive(object message)
+        {
+            var owed = (Owed)message;
+            lock (pushed) pushed.AddRange(owed.Notifications.Select(n => (owed.DeviceId.Value, n)));
+            Sender.Tell(new ToDevice.Paid(owed.DeviceId, owed.Notifications[^1].Number));
+            tell.Tell(owed);
+        }
+    }
+
+    private static Task<int> RowsAsync(DeviceNode node, string device) => CountAsync(node, $"select count(*) from journal where persistence_id = 'device-{device}'");
+
+    private static Task<int> CallsAsync(DeviceNode node, string device) => CountAsync(node, $"select count(*) from wake_up where device_id = '{device}'");
+
+    private static async Task<int> CountAsync(DeviceNode node, string statement)
+    {
+        await using var db = node.Database.Open();
+        return await db.ExecuteAsync<int>(statement);
+    }
+
+    // Awaits a state that only the database shows.
+    private static async Task EventuallyAsync(Func<Task<bool>> holds, string what)
+    {
+        var clock = Stopwatch.StartNew();
+        while (!await holds())
+        {
+            Assert.True(clock.Elapsed < Patience, $"Never came about: {what}");
+            await Task.Delay(20);
+        }
+    }
+
+    [SkippableFact]
+    public async Task A_message_for_a_sleeping_device_is_stored_answered_PENDING_and_has_a_call_on_file()
+    {
+        await using var node = await NodeAsync();
+        var device = Device("sleeper");
+
+        var reply = await node.Devices.SendAsync(device, "m1");
+
+        Assert.Equal(MessageStatus.Pending, Assert.IsType<OutboxReply.Accepted>(reply).Status);
+        Assert.Equal(1, await RowsAsync(node, "sleeper"));
+        Assert.Equal(1, await CallsAsync(node, "sleeper"));
+    }
+
+    [SkippableFact]
+    public async Task What_was_accepted_is_there_after_the_node_died_and_goes_out_in_order_when_the_device_comes()
+    {
+        Skip.If(server.SkipReason is not null, server.SkipReason);
+        var storage = await server.CreateAsync();
+        var device = Device("back");
+        var node = await DeviceNode.StartAsync(storage);
+        for (var i = 1; i <= 5; i++) Assert.IsType<OutboxReply.Accepted>(await node.Devices.SendAsync(device, $"m{i}"));
+        await node.KillAsync();
+
+        await using var next = await DeviceNode.StartAsync(storage);
+        var connection = new Ear(next.System);
+        next.Devices.Tell(Attach(device, connection), connection.Ref);
+
+        for (var i = 1; i <= 5; i++) Assert.Equal($"m{i}", (await connection.HearAsync<ToConnection.Transmit>()).Message.MessageId.Value);
+    }
+
+    [SkippableFact]
+    public async Task A_busy_connected_device_costs_two_rows_of_the_journal_per_message_and_no_wake_up_write()
+    {
+        var calls = new CountingCalls();
+        await using var node = await NodeAsync(replace: s => s.AddSingleton<WakeUpCalls>(p => calls.Over(p.GetRequiredService<IoTDelivery.Storage.SqlDatabase>())));
+        SettleEverything(node, []);
+        var device = Device("busy");
+        var (connection, id) = (new Ear(node.System), Guid.NewGuid());
+        node.Devices.Tell(Attach(device, connection, id), connection.Ref);
+        await connection.HearAsync<ToConnection.Attached>();
+        var before = await RowsAsync(node, "busy"); // that it asked for QoS 1 is a fact, too: once per device
+        Assert.Equal(1, before);
+
+        for (var i = 1; i <= 10; i++)
+        {
+            Assert.Equal(MessageStatus.Delivered, Assert.IsType<OutboxReply.Accepted>(await node.Devices.SendAsync(device, $"m{i}")).Status);
+            var transmit = (await connection.HearAsync<ToConnection.Transmit>()).Message;
+            node.Devices.Tell(new ToDevice.Answered(device, id, transmit.Tag, 1, 0), connection.Ref);
+            await EventuallyAsync(async () => await RowsAsync(node, "busy") == before + 2 * i, $"two rows for message {i}");
+        }
+
+        Assert.Equal(1, calls.Filed); // one call for the whole busy time
+        Assert.Equal(0, calls.Deleted);
+    }
+
+    [SkippableFact]
+    public async Task A_sleeping_device_costs_two_rows_and_two_call_writes_per_message_and_sleeps_again()
+    {
+        var calls = new CountingCalls();
+        await using var node = await NodeAsync(replace: s => s.AddSingleton<WakeUpCalls>(p => calls.Over(p.GetRequiredService<IoTDelivery.Storage.SqlDatabase>())));
+        SettleEverything(node, []);
+
+        await node.Devices.SendAsync(Device("dozer"), "m1");
+
+        await EventuallyAsync(async () => await RowsAsync(node, "dozer") == 2 && calls.Filed == 2, "accepted, paid, and the call moved to the end of the ttl");
+        await AsleepAsync(node, "dozer");
+        Assert.Equal((2, 0), (calls.Filed, calls.Deleted));
+        Assert.Equal(2, await RowsAsync(node, "dozer"));
+    }
+
+    [SkippableFact]
+    public async Task The_call_rings_and_the_message_of_a_sleeping_device_times_out_and_is_pushed()
+    {
+        await using var node = await NodeAsync(DeviceNode.Policy with { TtlUnit = TimeSpan.FromMilliseconds(300) });
+        var pushed = new List<(string, Notification)>();
+        var settled = SettleEverything(node, pushed);
+
+        await node.Devices.SendAsync(Device("late"), "m1", ttl: 5);
+
+        await settled.HearAsync<Owed>();
+        await settled.HearAsync<Owed>();
+        Assert.Equal([MessageStatus.Pending, MessageStatus.TimedOut], pushed.Select(p => p.Item2.Status));
+        await EventuallyAsync(async () => await CallsAsync(node, "late") == 0, "the call is deleted when nothing is left to do");
+    }
+
+    [SkippableFact]
+    public async Task Owed_notifications_are_offered_again_after_a_crash_with_the_same_numbers()
+    {
+        Skip.If(server.SkipReason is not null, server.SkipReason);
+        var storage = await server.CreateAsync();
+        var options = new DeviceOptions { SleepAfter = TimeSpan.FromMilliseconds(100), Recall = TimeSpan.FromSeconds(1) };
+        var node = await DeviceNode.StartAsync(storage, options: options);
+        var deaf = new Ear(node.System);
+        node.Settler.Current = deaf.Ref;
+        await node.Devices.SendAsync(Device("debtor"), "m1");
+        var first = (await deaf.HearAsync<Owed>()).Message;
+        await node.KillAsync();
+
+        await using var next = await DeviceNode.StartAsync(storage, options: options);
+        var settled = SettleEverything(next, []);
+        var again = (await settled.HearAsync<Owed>()).Message; // nobody spoke to the device: its call rang
+
+        Assert.Equal(first.Notifications, again.Notifications);
+    }
+
+    [SkippableFact]
+    public async Task Snapshot_and_upkeep_delete_old_events_and_nothing_is_forgotten()
+    {
+        Skip.If(server.SkipReason is not null, server.SkipReason);
+        var storage = await server.CreateAsync();
+        var options = new DeviceOptions { SleepAfter = TimeSpan.FromMilliseconds(50), SnapshotEvery = 10, UpkeepAge = TimeSpan.Zero };
+        await using (var node = await DeviceNode.StartAsync(storage, options: options))
+        {
+            SettleEverything(node, []);
+            for (var i = 1; i <= 30; i++) await node.Devices.SendAsync(Device("old"), $"m{i}", ttl: 0);
+            await EventuallyAsync(async () => await CountAsync(node, "select count(*) from snapshot where persistence_id = 'device-old'") > 0, "a snapshot");
+            var upkeep = node.Get<JournalUpkeep>();
+            var deleted = 0;
+            await EventuallyAsync(async () => (deleted += await upkeep.RunAsync(CancellationToken.None)) > 0, "events are deleted");
+            Assert.InRange(await RowsAsync(node, "old"), 1, 40);
+        }
+
+        await using var next = await DeviceNode.StartAsync(storage, options: options);
+        var reply = Assert.IsType<OutboxReply.Accepted>(await next.Devices.SendAsync(Device("old"), "m1", ttl: 0));
+        Assert.Equal(MessageStatus.Failed, reply.Status);
+        Assert.IsType<OutboxReply.Refused>(await next.Devices.SendAsync(Device("old"), "m1", "other", ttl: 0));
+        var list = Assert.IsType<OutboxReply.Messages>(await next.Devices.AskAsync(new ToDevice.List(Device("old")), CancellationToken.None));
+        Assert.Equal(Enumerable.Range(11, 20).Select(i => $"m{i}").Reverse(), list.Items.Select(m => m.MessageId.Value));
+    }
+
+    [SkippableFact]
+    public async Task A_gap_in_the_journal_stops_the_device_instead_of_guessing()
+    {
+        Skip.If(server.SkipReason is not null, server.SkipReason);
+        var storage = await server.CreateAsync();
+        await using (var node = await DeviceNode.StartAsync(storage))
+        {
+            for (var i = 1; i <= 3; i++) await node.Devices.SendAsync(Device("holed"), $"m{i}");
+        }
+
+        await using var next = await DeviceNode.StartAsync(storage);
+        await using (var db = next.Database.Open()) await db.ExecuteAsync("delete from journal where persistence_id = 'device-holed' and sequence_number = 2");
+        var impatient = new DeviceGateway(() => next.Get<Akka.Hosting.IReadOnlyActorRegistry>().Get<DeviceActor>(), TimeSpan.FromSeconds(1), TimeSpan.FromSeconds(2));
+
+        Assert.Equal(new OutboxReply.Refused(RefusalReason.Unavailable), await impatient.SendAsync(Device("holed"), "m4"));
+    }
+
+    [SkippableFact]
+    public async Task While_a_write_is_in_flight_commands_collect_and_leave_as_one_batch()
+    {
+        await using var node = await NodeAsync(DeviceNode.Policy with { PendingMax = 2_000 });
+        await node.Devices.SendAsync(Device("flood"), "warm-up");
+        var before = await RowsAsync(node, "flood");
+
+        var replies = await Task.WhenAll(Enumerable.Range(1, 1_000).Select(i => node.Devices.SendAsync(Device("flood"), $"m{i}")));
+
+        Assert.All(replies, r => Assert.IsType<OutboxReply.Accepted>(r));
+        Assert.InRange(await RowsAsync(node, "flood") - before, 1, 300);
+    }
+
+    [SkippableFact]
+    public async Task A_younger_connection_evicts_the_older_one_and_a_late_re_attach_of_the_older_one_evicts_nobody()
+    {
+        await using var node = await NodeAsync();
+        var device = Device("twice");
+        var (old, young) = (new Ear(node.System), new Ear(node.System));
+        var (oldId, at) = (Guid.NewGuid(), DateTimeOffset.UtcNow);
+        node.Devices.Tell(Attach(device, old, oldId, at), old.Ref);
+        await old.HearAsync<ToConnection.Attached>();
+
+        node.Devices.Tell(Attach(device, young, at: at.AddSeconds(1)), young.Ref);
+        await young.HearAsync<ToConnection.Attached>();
+        Assert.True((await old.HearAsync<ToConnection.Evicted>()).Message.TakenOver);
+
+        node.Devices.Tell(Attach(device, old, oldId, at, revision: 2), old.Ref);
+        await old.HearAsync<ToConnection.Evicted>();
+        await node.Devices.SendAsync(device, "m1");
+        Assert.Equal("m1", (await young.HearAsync<ToConnection.Transmit>()).Message.MessageId.Value);
+    }
+
+    [SkippableFact]
+    public async Task A_connected_device_stays_awake_and_a_lasting_session_remembers_its_subscriptions()
+    {
+        await using var node = await NodeAsync(options: new DeviceOptions { SleepAfter = TimeSpan.FromMilliseconds(20), SettleAfter = TimeSpan.FromMilliseconds(50) });
+        SettleEverything(node, []);
+        var device = Device("lasting");
+        var (first, second) = (new Ear(node.System), new Ear(node.System));
+        var id = Guid.NewGuid();
+        node.Devices.Tell(Attach(device, first, id, keeps: true), first.Ref);
+        var (attached, actor) = await first.HearAsync<ToConnection.Attached>();
+        Assert.False(attached.SessionPresent);
+        var death = new Ear(node.System);
+
+        await node.Devices.SendAsync(device, "m1");
+        var transmit = (await first.HearAsync<ToConnection.Transmit>()).Message;
+        node.Devices.Tell(new ToDevice.Answered(device, id, transmit.Tag, 1, 0), first.Ref);
+        await EventuallyAsync(async () => await CallsAsync(node, "lasting") == 0, "settled: the call is off while it stays connected");
+        Assert.False(actor.Equals(ActorRefs.Nobody));
+
+        node.Devices.Tell(new ToDevice.Detach(device, id), first.Ref);
+        await AsleepAsync(node, "lasting");
+        node.Devices.Tell(Attach(device, second, keeps: true) with { Subscriptions = null, Subscribed = [] }, second.Ref);
+        var resumed = (await second.HearAsync<ToConnection.Attached>()).Message;
+        Assert.True(resumed.SessionPresent);
+        Assert.Equal(SystemTopics.MessagesDown(device), Assert.Single(resumed.Subscriptions).TopicFilter);
+    }
+
+    [SkippableFact]
+    public async Task The_actor_killed_in_the_middle_of_a_write_forgets_nothing_it_answered()
+    {
+        Skip.If(server.SkipReason is not null, server.SkipReason);
+        var storage = await server.CreateAsync();
+        var policy = DeviceNode.Policy with { PendingMax = 5_000 };
+        var node = await DeviceNode.StartAsync(storage, policy);
+        var accepted = new List<string>();
+        var sending = Enumerable.Range(1, 400).Select(async i =>
+        {
+            if (await node.Devices.SendAsync(Device("victim"), $"m{i}") is OutboxReply.Accepted) lock (accepted) accepted.Add($"m{i}");
+        }).ToList();
+        await Task.WhenAny(sending);
+        await node.KillAsync();
+        await Task.WhenAny(Task.WhenAll(sending), Task.Delay(TimeSpan.FromSeconds(1))); // some asks never hear again
+        string[] answered;
+        lock (accepted) answered = [.. accepted];
+
+        await using var next = await DeviceNode.StartAsync(storage, policy);
+        foreach (var id in answered)
+        {
+            var shown = Assert.IsType<OutboxReply.Messages>(await next.Devices.AskAsync(new ToDevice.Show(Device("victim"), MessageId.Parse(id)), CancellationToken.None));
+            Assert.Single(shown.Items);
+        }
+
+        Assert.NotEmpty(answered);
+    }
+
+    [SkippableFact]
+    public async Task A_recovery_while_the_fence_is_raised_takes_a_number_before_it_answers()
+    {
+        await using var node = await NodeAsync();
+        node.Get<FenceWatch>().Raise(TimeSpan.FromMinutes(1));
+
+        await node.Devices.AskAsync(new ToDevice.List(Device("fenced")), CancellationToken.None);
+
+        Assert.Equal(1, await RowsAsync(node, "fenced"));
+    }
+
+    private static async Task AsleepAsync(DeviceNode node, string device)
+    {
+        var shard = (await node.Get<Akka.Hosting.IReadOnlyActorRegistry>().Get<DeviceActor>().Ask<Akka.Cluster.Sharding.CurrentShardRegionState>(
+            Akka.Cluster.Sharding.GetShardRegionState.Instance, Patience)).Shards;
+        var clock = Stopwatch.StartNew();
+        while (shard.Any(s => s.EntityIds.Contains(device)))
+        {
+            Assert.True(clock.Elapsed < Patience, $"{device} never went to sleep");
+            await Task.Delay(20);
+            shard = (await node.Get<Akka.Hosting.IReadOnlyActorRegistry>().Get<DeviceActor>().Ask<Akka.Cluster.Sharding.CurrentShardRegionState>(
+                Akka.Cluster.Sharding.GetShardRegionState.Instance, Patience)).Shards;
+        }
+    }
+
+    private sealed class CountingCalls
+    {
+        private int _filed, _deleted;
+
+        public int Filed => Volatile.Read(ref _filed);
+
+        public int Deleted => Volatile.Read(ref _deleted);
+
+        public WakeUpCalls Over(IoTDelivery.Storage.SqlDatabase database) => new Counted(database, this);
+
+        private sealed class Counted(IoTDelivery.Storage.SqlDatabase database, CountingCalls count) : WakeUpCalls(database)
+        {
+            public override async Task FileAsync(string deviceId, DateTimeOffset dueAt, Guid token)
+            {
+                await base.FileAsync(deviceId, dueAt, token);
+                Interlocked.Increment(ref count._filed);
+            }
+
+            public override async Task DeleteAsync(string deviceId, Guid token)
+            {
+                await base.DeleteAsync(deviceId, token);
+                Interlocked.Increment(ref count._deleted);
+            }
+        }
+    }
+}
+
+public sealed class SqliteDeviceSpec(SqliteDatabase database) : DeviceSpec<SqliteDatabase>(database);
+
+public sealed class PostgreSqlDeviceSpec(PostgreSqlDatabase database) : DeviceSpec<PostgreSqlDatabase>(database);
+
+public sealed class SqlServerDeviceSpec(SqlServerDatabase database) : DeviceSpec<SqlServerDatabase>(database);
