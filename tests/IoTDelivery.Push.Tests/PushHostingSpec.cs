@@ -97,13 +97,23 @@ public sealed class PushHostingSpec : IDisposable
         var rules = services.GetRequiredService<Rules>();
         await rules.AddAsync(new Rule
         {
-            RuleId = "r", RecordId = RecordIds.New(DateTimeOffset.UtcNow), ProjectId = Given.Project,
-            Resource = StatusNotification.Resource, Event = StatusNotification.Event, ActiveSince = 1, CreatedAt = 0,
+            RuleId = "r",
+            RecordId = RecordIds.New(DateTimeOffset.UtcNow),
+            ProjectId = Given.Project,
+            Resource = StatusNotification.Resource,
+            Event = StatusNotification.Event,
+            ActiveSince = 1,
+            CreatedAt = 0,
         }, default);
         await rules.AddActionAsync(new RuleAction
         {
-            ActionId = "a", RecordId = RecordIds.New(DateTimeOffset.UtcNow), RuleId = "r", ProjectId = Given.Project,
-            Channel = RuleAction.HttpForwarding, ChannelDetail = "{}", Url = url,
+            ActionId = "a",
+            RecordId = RecordIds.New(DateTimeOffset.UtcNow),
+            RuleId = "r",
+            ProjectId = Given.Project,
+            Channel = RuleAction.HttpForwarding,
+            ChannelDetail = "{}",
+            Url = url,
         }, default);
     }
 }
