@@ -21,6 +21,8 @@ public static class RegistryHosting
             .AddSingleton<DeviceCache>()
             .AddSingleton<ConnectionLog>()
             .AddSingleton<Products>()
-            .AddSingleton<Devices>();
+            .AddSingleton<Devices>()
+            .AddSingleton<Rules>()
+            .AddSingleton<RuleBook>();
     }
 }

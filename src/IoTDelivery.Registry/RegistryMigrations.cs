@@ -25,5 +25,24 @@ public static class RegistryMigrations
             """,
             "create index device_by_record on device (project_id, record_id)",
             "create index device_by_product on device (product_id, record_id)"),
+        new("registry", 2,
+            """
+            create table routing_rule (
+              rule_id {id} not null primary key, record_id {id} not null, project_id {id} not null, rule_name {text}, description {text}, resource {id} not null,
+              event {id} not null, app_type {id} not null, app_id {id}, select_part {text}, where_part {text}, active_since {bigint}, created_at {bigint} not null)
+            """,
+            "create index routing_rule_by_record on routing_rule (project_id, record_id)",
+            "create table rule_activity (id {identity}, rule_id {id} not null, active_from {bigint} not null, active_to {bigint})",
+            "create index rule_activity_by_rule on rule_activity (rule_id)",
+            """
+            create table routing_action (
+              action_id {id} not null primary key, record_id {id} not null, rule_id {id} not null, project_id {id} not null, channel {id} not null,
+              channel_detail {text} not null, url {text}, created_at {bigint} not null)
+            """,
+            "create index routing_action_by_record on routing_action (project_id, record_id)",
+            "create index routing_action_by_rule on routing_action (rule_id)",
+            // One row. Grows with every change of the three tables above: whoever holds a copy of them asks this number only.
+            "create table rule_revision (id {int} not null primary key, revision {bigint} not null)",
+            "insert into rule_revision (id, revision) values (1, 1)"),
     ];
 }

@@ -1,0 +1,31 @@
+using IoTDelivery.Domain;
+using Microsoft.Extensions.Logging;
+
+namespace IoTDelivery.Push;
+
+internal static partial class Log
+{
+    [LoggerMessage(5001, LogLevel.Warning, "The database does not answer; notifications wait.")]
+    public static partial void DatabaseAway(this ILogger logger, Exception cause);
+
+    [LoggerMessage(5002, LogLevel.Warning, "Device {DeviceId} owes notification {Number}, but the registry does not know it: nobody is told.")]
+    public static partial void UnknownDevice(this ILogger logger, DeviceId deviceId, long number);
+
+    [LoggerMessage(5003, LogLevel.Debug, "Notification {Number} of device {DeviceId} failed at action {ActionId}: {Reason}. It is repeated.")]
+    public static partial void PushFailed(this ILogger logger, string actionId, string deviceId, long number, string reason);
+
+    [LoggerMessage(5004, LogLevel.Warning, "Action {ActionId} refused notification {Number} of device {DeviceId}: {Reason}. It is a dead letter now.")]
+    public static partial void Refused(this ILogger logger, string actionId, string deviceId, long number, string reason);
+
+    [LoggerMessage(5005, LogLevel.Warning, "The receiver of action {ActionId} is down ({Reason}): its notifications wait in the backlog.")]
+    public static partial void BreakerOpened(this ILogger logger, string actionId, string reason);
+
+    [LoggerMessage(5006, LogLevel.Information, "The receiver of action {ActionId} is back: its backlog goes out.")]
+    public static partial void BreakerClosed(this ILogger logger, string actionId);
+
+    [LoggerMessage(5007, LogLevel.Warning, "The backlog of action {ActionId} is over its bounds: {TooOld} notifications too old, {TooMany} beyond its bytes. They are dead letters now.")]
+    public static partial void Trimmed(this ILogger logger, string actionId, int tooOld, int tooMany);
+
+    [LoggerMessage(5008, LogLevel.Information, "Action {ActionId} is deleted: {Rows} waiting notifications and {DeadLetters} dead letters were dropped with it.")]
+    public static partial void Dropped(this ILogger logger, string actionId, int rows, int deadLetters);
+}

@@ -1,0 +1,438 @@
+using Akka.Actor;
+using IoTDelivery.Registry;
+using Microsoft.Extensions.Logging;
+
+namespace IoTDelivery.Push;
+
+//                       breaker closed                                              answered, refused
+//   table ──page──► one lane per device ──POST, in parallel, per lane in order──┬──────────────────────► row removed ──► lane gone ──► page
+//     ▲                                                                         └── failed ──► blocked: rows forgotten, its time comes, its rows are read again
+//     │
+//     └── breaker open: nothing in memory; every ProbeInterval the oldest row of a device that is not blocked (else the oldest) decides
+//
+// A page never contains devices that are in memory, and a lane goes only after its rows are removed. So rows of one device are read in order, once.
+
+/// <summary>Sends the backlog of one action. Stops when there is none.</summary>
+internal sealed class ReceiverDrainer : UntypedActor, IWithTimers
+{
+    private const int PageSize = 256;
+
+    // Devices whose oldest row keeps failing. When more fail, no others are begun: a receiver like that is as good as down.
+    private const int BlockedMax = 256;
+
+    private readonly string _actionId;
+    private readonly Rules _rules;
+    private readonly PushBacklog _backlog;
+    private readonly Webhook _webhook;
+    private readonly PushOptions _options;
+    private readonly PushMetrics _metrics;
+    private readonly ILogger _logger;
+    private readonly TimeProvider _clock;
+
+    private readonly Dictionary<string, Lane> _lanes = [];
+    private readonly Queue<Lane> _ready = new();
+    private readonly CancellationTokenSource _stopped = new();
+    private readonly CancellationToken _stop;
+    private readonly IActorRef _self;
+    private List<Done> _done = [];
+    private Uri? _url;
+    private Breaker _breaker;
+    private bool? _breakerToWrite;
+    private int _breakerChanges;
+    private int _sending;
+    private bool _isReading;
+    private List<Done>? _settling;
+    private bool _isWritingBreaker;
+    private bool _mustInspect = true;
+    private bool _mayHaveMore = true;
+    private long _youngUntil; // rows younger than the first repetition are at the front of the page
+
+    public ReceiverDrainer(
+        string actionId, Rules rules, PushBacklog backlog, Webhook webhook, PushOptions options, PushMetrics metrics, ILogger logger, TimeProvider clock)
+    {
+        (_actionId, _rules, _backlog, _webhook) = (actionId, rules, backlog, webhook);
+        (_options, _metrics, _logger, _clock) = (options, metrics, logger, clock);
+        _stop = _stopped.Token;
+        _self = Self;
+    }
+
+    /// <summary>There may be new rows.</summary>
+    internal sealed record More
+    {
+        public static readonly More Instance = new();
+    }
+
+    private enum Tick
+    {
+        Bounds,
+        Due,
+    }
+
+    private sealed record Inspected(RuleAction? Action, long? OpenedAt);
+
+    private sealed record Page(IReadOnlyList<BacklogRow> Rows, IReadOnlyList<Lane> Due, bool IsProbe, long? OpenedAt, int BreakerChanges);
+
+    private sealed record Sent(Lane Lane, BacklogRow Row, PushResult Result);
+
+    private sealed record Settled(List<Done> Done);
+
+    private readonly record struct Done(Lane Lane, BacklogRow Row, string? GivenUp);
+
+    private sealed class Lane(string deviceId)
+    {
+        public string DeviceId { get; } = deviceId;
+        public Queue<BacklogRow> Rows { get; } = new();
+        public BacklogRow? Sending { get; set; }
+        public int Unremoved { get; set; } // settled rows that are still in the table
+        public int Attempts { get; set; }
+        public long? RetryAt { get; set; }
+        public bool IsEmpty => Sending is null && Unremoved == 0 && RetryAt is null && Rows.Count == 0;
+    }
+
+    public ITimerScheduler Timers { get; set; } = null!;
+
+    private long Now => _clock.GetUtcNow().ToUnixTimeMilliseconds();
+
+    protected override void PreStart()
+    {
+        Timers.StartPeriodicTimer(Tick.Bounds, Tick.Bounds, _options.BoundsInterval);
+        Step();
+    }
+
+    protected override void PostStop()
+    {
+        _stopped.Cancel();
+        _metrics.NoBacklog(_actionId);
+    }
+
+    protected override void OnReceive(object message)
+    {
+        switch (message)
+        {
+            case Sent sent: OnSent(sent.Lane, sent.Row, sent.Result); break;
+            case Settled settled: OnSettled(settled.Done); break;
+            case Page page: OnPage(page); break;
+            case Inspected inspected: OnInspected(inspected); break;
+            case More: _mayHaveMore = true; break;
+            case Tick.Bounds: _mustInspect = true; break;
+            case Tick.Due: break;
+            default: Unhandled(message); return;
+        }
+
+        Step();
+    }
+
+    // Whatever can be done now is begun here, and only here.
+    private void Step()
+    {
+        if (_url is not null && !_breaker.IsOpen)
+        {
+            while (_sending < _options.ConcurrencyPerReceiver && _ready.TryDequeue(out var lane)) Send(lane);
+        }
+
+        if (_settling is null && (_done.Count > 0 || _breakerToWrite is not null)) StartSettling();
+        if (!_isReading) StartReading();
+        if (!_isReading && _settling is null && _sending == 0 && _lanes.Count == 0 && !_mayHaveMore && _url is not null)
+        {
+            Context.Stop(Self); // nothing left; the supervisor looks once more
+            return;
+        }
+
+        Schedule();
+    }
+
+    private void StartReading()
+    {
+        var now = Now;
+        if (_url is null || _mustInspect)
+        {
+            _mustInspect = false;
+            Read(InspectAsync([.. InMemory().Select(r => r.Id)]));
+            return;
+        }
+
+        if (_breakerToWrite is not null || _isWritingBreaker) return; // a page would bring the outdated one
+        if (_breaker.IsOpen)
+        {
+            if (_sending == 0 && _done.Count == 0 && _settling is null && _breaker.MayProbe(now)) Read(ReadProbeAsync(Blocked().Select(l => l.DeviceId).ToArray(), _breakerChanges));
+            return;
+        }
+
+        var due = Blocked().Where(l => l.RetryAt <= now).Take(PageSize).ToArray();
+        if (due.Length > 0)
+        {
+            Read(ReadDueAsync(due, _breakerChanges));
+        }
+        else if (_mayHaveMore && now >= _youngUntil && _ready.Count < PageSize / 2 && Blocked().Take(BlockedMax).Count() < BlockedMax)
+        {
+            _mayHaveMore = false;
+            Read(ReadNextAsync([.. _lanes.Keys], _breakerChanges));
+        }
+    }
+
+    private IEnumerable<BacklogRow> InMemory() => _lanes.Values.SelectMany(l => l.Sending is { } row ? l.Rows.Append(row) : l.Rows)
+        .Concat(_done.Select(d => d.Row)).Concat((_settling ?? []).Select(d => d.Row));
+
+    private IEnumerable<Lane> Blocked() => _lanes.Values.Where(l => l.RetryAt is not null && l.Unremoved == 0);
+
+    private void OnInspected(Inspected inspected)
+    {
+        _isReading = false;
+        if (inspected.Action?.Url is not { } text || !Uri.TryCreate(text, UriKind.Absolute, out var url))
+        {
+            Context.Stop(Self); // deleted; its rows were dropped and counted
+            return;
+        }
+
+        var isFirst = _url is null;
+        _url = url;
+        if (isFirst && inspected.OpenedAt is { } openedAt) _breaker = Breaker.OpenSince(openedAt, Now, _options);
+    }
+
+    private void OnPage(Page page)
+    {
+        _isReading = false;
+        if (_breaker.IsOpen && !page.IsProbe)
+        {
+            _mayHaveMore = true; // opened meanwhile: nothing stays in memory
+            return;
+        }
+
+        if (page.OpenedAt is { } openedAt && !_breaker.IsOpen && page.BreakerChanges == _breakerChanges)
+        {
+            _breaker = Breaker.OpenSince(openedAt, Now, _options); // a node that sends new notifications has opened it
+            Forget();
+            return;
+        }
+
+        if (page.IsProbe)
+        {
+            if (page.Rows.Count == 0) Close();
+            else Send(Probing(page.Rows[0]));
+            return;
+        }
+
+        foreach (var lane in page.Due)
+        {
+            var hasRows = page.Rows.Any(r => r.DeviceId == lane.DeviceId);
+            if (!hasRows && page.Rows.Count == PageSize) continue; // did not fit: still due
+            lane.RetryAt = null;
+            if (hasRows) _ready.Enqueue(lane);
+            else Drop(lane); // sent by somebody else, given up or deleted
+        }
+
+        var now = Now;
+        var added = 0;
+        foreach (var row in page.Rows)
+        {
+            if (!_lanes.TryGetValue(row.DeviceId, out var lane))
+            {
+                if (YoungUntil(row, now) is { } until)
+                {
+                    _youngUntil = until; // the rows behind it wait too: taking them would take later ones of the same device first
+                    _mayHaveMore = true;
+                    return;
+                }
+
+                _lanes.Add(row.DeviceId, lane = new Lane(row.DeviceId));
+                _ready.Enqueue(lane);
+            }
+
+            lane.Rows.Enqueue(row);
+            added++;
+        }
+
+        if (added == PageSize) _mayHaveMore = true;
+    }
+
+    // A row is written when a POST has failed: the first repetition comes RetryFirst later. A time in the future is a clock ahead of ours and no reason to wait.
+    private long? YoungUntil(BacklogRow row, long now)
+    {
+        var until = row.CreatedAt + (long)_options.RetryFirst.TotalMilliseconds;
+        return row.CreatedAt <= now && until > now ? until : null;
+    }
+
+    private Lane Probing(BacklogRow row)
+    {
+        if (!_lanes.TryGetValue(row.DeviceId, out var lane)) _lanes.Add(row.DeviceId, lane = new Lane(row.DeviceId));
+        lane.RetryAt = null;
+        lane.Rows.Enqueue(row);
+        return lane;
+    }
+
+    private void Send(Lane lane)
+    {
+        if (lane.Sending is not null || !lane.Rows.TryPeek(out var row)) return; // forgotten when the breaker opened
+        lane.Sending = row;
+        _sending++;
+        _ = SendAsync(lane, row, _url!);
+    }
+
+    private void OnSent(Lane lane, BacklogRow row, PushResult result)
+    {
+        _sending--;
+        lane.Sending = null;
+        if (result.Outcome == PushOutcome.Failed)
+        {
+            _metrics.Failed();
+            _logger.PushFailed(_actionId, row.DeviceId, row.Number, result.Reason);
+            lane.Rows.Clear();
+            lane.RetryAt = Now + (long)RetryDelay.Of(++lane.Attempts, _options.RetryFirst, _options.RetryMax).TotalMilliseconds;
+
+            // One device that keeps failing at a working receiver must not close it for the others: only its first failure counts.
+            if (lane.Attempts == 1 || _breaker.IsOpen) Fail(result.Reason);
+            return;
+        }
+
+        if (result.Outcome == PushOutcome.Answered) _metrics.Pushed();
+        else _logger.Refused(_actionId, row.DeviceId, row.Number, result.Reason);
+        if (_breaker.IsOpen) Close();
+        _breaker = _breaker.Answered();
+        lane.Attempts = 0;
+        lane.Unremoved++;
+        _done.Add(new Done(lane, row, result.Outcome == PushOutcome.Refused ? result.Reason : null));
+        if (lane.Rows.TryPeek(out var head) && head.Id == row.Id) lane.Rows.Dequeue(); // else the breaker opened meanwhile and it was forgotten
+        if (lane.Rows.Count > 0) _ready.Enqueue(lane);
+    }
+
+    private void Fail(string reason)
+    {
+        var wasOpen = _breaker.IsOpen;
+        _breaker = _breaker.Failed(Now, _options);
+        if (wasOpen || !_breaker.IsOpen) return;
+        _logger.BreakerOpened(_actionId, reason);
+        _breakerChanges++;
+        _breakerToWrite = true;
+        Forget();
+    }
+
+    private void Close()
+    {
+        _logger.BreakerClosed(_actionId);
+        _breaker = default;
+        _breakerChanges++;
+        _breakerToWrite = false;
+        _mayHaveMore = true;
+        foreach (var lane in _lanes.Values.Where(l => l.RetryAt is not null)) lane.RetryAt = Now; // perhaps they only failed because it was down
+    }
+
+    private void Forget()
+    {
+        _ready.Clear();
+        _mayHaveMore = true;
+        foreach (var lane in _lanes.Values.ToArray())
+        {
+            lane.Rows.Clear();
+            Drop(lane);
+        }
+    }
+
+    private void Drop(Lane lane)
+    {
+        if (!lane.IsEmpty) return;
+        _lanes.Remove(lane.DeviceId);
+        _mayHaveMore = true; // pages did not contain it
+    }
+
+    private void StartSettling()
+    {
+        var (done, breaker) = (_done, _breakerToWrite);
+        (_settling, _done) = (_done, []);
+        (_isWritingBreaker, _breakerToWrite) = (_breakerToWrite is not null, null);
+        _ = TellAsync(async () =>
+        {
+            await _backlog.SettleAsync(_actionId, done.ConvertAll(d => (d.Row, d.GivenUp)), breaker, _stop);
+            return new Settled(done);
+        });
+    }
+
+    private void OnSettled(List<Done> done)
+    {
+        (_settling, _isWritingBreaker) = (null, false);
+        foreach (var (lane, _, _) in done)
+        {
+            lane.Unremoved--;
+            Drop(lane);
+        }
+    }
+
+    // For what time alone brings; all else that may be due waits for an answer that comes as a message.
+    private void Schedule()
+    {
+        var now = Now;
+        var next = _breaker.ProbeAt ?? long.MaxValue;
+        if (!_breaker.IsOpen)
+        {
+            foreach (var lane in _lanes.Values) next = Math.Min(next, lane.RetryAt ?? long.MaxValue);
+            if (_mayHaveMore && _youngUntil > now) next = Math.Min(next, _youngUntil);
+        }
+
+        if (next > now && next < long.MaxValue) Timers.StartSingleTimer(Tick.Due, Tick.Due, TimeSpan.FromMilliseconds(next - now));
+    }
+
+    private void Read<T>(Func<Task<T>> read)
+    {
+        _isReading = true;
+        _ = TellAsync(read);
+    }
+
+    private Func<Task<Inspected>> InspectAsync(long[] busy) => async () =>
+    {
+        var action = await _rules.FindActionAsync(_actionId, _stop);
+        if (action is null)
+        {
+            var (rows, deadLetters) = await _backlog.DropActionAsync(_actionId, _stop);
+            _logger.Dropped(_actionId, rows, deadLetters);
+            return new Inspected(null, null);
+        }
+
+        var (tooOld, tooMany, left) = await _backlog.TrimAsync(_actionId, busy, _options, _stop);
+        if (tooOld + tooMany > 0) _logger.Trimmed(_actionId, tooOld, tooMany);
+        _metrics.Backlog(_actionId, left);
+        return new Inspected(action, await _backlog.OpenedAtAsync(_actionId, _stop));
+    };
+
+    private Func<Task<Page>> ReadNextAsync(string[] inMemory, int breakerChanges) => async () =>
+    {
+        var openedAt = await _backlog.OpenedAtAsync(_actionId, _stop);
+        return new Page(await _backlog.ReadAsync(_actionId, inMemory, PageSize, _stop), [], IsProbe: false, openedAt, breakerChanges);
+    };
+
+    private Func<Task<Page>> ReadDueAsync(Lane[] due, int breakerChanges) => async () =>
+    {
+        var openedAt = await _backlog.OpenedAtAsync(_actionId, _stop);
+        return new Page(await _backlog.ReadDevicesAsync(_actionId, Array.ConvertAll(due, l => l.DeviceId), PageSize, _stop), due, IsProbe: false, openedAt, breakerChanges);
+    };
+
+    private Func<Task<Page>> ReadProbeAsync(string[] blocked, int breakerChanges) => async () =>
+    {
+        var rows = await _backlog.ReadAsync(_actionId, blocked, 1, _stop);
+        if (rows.Count == 0) rows = await _backlog.ReadAsync(_actionId, [], 1, _stop);
+        return new Page(rows, [], IsProbe: true, null, breakerChanges);
+    };
+
+    private async Task SendAsync(Lane lane, BacklogRow row, Uri url)
+    {
+        try
+        {
+            _self.Tell(new Sent(lane, row, await _webhook.PostAsync(url, row.Body, _stop).ConfigureAwait(false)), ActorRefs.NoSender);
+        }
+        catch (OperationCanceledException)
+        {
+            // The row stays; the next drainer sends it.
+        }
+    }
+
+    // Off the actor's thread, which SQLite would otherwise keep: its async calls are synchronous.
+    private Task TellAsync<T>(Func<Task<T>> work) => Task.Run(async () =>
+    {
+        try
+        {
+            _self.Tell(await RetryDelay.UntilDoneAsync(work, _logger.DatabaseAway, _stop), ActorRefs.NoSender);
+        }
+        catch (Exception) when (_stop.IsCancellationRequested)
+        {
+            // All it knew is in the tables.
+        }
+    });
+}

@@ -1,0 +1,479 @@
+using Akka.Actor;
+using IoTDelivery.Devices;
+using IoTDelivery.Domain;
+using IoTDelivery.Registry;
+using Microsoft.Extensions.Logging;
+
+namespace IoTDelivery.Push;
+
+/// <summary>Who a device is; null if the registry does not know it. A device that is being deleted is still known.</summary>
+public delegate ValueTask<DeviceHeader?> DeviceHeaders(DeviceId deviceId);
+
+//                                                                     ┌── no action ─────────────────────────────┐
+//                                                                     │                                          ▼
+//   Owed ──► header ──► look at rules and backlog ──► match ──► one lane per (action, device)               settled ──► Paid
+//                                                                     │                                       ▲  ▲
+//                     ┌── nothing of the device waits there, a slot is free ──► POST ── 200 ─────────────────┘  │
+//   head of the lane ─┤                                                          ├── refused ──► dead letter ───┤
+//                     │                                                          └── failed ──┐                 │
+//                     └── older rows, too many wait for a slot, breaker open ──────────────────┴──► backlog row ─┘
+//
+// A lane does one thing at a time, so the order of a device is the order of its lane. Lanes do not wait for each other. What has become a row is the
+// drainer's business: this actor never reads it again.
+
+/// <summary>
+/// Settles what the devices of this node owe: every matching action answered 200, or a row in the backlog, or a dead letter; then the device is paid.
+/// A healthy receiver costs no write; a dead one costs a row and no memory.
+/// The actor never restarts with its old address: devices would take what the old one had heard of for settled. Its supervisor stops it and starts another.
+/// </summary>
+public sealed class StatusPusher : UntypedActor
+{
+    private const int RowsPerWrite = 1000;
+
+    private readonly OwedSettler _settler;
+    private readonly RuleBook _rules;
+    private readonly PushBacklog _backlog;
+    private readonly Webhook _webhook;
+    private readonly DeviceHeaders _headers;
+    private readonly BacklogSignal _signal;
+    private readonly PushOptions _options;
+    private readonly PushMetrics _metrics;
+    private readonly ILogger<StatusPusher> _logger;
+    private readonly TimeProvider _clock;
+
+    private readonly Dictionary<DeviceId, Debt> _debts = [];
+    private readonly Dictionary<string, Receiver> _receivers = [];
+    private readonly List<Debt> _touched = [];
+    private readonly CancellationTokenSource _stopped = new();
+    private readonly CancellationToken _stop; // outlives its source: results still come in when the actor is gone
+    private readonly IActorRef _self;
+    private List<Item> _looking = []; // matched by the look that is under way
+    private List<Item> _arrived = []; // came after it began: matched by the next one
+    private Queue<LaneWrite> _writes = new();
+    private List<Receiver> _opened = [];
+    private bool _isLooking;
+    private bool _isWriting;
+
+    public StatusPusher(
+        OwedSettler settler, RuleBook rules, PushBacklog backlog, Webhook webhook, DeviceHeaders headers, BacklogSignal signal,
+        PushOptions options, PushMetrics metrics, ILogger<StatusPusher> logger, TimeProvider clock)
+    {
+        (_settler, _rules, _backlog, _webhook, _headers, _signal) = (settler, rules, backlog, webhook, headers, signal);
+        (_options, _metrics, _logger, _clock) = (options, metrics, logger, clock);
+        _stop = _stopped.Token;
+        _self = Self;
+    }
+
+    protected override void PreStart() => _settler.Current = Self;
+
+    protected override void PostStop()
+    {
+        if (_settler.Current.Equals(Self)) _settler.Current = ActorRefs.Nobody;
+        _stopped.Cancel();
+    }
+
+    protected override void OnReceive(object message)
+    {
+        switch (message)
+        {
+            case Sent sent: OnSent(sent.Lane, sent.Result); break;
+            case Owed owed: OnOwed(owed); break;
+            case Looked looked: OnLooked(looked); break;
+            case Written written: OnWritten(written); break;
+            case HeaderRead read: OnHeaderRead(read.Debt, read.Header); break;
+            default: Unhandled(message); break;
+        }
+
+        PayWhatIsSettled();
+    }
+
+    private void OnOwed(Owed owed)
+    {
+        if (owed.Notifications.Count == 0) return;
+        var first = owed.Notifications[0].Number;
+        if (!_debts.TryGetValue(owed.DeviceId, out var debt))
+        {
+            _debts.Add(owed.DeviceId, debt = new Debt(owed.DeviceId) { SettledUpTo = first - 1, OfferedUpTo = first - 1 });
+        }
+
+        debt.Device = Sender; // a device that moved or restarted offers again and wants to be paid where it is now
+        if (first <= debt.SettledUpTo) debt.Pay(_self); // it has not heard
+        if (first > debt.OfferedUpTo + 1) return; // an offer in between was lost; paying this one would pay that one too. The device offers again
+
+        foreach (var notification in owed.Notifications)
+        {
+            if (notification.Number <= debt.OfferedUpTo) continue; // being settled
+            debt.OfferedUpTo = notification.Number;
+            var item = new Item(debt, notification);
+            debt.Items.Enqueue(item);
+            debt.Headerless.Enqueue(item);
+        }
+
+        if (!debt.IsReadingHeader) Admit(debt);
+        if (debt.Items.Count == 0) _debts.Remove(debt.DeviceId);
+    }
+
+    private void Admit(Debt debt)
+    {
+        if (debt.Headerless.Count == 0) return;
+        if (debt.Header is null && debt.Headerless.Any(i => i.Notification.Header is null))
+        {
+            var reading = _headers(debt.DeviceId);
+            if (!reading.IsCompletedSuccessfully)
+            {
+                debt.IsReadingHeader = true;
+                _ = ReadHeaderAsync(debt, reading.AsTask());
+                return;
+            }
+
+            debt.Header = reading.Result;
+        }
+
+        while (debt.Headerless.TryDequeue(out var item)) _arrived.Add(item);
+        Look();
+    }
+
+    private void OnHeaderRead(Debt debt, DeviceHeader? header)
+    {
+        (debt.IsReadingHeader, debt.Header) = (false, header);
+        while (debt.Headerless.TryDequeue(out var item)) _arrived.Add(item);
+        Look();
+    }
+
+    private void Look()
+    {
+        if (_isLooking || _arrived.Count == 0) return;
+        _isLooking = true;
+        (_looking, _arrived) = (_arrived, _looking);
+        _ = LookAsync(_clock.GetTimestamp());
+    }
+
+    private void OnLooked(Looked look)
+    {
+        foreach (var receiver in _receivers.Values)
+        {
+            if (receiver.OpenedAt >= look.From) continue; // opened after this look began: it does not know yet
+            var isOpen = look.Backlog.IsOpen.Contains(receiver.ActionId);
+            if (receiver.IsOpen && !isOpen) receiver.Breaker = default;
+            receiver.IsOpen = isOpen;
+        }
+
+        foreach (var item in _looking) Match(item, look);
+        _looking.Clear();
+        _isLooking = false;
+        Look();
+    }
+
+    private void Match(Item item, Looked look)
+    {
+        var (debt, notification) = (item.Debt, item.Notification);
+        if ((notification.Header ?? debt.Header) is { } header)
+        {
+            var at = notification.At.ToUnixTimeMilliseconds();
+            foreach (var target in look.Rules.Targets(header.ProjectId, StatusNotification.Resource, StatusNotification.Event))
+            {
+                if (!target.AppliesAt(at, header.AppId)) continue;
+                item.Body ??= StatusNotification.Write(debt.DeviceId, notification, header, _options.Shape);
+                item.Unsettled++;
+                Join(ReceiverOf(target, look), item, look);
+            }
+        }
+        else
+        {
+            _logger.UnknownDevice(debt.DeviceId, notification.Number);
+        }
+
+        Settle(item);
+    }
+
+    private Receiver ReceiverOf(RuleTarget target, Looked look)
+    {
+        if (!_receivers.TryGetValue(target.ActionId, out var receiver))
+        {
+            _receivers.Add(target.ActionId, receiver = new Receiver(target.ActionId) { IsOpen = look.Backlog.IsOpen.Contains(target.ActionId) });
+        }
+
+        receiver.Url = target.Url;
+        return receiver;
+    }
+
+    private void Join(Receiver receiver, Item item, Looked look)
+    {
+        var deviceId = item.Debt.DeviceId;
+        if (!receiver.Lanes.TryGetValue(deviceId, out var lane))
+        {
+            // A row this node wrote after the look began is not in it.
+            var mayBeBehind = look.Backlog.HasRows.Contains(receiver.ActionId) || receiver.RowsWrittenAt >= look.From;
+            receiver.Lanes.Add(deviceId, lane = new Lane(receiver, deviceId) { MayBeBehind = mayBeBehind });
+        }
+
+        lane.Items.Enqueue(item);
+        receiver.Items++;
+        if (lane.State == LaneState.Idle || (lane.State == LaneState.Queued && MustWrite(receiver))) Next(lane);
+    }
+
+    private bool MustWrite(Receiver receiver) => receiver.IsOpen || receiver.Items - receiver.Sending > _options.WaitingMax;
+
+    private void Next(Lane lane)
+    {
+        var receiver = lane.Receiver;
+        if (lane.Items.Count == 0)
+        {
+            receiver.Lanes.Remove(lane.DeviceId);
+            if (receiver.Lanes.Count == 0 && receiver.Breaker == default && !receiver.IsOpen && receiver.RowsWrittenAt == long.MinValue) _receivers.Remove(receiver.ActionId);
+            lane.State = LaneState.Idle;
+        }
+        else if (MustWrite(receiver))
+        {
+            Write(lane, WriteMode.Append);
+        }
+        else if (lane.MayBeBehind)
+        {
+            Write(lane, WriteMode.AppendIfBehind);
+        }
+        else
+        {
+            lane.State = LaneState.Queued;
+            receiver.Queue.Enqueue(lane); // at the end, also after an answer: a busy device must not keep the slots
+            Fill(receiver);
+        }
+    }
+
+    private void Fill(Receiver receiver)
+    {
+        while (receiver.Sending < _options.ConcurrencyPerReceiver && receiver.Queue.TryDequeue(out var lane))
+        {
+            if (lane.State != LaneState.Queued) continue; // went to the backlog instead
+            lane.State = LaneState.Sending;
+            receiver.Sending++;
+            _ = SendAsync(lane, receiver.Url, lane.Items.Peek().Body!);
+        }
+    }
+
+    private void OnSent(Lane lane, PushResult result)
+    {
+        var receiver = lane.Receiver;
+        var item = lane.Items.Peek();
+        receiver.Sending--;
+        switch (result.Outcome)
+        {
+            case PushOutcome.Answered:
+                _metrics.Pushed();
+                receiver.Breaker = receiver.Breaker.Answered();
+                Leave(lane);
+                Next(lane);
+                break;
+            case PushOutcome.Refused:
+                _logger.Refused(receiver.ActionId, lane.DeviceId.Value, item.Notification.Number, result.Reason);
+                receiver.Breaker = receiver.Breaker.Answered();
+                Write(lane, WriteMode.GiveUp, result.Reason);
+                break;
+            default:
+                _metrics.Failed();
+                _logger.PushFailed(receiver.ActionId, lane.DeviceId.Value, item.Notification.Number, result.Reason);
+                Write(lane, WriteMode.Append); // what is behind it in the lane goes with it
+                Count(receiver, result.Reason);
+                break;
+        }
+
+        Fill(receiver);
+    }
+
+    private void Count(Receiver receiver, string reason)
+    {
+        receiver.Breaker = receiver.Breaker.Failed(_clock.GetUtcNow().ToUnixTimeMilliseconds(), _options);
+        if (!receiver.Breaker.IsOpen || receiver.IsOpen) return;
+        _logger.BreakerOpened(receiver.ActionId, reason);
+        receiver.IsOpen = true;
+        receiver.OpenedAt = long.MaxValue; // until it is written
+        _opened.Add(receiver);
+        while (receiver.Queue.TryDequeue(out var lane))
+        {
+            if (lane.State == LaneState.Queued) Write(lane, WriteMode.Append);
+        }
+
+        StartWriting();
+    }
+
+    private void Write(Lane lane, WriteMode mode, string reason = "")
+    {
+        lane.State = LaneState.Writing;
+        var items = mode == WriteMode.GiveUp ? [lane.Items.Peek()] : lane.Items.ToArray();
+        _writes.Enqueue(new LaneWrite(lane, items.Length, new BacklogWrite(
+            lane.Receiver.ActionId, lane.DeviceId.Value, Array.ConvertAll(items, i => (i.Notification.Number, i.Body!)), mode, reason)));
+        StartWriting();
+    }
+
+    // One transaction at a time: what comes meanwhile goes with the next one, so a dead receiver costs few commits however many devices it has.
+    private void StartWriting()
+    {
+        if (_isWriting || (_writes.Count == 0 && _opened.Count == 0)) return;
+        _isWriting = true;
+        var batch = new List<LaneWrite>();
+        for (var rows = 0; rows < RowsPerWrite && _writes.TryDequeue(out var write); rows += write.Items) batch.Add(write);
+        var opened = _opened;
+        _opened = [];
+        _ = WriteAsync(batch, opened);
+    }
+
+    private void OnWritten(Written written)
+    {
+        _isWriting = false;
+        StartWriting(); // first: the next batch is on its way while this one is told
+        var now = _clock.GetTimestamp();
+        foreach (var receiver in written.Opened) receiver.OpenedAt = now;
+        for (var i = 0; i < written.Batch.Count; i++)
+        {
+            var (lane, items, write) = written.Batch[i];
+            if (write.Mode != WriteMode.GiveUp) lane.MayBeBehind = written.Done[i];
+            if (written.Done[i])
+            {
+                if (write.Mode != WriteMode.GiveUp) lane.Receiver.RowsWrittenAt = now;
+                for (var left = items; left > 0; left--) Leave(lane);
+            }
+
+            Next(lane);
+        }
+    }
+
+    private void Leave(Lane lane)
+    {
+        lane.Receiver.Items--;
+        Settle(lane.Items.Dequeue());
+    }
+
+    private void Settle(Item item)
+    {
+        if (--item.Unsettled > 0 || item.Debt.IsTouched) return;
+        item.Debt.IsTouched = true;
+        _touched.Add(item.Debt);
+    }
+
+    private void PayWhatIsSettled()
+    {
+        foreach (var debt in _touched)
+        {
+            debt.IsTouched = false;
+            var before = debt.SettledUpTo;
+            while (debt.Items.TryPeek(out var item) && item.Unsettled == 0) debt.SettledUpTo = debt.Items.Dequeue().Notification.Number;
+            if (debt.SettledUpTo > before) debt.Pay(_self);
+            if (debt.Items.Count == 0) _debts.Remove(debt.DeviceId);
+        }
+
+        _touched.Clear();
+    }
+
+    private async Task SendAsync(Lane lane, Uri url, byte[] body)
+    {
+        try
+        {
+            _self.Tell(new Sent(lane, await _webhook.PostAsync(url, body, _stop).ConfigureAwait(false)), ActorRefs.NoSender);
+        }
+        catch (OperationCanceledException)
+        {
+            // The actor is gone; the device offers it again to the next one.
+        }
+    }
+
+    private Task LookAsync(long from) => UnlessStoppedAsync(async () =>
+    {
+        var rules = await _rules.LoadedAfterAsync(from, _stop);
+        var backlog = rules.IsEmpty ? BacklogView.Empty : await _backlog.ViewAsync(_stop);
+        return new Looked(from, rules, backlog);
+    });
+
+    private Task ReadHeaderAsync(Debt debt, Task<DeviceHeader?> reading) => UnlessStoppedAsync(async () =>
+    {
+        var result = reading.IsFaulted ? await _headers(debt.DeviceId) : await reading;
+        return new HeaderRead(debt, result);
+    });
+
+    private Task WriteAsync(List<LaneWrite> batch, List<Receiver> opened) => UnlessStoppedAsync(async () =>
+    {
+        var done = await _backlog.WriteAsync(batch.ConvertAll(w => w.Write), opened.ConvertAll(r => r.ActionId), _stop);
+        for (var i = 0; i < batch.Count; i++)
+        {
+            if (done[i] && batch[i].Write.Mode != WriteMode.GiveUp) _signal.RowsWritten(batch[i].Write.ActionId);
+        }
+
+        return new Written(batch, opened, done);
+    });
+
+    // Off the actor's thread, which SQLite would otherwise keep: its async calls are synchronous.
+    private Task UnlessStoppedAsync<T>(Func<Task<T>> work) => Task.Run(async () =>
+    {
+        try
+        {
+            _self.Tell(await RetryDelay.UntilDoneAsync(work, _logger.DatabaseAway, _stop), ActorRefs.NoSender);
+        }
+        catch (Exception) when (_stop.IsCancellationRequested)
+        {
+            // Unpaid: the device offers it again to the next one.
+        }
+    });
+
+    private sealed record Sent(Lane Lane, PushResult Result);
+
+    private sealed record Looked(long From, RuleSnapshot Rules, BacklogView Backlog);
+
+    private sealed record HeaderRead(Debt Debt, DeviceHeader? Header);
+
+    private sealed record Written(List<LaneWrite> Batch, List<Receiver> Opened, bool[] Done);
+
+    private readonly record struct LaneWrite(Lane Lane, int Items, BacklogWrite Write);
+
+    private enum LaneState
+    {
+        Idle,
+        Queued,
+        Sending,
+        Writing,
+    }
+
+    // What a device owes, as far as it was offered here and is not settled.
+    private sealed class Debt(DeviceId deviceId)
+    {
+        public DeviceId DeviceId { get; } = deviceId;
+        public IActorRef Device { get; set; } = ActorRefs.Nobody;
+        public DeviceHeader? Header { get; set; }
+        public bool IsReadingHeader { get; set; }
+        public bool IsTouched { get; set; }
+        public long OfferedUpTo { get; set; }
+        public long SettledUpTo { get; set; }
+        public Queue<Item> Items { get; } = new();
+        public Queue<Item> Headerless { get; } = new();
+
+        public void Pay(IActorRef self) => Device.Tell(new ToDevice.Paid(DeviceId, SettledUpTo), self);
+    }
+
+    private sealed class Item(Debt debt, Notification notification)
+    {
+        public Debt Debt { get; } = debt;
+        public Notification Notification { get; } = notification;
+        public byte[]? Body { get; set; }
+        public int Unsettled { get; set; } = 1; // the match itself; each matching action adds one
+    }
+
+    private sealed class Receiver(string actionId)
+    {
+        public string ActionId { get; } = actionId;
+        public Uri Url { get; set; } = null!;
+        public Dictionary<DeviceId, Lane> Lanes { get; } = [];
+        public Queue<Lane> Queue { get; } = new();
+        public int Items { get; set; }
+        public int Sending { get; set; }
+        public Breaker Breaker { get; set; }
+        public bool IsOpen { get; set; }
+        public long OpenedAt { get; set; } = long.MinValue;
+        public long RowsWrittenAt { get; set; } = long.MinValue;
+    }
+
+    private sealed class Lane(Receiver receiver, DeviceId deviceId)
+    {
+        public Receiver Receiver { get; } = receiver;
+        public DeviceId DeviceId { get; } = deviceId;
+        public Queue<Item> Items { get; } = new();
+        public LaneState State { get; set; }
+        public bool MayBeBehind { get; set; }
+    }
+}

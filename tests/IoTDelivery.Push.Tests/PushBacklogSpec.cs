@@ -1,0 +1,104 @@
+using Akka.TestKit.Xunit2;
+
+namespace IoTDelivery.Push.Tests;
+
+public sealed class PushBacklogSpec : TestKit, IAsyncLifetime
+{
+    private PushWorld _world = null!;
+
+    public async Task InitializeAsync() => _world = await PushWorld.StartAsync(Sys, drains: false);
+
+    public async Task DisposeAsync() => await _world.DisposeAsync();
+
+    [Fact]
+    public async Task A_notification_written_twice_is_one_row()
+    {
+        await WriteAsync(WriteMode.Append, 1, 2);
+        await WriteAsync(WriteMode.Append, 1, 2, 3);
+        Assert.Equal([1, 2, 3], (await ReadAsync()).Select(r => r.Number));
+    }
+
+    [Fact]
+    public async Task A_notification_given_up_twice_is_one_dead_letter()
+    {
+        await WriteAsync(WriteMode.GiveUp, 1);
+        await WriteAsync(WriteMode.GiveUp, 1);
+        var letter = Assert.Single(await _world.DeadLettersAsync("a"));
+        Assert.Equal("because", letter.Reason);
+    }
+
+    [Fact]
+    public async Task Behind_older_rows_of_its_device_it_is_written_and_else_it_is_not()
+    {
+        Assert.False(await WriteAsync(WriteMode.AppendIfBehind, 1));
+        Assert.Empty(await ReadAsync());
+        await WriteAsync(WriteMode.Append, 1);
+        Assert.True(await WriteAsync(WriteMode.AppendIfBehind, 2));
+        Assert.Equal([1, 2], (await ReadAsync()).Select(r => r.Number));
+    }
+
+    [Fact]
+    public async Task The_view_tells_who_has_rows_and_whose_breaker_is_open()
+    {
+        Assert.Empty((await _world.Backlog.ViewAsync(default)).HasRows);
+        await _world.Backlog.WriteAsync([.. new[] { "c", "a", "b" }.Select(a => Of(a, WriteMode.Append, 1))], ["b", "nobody"], default);
+        var view = await _world.Backlog.ViewAsync(default);
+        Assert.Equal(["a", "b", "c"], view.HasRows.Order());
+        Assert.Equal(["b"], view.IsOpen); // without rows an open breaker means nothing
+    }
+
+    [Fact]
+    public async Task Dead_letters_are_listed_in_pages_replayed_and_forgotten()
+    {
+        await WriteAsync(WriteMode.GiveUp, 1, 2, 3);
+        var (items, count) = await _world.Backlog.DeadLettersAsync("a", 0, 2, default);
+        Assert.Equal([1, 2], items.Select(l => l.Number));
+        Assert.Equal(3, count);
+        Assert.Equal([3], (await _world.Backlog.DeadLettersAsync("a", items[1].Id, 2, default)).Items.Select(l => l.Number));
+
+        Assert.Equal(1, await _world.Backlog.ForgetDeadLettersAsync("a", items[0].Id, default));
+        Assert.Equal(2, await _world.Backlog.ReplayAsync("a", default));
+        Assert.Empty(await _world.DeadLettersAsync("a"));
+        Assert.Equal([2, 3], (await ReadAsync()).Select(r => r.Number));
+    }
+
+    [Fact]
+    public async Task Dropping_an_action_says_how_many_went_with_it()
+    {
+        await WriteAsync(WriteMode.Append, 1, 2);
+        await WriteAsync(WriteMode.GiveUp, 3);
+        Assert.Equal((2, 1), await _world.Backlog.DropActionAsync("a", default));
+        Assert.Equal((0, 0L), await _world.Backlog.CountAsync("a", default));
+    }
+
+    [Fact]
+    public async Task What_is_too_old_falls_out_oldest_first()
+    {
+        await WriteAsync(WriteMode.Append, 1, 2);
+        _world.Clock.Move(TimeSpan.FromHours(23));
+        await WriteAsync(WriteMode.Append, 3);
+        Assert.Equal((0, 0, 3), await _world.Backlog.TrimAsync("a", [], _world.Options, default));
+        _world.Clock.Move(TimeSpan.FromHours(1.1));
+        Assert.Equal((2, 0, 1), await _world.Backlog.TrimAsync("a", [], _world.Options, default));
+        Assert.Equal([3], (await ReadAsync()).Select(r => r.Number));
+        Assert.All(await _world.DeadLettersAsync("a"), l => Assert.StartsWith("not answered within", l.Reason));
+    }
+
+    [Fact]
+    public async Task What_is_too_much_falls_out_oldest_first_but_not_what_is_being_sent()
+    {
+        await WriteAsync(WriteMode.Append, 1, 2, 3, 4);
+        var rows = await ReadAsync();
+        _world.Options.BacklogBytesMax = rows[0].Bytes * 2;
+        Assert.Equal((0, 2, 2), await _world.Backlog.TrimAsync("a", [rows[0].Id], _world.Options, default));
+        Assert.Equal([1, 4], (await ReadAsync()).Select(r => r.Number));
+        Assert.Equal([2, 3], (await _world.DeadLettersAsync("a")).Select(l => l.Number));
+    }
+
+    private static BacklogWrite Of(string action, WriteMode mode, params int[] numbers) => new(action, Given.Lamp.Value,
+        [.. numbers.Select(n => ((long)n, StatusNotification.Write(Given.Lamp, Given.Notification(n, Given.Noon), Given.Header, PushShape.Flat)))], mode, "because");
+
+    private async Task<bool> WriteAsync(WriteMode mode, params int[] numbers) => (await _world.Backlog.WriteAsync([Of("a", mode, numbers)], [], default))[0];
+
+    private Task<IReadOnlyList<BacklogRow>> ReadAsync() => _world.Backlog.ReadAsync("a", [], 100, default);
+}

@@ -1,0 +1,216 @@
+using System.Collections.Immutable;
+using Akka.Actor;
+using IoTDelivery.Devices;
+using IoTDelivery.Domain;
+using IoTDelivery.Registry;
+using IoTDelivery.Storage;
+using Microsoft.Extensions.Logging.Abstractions;
+
+namespace IoTDelivery.Push.Tests;
+
+/// <summary>One node with a database of its own, devices that owe, and applications that receive.</summary>
+internal sealed class PushWorld : IAsyncDisposable
+{
+    private readonly ActorSystem _system;
+    private readonly string _folder = Directory.CreateTempSubdirectory("push-").FullName;
+    private readonly OwedSettler _settler = new();
+    private int _ids;
+
+    private PushWorld(ActorSystem system, PushOptions options)
+    {
+        (_system, Options) = (system, options);
+        Database = new SqlDatabase(new StorageOptions { DataFolder = _folder });
+        Rules = new Rules(Database, Clock);
+        Book = new RuleBook(Database, NullLogger<RuleBook>.Instance, Clock);
+        Backlog = new PushBacklog(Database, Metrics, Clock);
+        Webhook = new Webhook(options);
+        Devices = system.ActorOf(Props.Create(() => new OwingDevices(_settler, Owing)));
+    }
+
+    public MovableClock Clock { get; } = new();
+    public PushOptions Options { get; }
+    public SqlDatabase Database { get; }
+    public Rules Rules { get; }
+    public RuleBook Book { get; }
+    public PushMetrics Metrics { get; } = new();
+    public PushBacklog Backlog { get; }
+    public Webhook Webhook { get; }
+    public BacklogSignal Signal { get; } = new();
+    public Application Application { get; private set; } = null!;
+    public IActorRef Devices { get; }
+    public Owing Owing { get; } = new();
+    public IActorRef Pusher { get; private set; } = ActorRefs.Nobody;
+    public IActorRef Drainers { get; private set; } = ActorRefs.Nobody;
+
+    /// <summary>Short enough for tests; everything else as shipped.</summary>
+    public static PushOptions Quick(Action<PushOptions>? change = null)
+    {
+        var options = new PushOptions
+        {
+            Timeout = TimeSpan.FromSeconds(5),
+            RetryFirst = TimeSpan.FromMilliseconds(20),
+            RetryMax = TimeSpan.FromMilliseconds(100),
+            ProbeInterval = TimeSpan.FromMilliseconds(150),
+            PollInterval = TimeSpan.FromMilliseconds(100),
+            BoundsInterval = TimeSpan.FromMilliseconds(100),
+        };
+        change?.Invoke(options);
+        return options;
+    }
+
+    public static async Task<PushWorld> StartAsync(ActorSystem system, Action<PushOptions>? change = null, bool drains = true)
+    {
+        var world = new PushWorld(system, Quick(change));
+        await world.Database.MigrateAsync([.. RegistryMigrations.All, .. PushBacklog.Migrations]);
+        world.Application = await Application.StartAsync();
+        world.StartPusher();
+        if (drains) world.StartDrainers();
+        return world;
+    }
+
+    /// <summary>Who a device is; a test may make the registry forget or fail.</summary>
+    public DeviceHeaders Headers { get; set; } = _ => new(Given.Header);
+
+    public void StartPusher() => Pusher = _system.ActorOf(Props.Create(() => new StatusPusher(
+        _settler, Book, Backlog, Webhook, id => Headers(id), Signal, Options, Metrics, NullLogger<StatusPusher>.Instance, Clock)));
+
+    public void StartDrainers() => Drainers = _system.ActorOf(Props.Create(() => new BacklogDrainers(
+        Rules, Backlog, Webhook, Signal, Options, Metrics, NullLogger<BacklogDrainers>.Instance, Clock)));
+
+    public async Task KillPusherAsync() => await Pusher.GracefulStop(TimeSpan.FromSeconds(5));
+
+    public async Task KillDrainersAsync() => await Drainers.GracefulStop(TimeSpan.FromSeconds(5));
+
+    /// <summary>An active rule with one action that posts to this receiver; the action has the receiver's name as id.</summary>
+    public async Task<Rule> AddReceiverAsync(string receiver, bool isActive = true, string? appId = null)
+    {
+        var rule = NewRule(isActive, appId);
+        await Rules.AddAsync(rule, default);
+        Assert.NotNull(await Rules.AddActionAsync(NewAction(rule.RuleId, receiver, Application.Url(receiver).ToString()), default));
+        return rule;
+    }
+
+    public Rule NewRule(bool isActive = true, string? appId = null) => new()
+    {
+        RuleId = $"rule-{++_ids}",
+        RecordId = RecordIds.New(Clock.GetUtcNow().AddMilliseconds(_ids)), // later ones are newer, also within a millisecond
+        ProjectId = Given.Project,
+        Resource = StatusNotification.Resource,
+        Event = StatusNotification.Event,
+        AppType = appId is null ? Rule.Global : Rule.App,
+        AppId = appId,
+        ActiveSince = isActive ? 1 : null,
+        CreatedAt = Clock.GetUtcNow().ToUnixTimeMilliseconds(),
+    };
+
+    public RuleAction NewAction(string ruleId, string actionId, string url) => new()
+    {
+        ActionId = actionId,
+        RecordId = RecordIds.New(Clock.GetUtcNow().AddMilliseconds(++_ids)),
+        RuleId = ruleId,
+        ProjectId = Given.Project,
+        Channel = RuleAction.HttpForwarding,
+        ChannelDetail = $$"""{ "http_forwarding": { "url": "{{url}}" } }""",
+        Url = url,
+    };
+
+    /// <summary>The device owes these now, and offers them.</summary>
+    public void Owe(DeviceId deviceId, params int[] numbers) =>
+        Owe(deviceId, [.. numbers.Select(n => Given.Notification(n, Clock.GetUtcNow()))]);
+
+    public void Owe(DeviceId deviceId, params Notification[] notifications) => Devices.Tell(new OwingDevices.Owe(deviceId, notifications));
+
+    /// <summary>What a device does when the pusher is another one, or after a while: it offers everything unpaid again.</summary>
+    public void OfferAgain() => Devices.Tell(OwingDevices.OfferAgain.Instance);
+
+    public async Task<int> RowsAsync(string actionId) => (await Backlog.CountAsync(actionId, default)).Rows;
+
+    public async Task<IReadOnlyList<DeadLetter>> DeadLettersAsync(string actionId) => (await Backlog.DeadLettersAsync(actionId, 0, 100, default)).Items;
+
+    /// <summary>For what only the tables tell.</summary>
+    public static async Task UntilAsync(Func<Task<bool>> isTrue)
+    {
+        for (var until = DateTime.UtcNow.AddSeconds(20); !await isTrue();)
+        {
+            Assert.True(DateTime.UtcNow < until, "Did not happen within 20 s.");
+            await Task.Delay(10);
+        }
+    }
+
+    public async ValueTask DisposeAsync()
+    {
+        await KillPusherAsync();
+        if (!Drainers.IsNobody()) await KillDrainersAsync();
+        await Application.DisposeAsync();
+        Webhook.Dispose();
+        Book.Dispose();
+        Metrics.Dispose();
+        Microsoft.Data.Sqlite.SqliteConnection.ClearAllPools();
+        Directory.Delete(_folder, recursive: true);
+    }
+}
+
+/// <summary>How far the devices were paid.</summary>
+internal sealed class Owing
+{
+    private readonly Happening _happening = new();
+    private ImmutableDictionary<string, long> _paid = ImmutableDictionary<string, long>.Empty;
+
+    /// <summary>While true, devices do not hear of payments: they crash before they can write them down.</summary>
+    public volatile bool IsDeaf;
+
+    /// <summary>Payments that devices heard, deaf or not, in order.</summary>
+    public ImmutableList<ToDevice.Paid> Heard { get; private set; } = [];
+
+    public long PaidUpTo(DeviceId deviceId) => _paid.GetValueOrDefault(deviceId.Value);
+
+    public bool Hear(ToDevice.Paid paid)
+    {
+        Heard = Heard.Add(paid);
+        if (!IsDeaf) _paid = _paid.SetItem(paid.DeviceId.Value, Math.Max(paid.UpTo, PaidUpTo(paid.DeviceId)));
+        _happening.Pulse();
+        return !IsDeaf;
+    }
+
+    public Task UntilHeardAsync(DeviceId deviceId, long number) =>
+        _happening.UntilAsync(() => Heard.Any(p => p.DeviceId == deviceId && p.UpTo >= number), () => $"heard {string.Join(", ", Heard)}");
+
+    public Task UntilPaidAsync(DeviceId deviceId, long number) =>
+        _happening.UntilAsync(() => PaidUpTo(deviceId) >= number, () => $"{deviceId} is paid up to {PaidUpTo(deviceId)}");
+}
+
+/// <summary>All devices of a test in one actor: each keeps what it owes until it is paid, as a device actor does.</summary>
+internal sealed class OwingDevices : ReceiveActor
+{
+    private readonly Dictionary<string, SortedDictionary<long, Notification>> _unpaid = [];
+
+    public OwingDevices(OwedSettler settler, Owing owing)
+    {
+        Receive<Owe>(owe =>
+        {
+            if (!_unpaid.TryGetValue(owe.DeviceId.Value, out var unpaid)) _unpaid.Add(owe.DeviceId.Value, unpaid = []);
+            foreach (var notification in owe.Notifications) unpaid.Add(notification.Number, notification);
+            settler.Current.Tell(new Owed(owe.DeviceId, owe.Notifications));
+        });
+        Receive<OfferAgain>(_ =>
+        {
+            foreach (var (device, unpaid) in _unpaid)
+            {
+                if (unpaid.Count > 0) settler.Current.Tell(new Owed(DeviceId.Parse(device), [.. unpaid.Values]));
+            }
+        });
+        Receive<ToDevice.Paid>(paid =>
+        {
+            if (!owing.Hear(paid)) return;
+            var unpaid = _unpaid[paid.DeviceId.Value];
+            foreach (var number in unpaid.Keys.Where(n => n <= paid.UpTo).ToArray()) unpaid.Remove(number);
+        });
+    }
+
+    public sealed record Owe(DeviceId DeviceId, Notification[] Notifications);
+
+    public sealed record OfferAgain
+    {
+        public static readonly OfferAgain Instance = new();
+    }
+}

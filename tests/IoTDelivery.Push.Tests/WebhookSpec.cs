@@ -1,0 +1,123 @@
+using System.Net;
+using System.Net.Sockets;
+using System.Text;
+using IoTDelivery.Domain;
+
+namespace IoTDelivery.Push.Tests;
+
+public sealed class WebhookSpec : IAsyncLifetime
+{
+    private static readonly byte[] Body = StatusNotification.Write(Given.Lamp, Given.Notification(1, Given.Noon), Given.Header, PushShape.Flat);
+
+    private Application _application = null!;
+
+    public async Task InitializeAsync() => _application = await Application.StartAsync();
+
+    public async Task DisposeAsync() => await _application.DisposeAsync();
+
+    [Theory]
+    [InlineData(200, PushOutcome.Answered)]
+    [InlineData(400, PushOutcome.Refused)]
+    [InlineData(404, PushOutcome.Refused)]
+    [InlineData(410, PushOutcome.Refused)]
+    [InlineData(413, PushOutcome.Refused)]
+    [InlineData(422, PushOutcome.Refused)]
+    [InlineData(201, PushOutcome.Failed)]
+    [InlineData(204, PushOutcome.Failed)]
+    [InlineData(302, PushOutcome.Failed)]
+    [InlineData(401, PushOutcome.Failed)]
+    [InlineData(408, PushOutcome.Failed)]
+    [InlineData(429, PushOutcome.Failed)]
+    [InlineData(500, PushOutcome.Failed)]
+    [InlineData(503, PushOutcome.Failed)]
+    public async Task Success_is_exactly_200_and_a_few_refuse_for_good(int status, PushOutcome expected)
+    {
+        _application.Answers = _ => Task.FromResult(status);
+        Assert.Equal(new PushResult(expected, $"HTTP {status}"), await PostAsync(_application.Url("a")));
+    }
+
+    [Fact]
+    public async Task The_body_arrives_as_it_is_as_json()
+    {
+        await PostAsync(_application.Url("a"));
+        var post = Assert.Single(_application.Taken("a"));
+        Assert.Equal(Encoding.UTF8.GetString(Body), post.Body);
+        Assert.Equal("application/json", post.ContentType);
+    }
+
+    [Fact]
+    public async Task A_receiver_that_does_not_answer_in_time_failed()
+    {
+        var never = new TaskCompletionSource<int>();
+        _application.Answers = _ => never.Task;
+        var result = await PostAsync(_application.Url("a"), o => o.Timeout = TimeSpan.FromMilliseconds(100));
+        never.SetResult(200);
+        Assert.Equal(new PushResult(PushOutcome.Failed, "no answer in time"), result);
+    }
+
+    [Fact]
+    public async Task Nobody_listening_is_a_failure()
+    {
+        using var taken = new TcpListener(IPAddress.Loopback, 0);
+        taken.Start();
+        var port = ((IPEndPoint)taken.LocalEndpoint).Port;
+        taken.Stop();
+        Assert.Equal(PushOutcome.Failed, (await PostAsync(new Uri($"http://127.0.0.1:{port}/"))).Outcome);
+    }
+
+    [Fact]
+    public async Task Something_that_is_not_http_is_a_failure() =>
+        Assert.Equal(PushOutcome.Failed, (await PostAsync(new Uri("ftp://127.0.0.1/"))).Outcome);
+
+    [Fact]
+    public async Task A_redirect_is_not_followed()
+    {
+        using var listener = new TcpListener(IPAddress.Loopback, 0);
+        listener.Start();
+        var serving = ServeAsync(listener, $"HTTP/1.1 307 Temporary Redirect\r\nLocation: {_application.Url("a")}\r\nContent-Length: 0\r\n\r\n");
+        Assert.Equal(new PushResult(PushOutcome.Failed, "HTTP 307"), await PostAsync(new Uri($"http://{listener.LocalEndpoint}/")));
+        await serving;
+        Assert.Empty(_application.All("a"));
+    }
+
+    [Fact]
+    public async Task An_answer_without_end_is_not_read()
+    {
+        using var listener = new TcpListener(IPAddress.Loopback, 0);
+        listener.Start();
+        var serving = ServeAsync(listener, $"HTTP/1.1 200 OK\r\nContent-Length: {long.MaxValue}\r\n\r\n", andThen: new byte[64 * 1024]);
+        Assert.Equal(PushResult.Answered, await PostAsync(new Uri($"http://{listener.LocalEndpoint}/")));
+        await serving; // ends because the other side hangs up
+    }
+
+    [Fact]
+    public async Task Only_the_cancellation_asked_for_throws()
+    {
+        using var webhook = new Webhook(new PushOptions());
+        await Assert.ThrowsAnyAsync<OperationCanceledException>(() => webhook.PostAsync(_application.Url("a"), Body, new CancellationToken(canceled: true)));
+    }
+
+    private static async Task<PushResult> PostAsync(Uri url, Action<PushOptions>? change = null)
+    {
+        using var webhook = new Webhook(PushWorld.Quick(change));
+        return await webhook.PostAsync(url, Body, default);
+    }
+
+    private static async Task ServeAsync(TcpListener listener, string answer, byte[]? andThen = null)
+    {
+        using var client = await listener.AcceptTcpClientAsync();
+        await using var stream = client.GetStream();
+        var request = new byte[16 * 1024];
+        var read = 0;
+        while (!request.AsSpan(0, read).EndsWith(Body)) read += await stream.ReadAsync(request.AsMemory(read)); // what is left unread would cut the answer off
+        await stream.WriteAsync(Encoding.ASCII.GetBytes(answer));
+        try
+        {
+            while (andThen is not null) await stream.WriteAsync(andThen);
+        }
+        catch (IOException)
+        {
+            // hung up
+        }
+    }
+}
