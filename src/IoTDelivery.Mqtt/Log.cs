@@ -15,8 +15,8 @@ internal static partial class Log
     [LoggerMessage(3003, LogLevel.Information, "A connection from {RemoteEndPoint} with client id '{ClientId}' was refused: {Reason}.")]
     public static partial void Refused(this ILogger logger, string? remoteEndPoint, string? clientId, string reason);
 
-    [LoggerMessage(3004, LogLevel.Warning, "No connection is let in: the registry does not answer.")]
-    public static partial void RegistryUnavailable(this ILogger logger, Exception cause);
+    [LoggerMessage(3004, LogLevel.Warning, "Device {DeviceId} is not let in: the registry does not answer ({Reason}).")]
+    public static partial void RegistryUnavailable(this ILogger logger, DeviceId deviceId, string reason); // no stack: there are thousands of these
 
     [LoggerMessage(3005, LogLevel.Warning, "This node holds {Count} connections (Mqtt:ConnectionsMax): one more from {RemoteEndPoint} was closed.")]
     public static partial void Full(this ILogger logger, int count, string? remoteEndPoint);

@@ -10,7 +10,7 @@ using MQTTnet.Protocol;
 
 namespace IoTDelivery.Mqtt;
 
-/// <summary>Looks a device up; null if there is none. <see cref="Devices.FindAsync(DeviceId)"/> in the product.</summary>
+/// <summary>Looks a device up; null if there is none. <see cref="Registry.Devices.FindAsync(DeviceId)"/> in the product.</summary>
 public delegate ValueTask<Device?> FindDevice(DeviceId deviceId);
 
 /// <summary>Hears of connections that were let in and ended; never waits. <see cref="ConnectionLog.Report"/> in the product.</summary>
@@ -128,7 +128,7 @@ public sealed class MqttConnectionHandler(
         }
         catch (Exception cause)
         {
-            logger.RegistryUnavailable(cause);
+            logger.RegistryUnavailable(login.DeviceId, cause.Message);
             return (MqttConnectReasonCode.ServerUnavailable, null);
         }
 

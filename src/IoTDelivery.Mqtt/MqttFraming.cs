@@ -40,6 +40,7 @@ public static class MqttFraming
     public static Frame TryRead(ref ReadOnlySequence<byte> bytes, MqttProtocolVersion version, int bytesMax, out MqttPacket? packet)
     {
         packet = null;
+        SkipEmpty(ref bytes);
         return Measure(bytes, bytesMax, out _, out _) is var frame and not Frame.Packet ? frame : Decode(ref bytes, version, out packet);
     }
 
@@ -47,6 +48,7 @@ public static class MqttFraming
     public static Frame TryReadConnect(ref ReadOnlySequence<byte> bytes, int bytesMax, out MqttProtocolVersion version, out MqttConnectPacket? connect)
     {
         (version, connect) = (MqttProtocolVersion.Unknown, null);
+        SkipEmpty(ref bytes);
         if (!bytes.IsEmpty && bytes.FirstSpan[0] != 0x10) return Frame.Malformed; // said before the rest of it has come
         if (Measure(bytes, bytesMax, out var headerBytes, out var bodyBytes) is var frame and not Frame.Packet) return frame;
 
@@ -76,6 +78,17 @@ public static class MqttFraming
         {
             Forget(version); // half a packet may be left in its buffers
             throw;
+        }
+    }
+
+    // A pipe may begin with a segment that is read to its end; the codec looks for the first byte there all the same.
+    private static void SkipEmpty(ref ReadOnlySequence<byte> bytes)
+    {
+        while (bytes.FirstSpan.IsEmpty && !bytes.IsEmpty)
+        {
+            var next = bytes.Start;
+            bytes.TryGet(ref next, out _);
+            bytes = bytes.Slice(next);
         }
     }
 
