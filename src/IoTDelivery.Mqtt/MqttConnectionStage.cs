@@ -1,6 +1,7 @@
 using System.Collections.Immutable;
 using System.IO.Pipelines;
 using System.Runtime.CompilerServices;
+using Akka;
 using Akka.Actor;
 using Akka.Streams;
 using Akka.Streams.Stage;
@@ -55,9 +56,12 @@ internal sealed record MqttNode(DeviceGateway Devices, IActorRef DeviceWatch, Mq
 //      └── shutdown ──────────────► ending ── flushed, or cut after CloseTimeout ──► PostStop: Detach
 //
 internal sealed class MqttConnectionStage(ConnectionContext connection, AcceptedConnect connect, MqttNode node)
-    : GraphStageWithMaterializedValue<ClosedShape, Task<SessionEnd>>
+    : GraphStageWithMaterializedValue<SinkShape<NotUsed>, Task<SessionEnd>>
 {
-    public override ClosedShape Shape => ClosedShape.Instance;
+    // Akka.Streams does not run a stage without ports: this one is connected to a source that has nothing to say, and nothing ever passes.
+    private readonly Inlet<NotUsed> _nothing = new("nothing");
+
+    public override SinkShape<NotUsed> Shape => new(_nothing);
 
     public override ILogicAndMaterializedValue<Task<SessionEnd>> CreateLogicAndMaterializedValue(Attributes inheritedAttributes)
     {
@@ -131,6 +135,7 @@ internal sealed class MqttConnectionStage(ConnectionContext connection, Accepted
             _onRead = GetAsyncCallback(OnRead);
             _onFlushed = GetAsyncCallback(OnFlushed);
             _run = GetAsyncCallback(OnSoon);
+            SetHandler(stage._nothing, TotallyIgnorantInput);
         }
 
         public Task<SessionEnd> Ended => _ended.Task;
@@ -139,7 +144,7 @@ internal sealed class MqttConnectionStage(ConnectionContext connection, Accepted
 
         public override void PreStart()
         {
-            SetKeepGoing(true); // there are no ports to hold the stage open
+            SetKeepGoing(true); // no port holds the stage open
             GetStageActor(OnMessage);
 
             // Kestrel asks before it cuts: the host is stopping.

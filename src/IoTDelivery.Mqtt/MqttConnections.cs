@@ -1,3 +1,4 @@
+using Akka;
 using Akka.Actor;
 using Akka.Streams;
 using Akka.Streams.Dsl;
@@ -10,6 +11,8 @@ namespace IoTDelivery.Mqtt;
 /// <summary>The logged-in connections of this node: one graph each, one materializer for all.</summary>
 public sealed class MqttConnections
 {
+    private static readonly Source<NotUsed, NotUsed> Nothing = Source.Empty<NotUsed>();
+
     private readonly MqttNode _node;
     private readonly ActorMaterializer _materializer;
 
@@ -25,5 +28,5 @@ public sealed class MqttConnections
 
     /// <summary>Serves one connection until it ends, and says why it did. The pipes are the caller's to complete.</summary>
     public Task<SessionEnd> RunAsync(ConnectionContext connection, AcceptedConnect connect) =>
-        RunnableGraph.FromGraph(new MqttConnectionStage(connection, connect, _node)).Run(_materializer);
+        Nothing.RunWith(new MqttConnectionStage(connection, connect, _node), _materializer);
 }
