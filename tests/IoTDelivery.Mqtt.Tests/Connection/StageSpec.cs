@@ -27,19 +27,19 @@ public abstract class StageSpec : Akka.TestKit.Xunit2.TestKit
 
     private protected static MqttOptions Options { get; } = new() { AttachRetryMin = TimeSpan.FromSeconds(20), AttachRetryMax = TimeSpan.FromSeconds(20) };
 
-    private protected Running Run(AcceptedConnect? connect = null, MqttOptions? options = null, long window = 64 * 1024)
+    private protected Running Run(AcceptedConnect? connect = null, MqttOptions? options = null, long window = 64 * 1024, TimeProvider? clock = null)
     {
         connect ??= Given.Connect();
         var connections = new MqttConnections(
-            Sys, new DeviceGateway(() => Region.Ref), options ?? Options, TimeProvider.System, NullLogger<MqttConnections>.Instance);
+            Sys, new DeviceGateway(() => Region.Ref), options ?? Options, clock ?? TimeProvider.System, NullLogger<MqttConnections>.Instance);
         var client = new Client(connect.Version, window);
         return new Running(connect, client, connections.RunAsync(client.Connection, connect));
     }
 
     /// <summary>A clean session that is attached and has read its CONNACK.</summary>
-    private protected async Task<Running> Open(AcceptedConnect? connect = null, MqttOptions? options = null, long window = 64 * 1024)
+    private protected async Task<Running> Open(AcceptedConnect? connect = null, MqttOptions? options = null, long window = 64 * 1024, TimeProvider? clock = null)
     {
-        var running = Run(connect, options, window);
+        var running = Run(connect, options, window, clock);
         running.Stage = (await AttachAsync()).Connection;
         await running.Client.ReceiveAsync<MqttConnAckPacket>();
         return running;
