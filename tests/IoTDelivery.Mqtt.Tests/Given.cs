@@ -1,7 +1,7 @@
 using System.Collections.Immutable;
 using System.Text;
-using IoTDelivery.Domain;
 using IoTDelivery.Devices;
+using IoTDelivery.Domain;
 using IoTDelivery.Registry;
 using MQTTnet.Formatter;
 using MQTTnet.Packets;
