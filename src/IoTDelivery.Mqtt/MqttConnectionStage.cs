@@ -564,7 +564,8 @@ internal sealed class MqttConnectionStage(ConnectionContext connection, Accepted
         private void OnDeviceGone()
         {
             _device = null;
-            _outgoing.Clear(); // the next one knows nothing of these packets and sends what it owes itself
+            _outgoing.Clear(); // the next one knows nothing of these packets and sends what it owes itself,
+            _inFlush.Clear(); // maybe under the same tags: an answer meant for the old one would be taken for its own
             _revision++;
             _attempts = 0;
             ScheduleOnce(AttachTimer, NextWait());

@@ -1,3 +1,4 @@
+using System.Diagnostics.Metrics;
 using Akka.Actor;
 using IoTDelivery.Devices;
 using MQTTnet.Formatter;
@@ -144,8 +145,18 @@ public sealed class EndSpec : StageSpec
     }
 
     [Fact]
-    public async Task A_packet_of_a_megabyte_is_taken()
+    public async Task A_packet_of_a_megabyte_is_taken_and_counted()
     {
+        var counted = 0L;
+        using var meters = new MeterListener
+        {
+            InstrumentPublished = (instrument, listener) =>
+            {
+                if (instrument is { Name: "mqtt.uplink.bytes", Meter.Name: MqttMeters.Name }) listener.EnableMeasurementEvents(instrument);
+            },
+        };
+        meters.SetMeasurementEventCallback<long>((_, bytes, _, _) => Interlocked.Add(ref counted, bytes));
+        meters.Start();
         var running = await Open();
         var publish = Given.Publish(Given.Up, 1);
         publish.PayloadSegment = new byte[1024 * 1024];
@@ -153,6 +164,7 @@ public sealed class EndSpec : StageSpec
         await running.Client.SendAsync(publish);
 
         await running.Client.ReceiveAsync<MqttPubAckPacket>();
+        Assert.True(counted >= 1024 * 1024);
     }
 
     [Fact]

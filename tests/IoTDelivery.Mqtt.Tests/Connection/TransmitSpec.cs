@@ -1,3 +1,4 @@
+using System.Text.Json;
 using Akka.Actor;
 using IoTDelivery.Devices;
 using IoTDelivery.Domain;
@@ -136,6 +137,32 @@ public sealed class TransmitSpec : StageSpec
 
         Assert.Equal(Answer(running, 6, qos: 1, code: 0x99), await Region.ExpectMsgAsync<ToDevice.Answered>());
         Assert.Equal(7, (await running.Client.ReceiveAsync<MqttPublishPacket>()).PacketIdentifier);
+    }
+
+    [Fact]
+    public async Task A_device_that_has_moved_is_not_answered_for_what_its_predecessor_sent()
+    {
+        var impatient = Options with { AttachRetryMin = TimeSpan.FromMilliseconds(50), AttachRetryMax = TimeSpan.FromMilliseconds(50) };
+        var running = await Open(options: impatient, window: Narrow);
+        running.Stage.Tell(Given.Transmit(1, qos: 0)); // in the flush
+        await Region.ExpectNoMsgAsync(Silence);
+        running.Stage.Tell(Given.Transmit(2, qos: 0)); // in the queue
+
+        Sys.Stop(Device.Ref);
+        Device = CreateTestProbe();
+        await AttachAsync();
+        running.Stage.Tell(Given.Transmit(3, qos: 0));
+
+        Assert.Equal("message-1", await NextId(running));
+        Assert.Equal("message-3", await NextId(running));
+        Assert.Equal(Answer(running, 3, qos: 0), await Region.ExpectMsgAsync<ToDevice.Answered>());
+    }
+
+    private static async Task<string?> NextId(Running running)
+    {
+        var publish = await running.Client.ReceiveAsync<MqttPublishPacket>();
+        using var payload = JsonDocument.Parse(publish.Payload);
+        return payload.RootElement.GetProperty("id").GetString();
     }
 
     private static ToDevice.Answered Answer(Running running, ushort tag, int qos, byte code = 0) =>
