@@ -1,0 +1,26 @@
+using IoTDelivery.Domain;
+using Microsoft.Extensions.Logging;
+
+namespace IoTDelivery.Mqtt;
+
+/// <summary>Every log line of this box, with its number.</summary>
+internal static partial class Log
+{
+    [LoggerMessage(3001, LogLevel.Debug, "Device {DeviceId} is connected from {RemoteEndPoint}, connection {ConnectionId}.")]
+    public static partial void Connected(this ILogger logger, DeviceId deviceId, string? remoteEndPoint, Guid connectionId);
+
+    [LoggerMessage(3002, LogLevel.Debug, "Connection {ConnectionId} of device {DeviceId} ended: {Reason}.")]
+    public static partial void Ended(this ILogger logger, DeviceId deviceId, Guid connectionId, string reason);
+
+    [LoggerMessage(3003, LogLevel.Information, "A connection from {RemoteEndPoint} with client id '{ClientId}' was refused: {Reason}.")]
+    public static partial void Refused(this ILogger logger, string? remoteEndPoint, string? clientId, string reason);
+
+    [LoggerMessage(3004, LogLevel.Warning, "Device {DeviceId} is not let in: the registry does not answer ({Reason}).")]
+    public static partial void RegistryUnavailable(this ILogger logger, DeviceId deviceId, string reason); // no stack: there are thousands of these
+
+    [LoggerMessage(3005, LogLevel.Warning, "This node holds {Count} connections (Mqtt:ConnectionsMax): one more from {RemoteEndPoint} was closed.")]
+    public static partial void Full(this ILogger logger, int count, string? remoteEndPoint);
+
+    [LoggerMessage(3006, LogLevel.Warning, "Message {MessageId} cannot be sent to device {DeviceId}: {Reason}.")]
+    public static partial void Unsendable(this ILogger logger, MessageId messageId, DeviceId deviceId, string reason);
+}

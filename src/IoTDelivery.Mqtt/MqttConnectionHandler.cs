@@ -1,0 +1,181 @@
+using System.Buffers;
+using System.IO.Pipelines;
+using IoTDelivery.Domain;
+using IoTDelivery.Registry;
+using Microsoft.AspNetCore.Connections;
+using Microsoft.Extensions.Logging;
+using MQTTnet.Formatter;
+using MQTTnet.Packets;
+using MQTTnet.Protocol;
+
+namespace IoTDelivery.Mqtt;
+
+/// <summary>Looks a device up; null if there is none. <see cref="Registry.Devices.FindAsync(DeviceId)"/> in the product.</summary>
+public delegate ValueTask<Device?> FindDevice(DeviceId deviceId);
+
+/// <summary>Hears of connections that were let in and ended; never waits. <see cref="ConnectionLog.Report"/> in the product.</summary>
+public delegate void ReportConnection(DeviceId deviceId, Guid connectionId, bool isOnline, DateTimeOffset at);
+
+/// <summary>
+/// Kestrel hands over a connection, its CONNECT is checked, the stage runs. Before the login is proven a connection costs its socket and this method:
+/// no actor, no graph, no more than <see cref="MqttOptions.ConnectBytesMax"/> of buffer.
+/// </summary>
+public sealed class MqttConnectionHandler(
+    MqttConnections connections,
+    FindDevice findDevice,
+    ReportConnection report,
+    MqttOptions options,
+    TimeProvider clock,
+    ILogger<MqttConnectionHandler> logger) : ConnectionHandler
+{
+    private int _count;
+
+    public override async Task OnConnectedAsync(ConnectionContext connection)
+    {
+        if (Interlocked.Increment(ref _count) > options.ConnectionsMax)
+        {
+            Interlocked.Decrement(ref _count);
+            Refused(connection, clientId: null, "too many connections", logged: false);
+            logger.Full(options.ConnectionsMax, connection.RemoteEndPoint?.ToString());
+            return;
+        }
+
+        MqttMeters.Connections.Add(1);
+        try
+        {
+            if (await AcceptAsync(connection) is { } connect) await ServeAsync(connection, connect);
+            await LetGoAsync(connection);
+        }
+        finally
+        {
+            Interlocked.Decrement(ref _count);
+            MqttMeters.Connections.Add(-1);
+        }
+    }
+
+    private async Task ServeAsync(ConnectionContext connection, AcceptedConnect connect)
+    {
+        MqttMeters.Connects.Add(1);
+        logger.Connected(connect.DeviceId, connection.RemoteEndPoint?.ToString(), connect.ConnectionId);
+        report(connect.DeviceId, connect.ConnectionId, isOnline: true, connect.ConnectedAt);
+        try
+        {
+            var end = await connections.RunAsync(connection, connect);
+            MqttMeters.Closed.Add(1, new KeyValuePair<string, object?>("reason", end.Why));
+            logger.Ended(connect.DeviceId, connect.ConnectionId, end.Why);
+        }
+        finally
+        {
+            report(connect.DeviceId, connect.ConnectionId, isOnline: false, clock.GetUtcNow());
+        }
+    }
+
+    // Null: not let in, and told so where MQTT has words for it.
+    private async Task<AcceptedConnect?> AcceptAsync(ConnectionContext connection)
+    {
+        using var timeout = new CancellationTokenSource(options.ConnectTimeout, clock);
+        try
+        {
+            var (frame, version, connect) = await ReadConnectAsync(connection.Transport.Input, timeout.Token);
+            if (frame == Frame.UnknownLevel)
+            {
+                // [MQTT-3.1.2-2] Said in the oldest form: who knows what the client speaks.
+                return await RefuseAsync(connection, null, MqttProtocolVersion.V311, MqttConnectReasonCode.UnsupportedProtocolVersion, "protocol level");
+            }
+
+            if (connect is null)
+            {
+                Refused(connection, clientId: null, frame == Frame.TooLarge ? "CONNECT too large" : "no CONNECT"); // [MQTT-3.1.0-1] closed without a word
+                return null;
+            }
+
+            var (code, accepted) = await CheckAsync(connect, version, timeout.Token);
+            return accepted ?? await RefuseAsync(connection, connect, version, code, code.ToString());
+        }
+        catch (Exception cause) when (cause is OperationCanceledException or IOException or InvalidOperationException)
+        {
+            Refused(connection, clientId: null, timeout.IsCancellationRequested ? "no CONNECT in time" : "connection lost", logged: false);
+            return null;
+        }
+    }
+
+    private async ValueTask<(Frame Frame, MqttProtocolVersion Version, MqttConnectPacket? Connect)> ReadConnectAsync(PipeReader input, CancellationToken timeout)
+    {
+        while (true)
+        {
+            var result = await input.ReadAsync(timeout);
+            var bytes = result.Buffer;
+            var frame = MqttFraming.TryReadConnect(ref bytes, options.ConnectBytesMax, out var version, out var connect);
+            input.AdvanceTo(bytes.Start, frame == Frame.Incomplete ? bytes.End : bytes.Start);
+            if (frame != Frame.Incomplete || result.IsCompleted) return (frame, version, connect);
+        }
+    }
+
+    private async ValueTask<(MqttConnectReasonCode Code, AcceptedConnect? Accepted)> CheckAsync(
+        MqttConnectPacket connect, MqttProtocolVersion version, CancellationToken timeout)
+    {
+        // The manual answers a keep-alive out of range with the code of a wrong client id; 0 (none) is out of range.
+        var keepAlive = TimeSpan.FromSeconds(connect.KeepAlivePeriod);
+        if (keepAlive < options.KeepAliveMin || keepAlive > options.KeepAliveMax) return (MqttConnectReasonCode.ClientIdentifierNotValid, null);
+        if (connect.AuthenticationMethod is not null) return (MqttConnectReasonCode.BadAuthenticationMethod, null);
+        if (!DeviceLogin.TryParse(connect.ClientId, out var login)) return (MqttConnectReasonCode.ClientIdentifierNotValid, null);
+
+        Device? device;
+        try
+        {
+            var found = findDevice(login.DeviceId);
+            device = found.IsCompletedSuccessfully ? found.Result : await found.AsTask().WaitAsync(timeout);
+        }
+        catch (Exception cause)
+        {
+            logger.RegistryUnavailable(login.DeviceId, cause.Message);
+            return (MqttConnectReasonCode.ServerUnavailable, null);
+        }
+
+        // An unknown device gets the answer of a wrong password: who asks must not learn which ids exist.
+        var now = clock.GetUtcNow();
+        var isProven = device is not null && login.IsProvenBy(connect.Username, connect.Password, device.Secret, now, options.ClockSkew);
+        return isProven
+            ? (MqttConnectReasonCode.Success, Accepted(connect, version, login.DeviceId, now))
+            : (MqttConnectReasonCode.BadUserNameOrPassword, null);
+    }
+
+    private static AcceptedConnect Accepted(MqttConnectPacket connect, MqttProtocolVersion version, DeviceId deviceId, DateTimeOffset now) => new(
+        deviceId,
+        Guid.CreateVersion7(now),
+        now,
+        version,
+        TimeSpan.FromSeconds(connect.KeepAlivePeriod),
+        StartsClean: connect.CleanSession,
+        KeepsSession: version == MqttProtocolVersion.V500 ? connect.SessionExpiryInterval > 0 : !connect.CleanSession,
+        ReceiveMaximum: connect.ReceiveMaximum == 0 ? ushort.MaxValue : connect.ReceiveMaximum, // 0 is how the codec says "absent"
+        PacketBytesMax: connect.MaximumPacketSize == 0 ? uint.MaxValue : connect.MaximumPacketSize);
+
+    private async Task<AcceptedConnect?> RefuseAsync(
+        ConnectionContext connection, MqttConnectPacket? connect, MqttProtocolVersion version, MqttConnectReasonCode code, string reason)
+    {
+        Refused(connection, connect?.ClientId, reason);
+        MqttFraming.Write(connection.Transport.Output, MqttConnectionStage.Acknowledge(code, sessionPresent: false, options), version);
+        await connection.Transport.Output.FlushAsync();
+        return null;
+    }
+
+    private void Refused(ConnectionContext connection, string? clientId, string reason, bool logged = true)
+    {
+        MqttMeters.Refused.Add(1, new KeyValuePair<string, object?>("reason", reason));
+        if (logged) logger.Refused(connection.RemoteEndPoint?.ToString(), clientId, reason);
+    }
+
+    // Our last words leave, then the client has a moment to close; one that does not read cannot hold the socket for ever.
+    private async Task LetGoAsync(ConnectionContext connection)
+    {
+        await connection.Transport.Output.CompleteAsync();
+        if (!connection.ConnectionClosed.IsCancellationRequested)
+        {
+            await Task.Delay(options.CloseTimeout, clock, connection.ConnectionClosed).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
+        }
+
+        if (!connection.ConnectionClosed.IsCancellationRequested) connection.Abort();
+        await connection.Transport.Input.CompleteAsync();
+    }
+}

@@ -1,0 +1,633 @@
+using System.Collections.Immutable;
+using System.IO.Pipelines;
+using System.Runtime.CompilerServices;
+using Akka;
+using Akka.Actor;
+using Akka.Streams;
+using Akka.Streams.Stage;
+using IoTDelivery.Devices;
+using IoTDelivery.Domain;
+using Microsoft.AspNetCore.Connections;
+using Microsoft.AspNetCore.Connections.Features;
+using Microsoft.Extensions.Logging;
+using MQTTnet.Exceptions;
+using MQTTnet.Formatter;
+using MQTTnet.Packets;
+using MQTTnet.Protocol;
+
+namespace IoTDelivery.Mqtt;
+
+/// <summary>What a CONNECT settled.</summary>
+/// <param name="ConnectionId">Unique among all connections ever.</param>
+/// <param name="KeepAlive">As the client said; one and a half times this without a byte ends the connection.</param>
+/// <param name="StartsClean">Clean session, or MQTT 5 clean start.</param>
+/// <param name="KeepsSession">Clean session 0, or an MQTT 5 session expiry above 0.</param>
+/// <param name="ReceiveMaximum">Unacknowledged packets the client takes.</param>
+/// <param name="PacketBytesMax">Largest packet the client takes (MQTT 5, 3.1.2.11.4).</param>
+public sealed record AcceptedConnect(
+    DeviceId DeviceId,
+    Guid ConnectionId,
+    DateTimeOffset ConnectedAt,
+    MqttProtocolVersion Version,
+    TimeSpan KeepAlive,
+    bool StartsClean,
+    bool KeepsSession,
+    int ReceiveMaximum = ushort.MaxValue,
+    uint PacketBytesMax = uint.MaxValue)
+{
+    public bool IsMqtt5 => Version == MqttProtocolVersion.V500;
+}
+
+/// <summary>What all connections of a node share.</summary>
+internal sealed record MqttNode(DeviceGateway Devices, IActorRef DeviceWatch, MqttOptions Options, TimeProvider Clock, ILogger Logger);
+
+/// <summary>
+/// The stage between one pipe and one session, and the connection's end of the talk with its device actor. It is a graph of its own; its stage actor is the
+/// address devices answer to. The materialized task ends with the connection and says why.
+/// </summary>
+//
+//                    clean start                                    every change of the subscriptions is a new revision,
+//   CONNECT ─────────────────────────► open ◄─────────┐             told again until it is acknowledged:
+//      │ session may go on              │  ▲          │
+//      ▼                 Attached       │  │ Attached │               Attach(n) ──► … Attach(n) ──► Attached(n) ──► silence
+//   waiting ──────────────────────► CONNACK           │                   ▲                             │
+//      │                                │             │                   └── n+1 ── device actor gone ─┘
+//      │ client gone, evicted,          ▼             │
+//      └── shutdown ──────────────► ending ── flushed, or cut after CloseTimeout ──► PostStop: Detach
+//
+internal sealed class MqttConnectionStage(ConnectionContext connection, AcceptedConnect connect, MqttNode node)
+    : GraphStageWithMaterializedValue<SinkShape<NotUsed>, Task<SessionEnd>>
+{
+    // Akka.Streams does not run a stage without ports: this one is connected to a source that has nothing to say, and nothing ever passes.
+    private readonly Inlet<NotUsed> _nothing = new("nothing");
+
+    public override SinkShape<NotUsed> Shape => new(_nothing);
+
+    public override ILogicAndMaterializedValue<Task<SessionEnd>> CreateLogicAndMaterializedValue(Attributes inheritedAttributes)
+    {
+        var logic = new Logic(this, connection, connect, node);
+        return new LogicAndMaterializedValue<Task<SessionEnd>>(logic, logic.Ended);
+    }
+
+    private sealed class Logic : TimerGraphStageLogic
+    {
+        private const int FlushBytes = 64 * 1024; // encoded in one go; more waits for the transport
+        private const int RepliesMax = 128; // answers to one read before they are written
+        private const int ChangesMax = 16; // SUBSCRIBEs the device has not acknowledged before reading stops
+        private const int TurnsMax = 16; // reads in one go before other connections have their turn
+        private const byte PacketTooLarge = (byte)MqttDisconnectReasonCode.PacketTooLarge;
+        private const byte PayloadFormatInvalid = (byte)MqttDisconnectReasonCode.PayloadFormatInvalid;
+
+        private static readonly SessionEnd Gone = new("connection lost", Say: null);
+        private static readonly SessionEnd NotRead = new("client does not read", Say: null);
+        private static readonly SessionEnd Stopped = new("stopped", Say: null);
+        private static readonly SessionEnd ShuttingDown = new("shutdown", MqttDisconnectReasonCode.ServerShuttingDown);
+        private static readonly SessionEnd Silent = new("keep-alive", MqttDisconnectReasonCode.KeepAliveTimeout);
+        private static readonly SessionEnd TakenOver = new("taken over", MqttDisconnectReasonCode.SessionTakenOver);
+        private static readonly SessionEnd Deleted = new("device deleted", MqttDisconnectReasonCode.AdministrativeAction);
+        private static readonly SessionEnd Overrun = new("outgoing queue full", MqttDisconnectReasonCode.QuotaExceeded);
+        private static readonly SessionEnd TooLarge = new("packet too large", MqttDisconnectReasonCode.PacketTooLarge);
+        private static readonly SessionEnd Malformed = new("malformed packet", MqttDisconnectReasonCode.MalformedPacket);
+
+        private static readonly object AttachTimer = new(), KeepAliveTimer = new(), WriteTimer = new(), CloseTimer = new(), ImplicitTimer = new();
+
+        // Subscriptions changed; the device has not said yet that it knows.
+        private readonly record struct Change(int Revision, ImmutableArray<Subscription> Subscribed, MqttPacket? HeldReply);
+
+        private readonly ConnectionContext _connection;
+        private readonly AcceptedConnect _connect;
+        private readonly MqttNode _node;
+        private readonly PipeReader _input;
+        private readonly PipeWriter _output;
+        private readonly TaskCompletionSource<SessionEnd> _ended = new(TaskCreationOptions.RunContinuationsAsynchronously);
+        private readonly Queue<MqttPacket> _replies = new();
+        private readonly Queue<ToConnection.Transmit> _outgoing = new();
+        private readonly Queue<Change> _changes = new();
+        private readonly List<ushort> _inFlush = []; // QoS 0 tags among the bytes the transport has not taken yet
+        private readonly Action _onRead, _onFlushed, _run;
+
+        private MqttSession _session;
+        private SessionEnd? _end;
+        private IActorRef? _device;
+        private int _revision = 1; // the first Attach says that the connection is there
+        private int _attached; // the newest revision the device knows
+        private int _attempts;
+        private bool _isAccepted; // CONNACK is said
+        private bool _isImplicit;
+        private bool _isSoon; // _run is on its way
+        private CancellationTokenRegistration _shutdown;
+
+        private ValueTaskAwaiter<ReadResult> _read;
+        private bool _isReading, _hasRead;
+        private long _receivedAt;
+
+        private ValueTaskAwaiter<FlushResult> _flush;
+        private bool _isFlushing, _isCut;
+        private int _unflushed;
+        private long _flushingSince;
+
+        public Logic(MqttConnectionStage stage, ConnectionContext connection, AcceptedConnect connect, MqttNode node)
+            : base(stage.Shape)
+        {
+            (_connection, _connect, _node) = (connection, connect, node);
+            (_input, _output) = (connection.Transport.Input, connection.Transport.Output);
+            _session = new MqttSession(connect.DeviceId, connect.Version, node.Options.SubscriptionsMax, node.Options.ReceiveMax);
+            _onRead = GetAsyncCallback(OnRead);
+            _onFlushed = GetAsyncCallback(OnFlushed);
+            _run = GetAsyncCallback(OnSoon);
+            SetHandler(stage._nothing, TotallyIgnorantInput);
+        }
+
+        public Task<SessionEnd> Ended => _ended.Task;
+
+        private MqttOptions Options => _node.Options;
+
+        public override void PreStart()
+        {
+            SetKeepGoing(true); // no port holds the stage open
+            GetStageActor(OnMessage);
+
+            // Kestrel asks before it cuts: the host is stopping.
+            if (_connection.Features.Get<IConnectionLifetimeNotificationFeature>() is { } lifetime)
+            {
+                _shutdown = lifetime.ConnectionClosedRequested.Register(GetAsyncCallback(OnShutdown));
+            }
+
+            Attach();
+            if (_connect.StartsClean) Accept(sessionPresent: false); // [MQTT-3.2.2-2] nothing to ask the device about
+            Run();
+        }
+
+        public override void PostStop()
+        {
+            _shutdown.Dispose();
+            if (_device is not null) _node.DeviceWatch.Tell(new DeviceWatch.Unwatch(_device, StageActor.Ref), ActorRefs.NoSender);
+            _node.Devices.Tell(new ToDevice.Detach(_connect.DeviceId, _connect.ConnectionId), StageActor.Ref);
+            _ended.TrySetResult(_end ?? Stopped);
+        }
+
+        protected override void OnTimer(object timerKey)
+        {
+            if (timerKey == AttachTimer && _end is null) Attach();
+            else if (timerKey == KeepAliveTimer && _end is null) CheckKeepAlive();
+            else if (timerKey == ImplicitTimer && _end is null) SubscribeImplicitly();
+            else if (timerKey == WriteTimer) CheckFlush();
+            else if (timerKey == CloseTimer) Cut();
+            Run();
+        }
+
+        private void OnRead()
+        {
+            (_isReading, _hasRead) = (false, true);
+            Run();
+        }
+
+        private void OnFlushed()
+        {
+            _isFlushing = false;
+            Flushed();
+            Run();
+        }
+
+        private void OnSoon()
+        {
+            _isSoon = false;
+            Run();
+        }
+
+        private void OnShutdown()
+        {
+            End(ShuttingDown);
+            Run();
+        }
+
+        // Write what is to be written; only then read what that made room for.
+        private void Run()
+        {
+            for (var turn = 0; turn < TurnsMax; turn++)
+            {
+                if (!Write()) return; // backpressure: nothing is read until the transport has taken the bytes
+                if (_end is not null)
+                {
+                    Leave();
+                    return;
+                }
+
+                if (!Read()) return;
+            }
+
+            Soon();
+        }
+
+        private void Soon()
+        {
+            if (_isSoon) return;
+            _isSoon = true;
+            _run();
+        }
+
+        // ---- reading
+
+        /// <returns>False if there is nothing to do until bytes come.</returns>
+        private bool Read()
+        {
+            if (_isReading || _changes.Count >= ChangesMax) return false;
+            if (!_hasRead)
+            {
+                _read = _input.ReadAsync().GetAwaiter();
+                if (!_read.IsCompleted)
+                {
+                    _isReading = true;
+                    _read.UnsafeOnCompleted(_onRead);
+                    return false;
+                }
+            }
+
+            _hasRead = false;
+            if (TryGetResult(out var result)) Take(result);
+            else End(Gone);
+            return true;
+        }
+
+        private bool TryGetResult(out ReadResult result)
+        {
+            try
+            {
+                result = _read.GetResult();
+                return true;
+            }
+            catch (Exception) // reset, aborted: whatever the transport calls it, the client is gone
+            {
+                result = default;
+                return false;
+            }
+        }
+
+        private void Take(ReadResult result)
+        {
+            var bytes = result.Buffer;
+
+            // Any byte counts, not only whole packets as in [MQTT-3.1.2-24]: a megabyte may take its time on a thin line.
+            if (!bytes.IsEmpty) _receivedAt = _node.Clock.GetTimestamp();
+
+            var isIncomplete = !_isAccepted; // until CONNACK what comes stays in the pipe; the read only notices that the client goes
+            while (_isAccepted && _end is null && _replies.Count < RepliesMax && _changes.Count < ChangesMax)
+            {
+                var frame = MqttFraming.TryRead(ref bytes, _connect.Version, Options.PacketBytesMax, out var packet);
+                if (frame == Frame.Packet)
+                {
+                    On(packet!);
+                    continue;
+                }
+
+                isIncomplete = frame == Frame.Incomplete;
+                if (frame == Frame.TooLarge) End(TooLarge);
+                else if (!isIncomplete) End(Malformed);
+                break;
+            }
+
+            _input.AdvanceTo(bytes.Start, isIncomplete ? bytes.End : bytes.Start);
+            if (isIncomplete && result.IsCompleted) End(Gone);
+        }
+
+        private void On(MqttPacket packet)
+        {
+            var step = _session.On(packet);
+            _session = step.Next;
+
+            if (step.Uplink is { } uplink)
+            {
+                MqttMeters.Uplinks.Add(1);
+                MqttMeters.UplinkBytes.Add(uplink.Payload.Length);
+            }
+
+            if (step.Answer is { } answer)
+            {
+                MqttMeters.Answers.Add(1);
+                Answered(answer.PacketId, 1, answer.ReasonCode);
+            }
+
+            // A client that wants its subscriptions kept hears of them when they are kept.
+            var isHeld = step.Subscribed is not null && _connect.KeepsSession;
+            if (step.Reply is { } reply && !isHeld) _replies.Enqueue(reply);
+            if (step.Subscribed is { } subscribed) Revise(subscribed, isHeld ? step.Reply : null);
+            if (step.End is { } end) End(end);
+        }
+
+        private void CheckKeepAlive()
+        {
+            var (limit, silent) = (_connect.KeepAlive * 1.5, _node.Clock.GetElapsedTime(_receivedAt)); // [MQTT-3.1.2-24]
+            if (_isFlushing || _changes.Count >= ChangesMax) silent = TimeSpan.Zero; // it is we who do not listen
+            if (silent >= limit) End(Silent);
+            else ScheduleOnce(KeepAliveTimer, limit - silent);
+        }
+
+        // ---- writing
+
+        /// <returns>False while the transport does not take bytes.</returns>
+        private bool Write()
+        {
+            while (!_isFlushing)
+            {
+                if (_isCut) return true;
+                Encode();
+                if (_unflushed == 0) return true;
+
+                _unflushed = 0;
+                _flush = _output.FlushAsync().GetAwaiter();
+                if (_flush.IsCompleted)
+                {
+                    Flushed();
+                    continue;
+                }
+
+                (_isFlushing, _flushingSince) = (true, _node.Clock.GetTimestamp());
+                _flush.UnsafeOnCompleted(_onFlushed);
+                if (!IsTimerActive(WriteTimer)) ScheduleOnce(WriteTimer, Options.WriteTimeout);
+            }
+
+            return false;
+        }
+
+        // All that is queued goes into one flush, up to a size.
+        private void Encode()
+        {
+            while (_unflushed < FlushBytes && _replies.TryDequeue(out var reply)) _unflushed += MqttFraming.Write(_output, reply, _connect.Version);
+            while (_unflushed < FlushBytes && _outgoing.TryDequeue(out var transmit)) Encode(transmit);
+        }
+
+        private void Encode(ToConnection.Transmit transmit)
+        {
+            try
+            {
+                var packet = DownPayload.Publish(_connect.DeviceId, transmit, _connect.IsMqtt5);
+                var bytes = MqttFraming.Write(_output, packet, _connect.Version, _connect.PacketBytesMax);
+                if (bytes == 0)
+                {
+                    Unsendable(transmit, PacketTooLarge, "it is larger than the client takes"); // [MQTT-3.1.2-24]
+                    return;
+                }
+
+                _unflushed += bytes;
+                if (transmit.QoS == 0) _inFlush.Add(transmit.Tag);
+                MqttMeters.Transmits.Add(1);
+            }
+            catch (Exception cause) when (cause is FormatException or MqttProtocolViolationException)
+            {
+                Unsendable(transmit, PayloadFormatInvalid, cause.Message);
+            }
+        }
+
+        // Trying again would not help: the message ends as if the device had refused it.
+        private void Unsendable(ToConnection.Transmit transmit, byte code, string why)
+        {
+            MqttMeters.Unsendable.Add(1);
+            _node.Logger.Unsendable(transmit.MessageId, _connect.DeviceId, why);
+            Answered(transmit.Tag, transmit.QoS, code);
+        }
+
+        private void Flushed()
+        {
+            var isTaken = false;
+            try
+            {
+                isTaken = _flush.GetResult() is { IsCompleted: false, IsCanceled: false };
+            }
+            catch (Exception)
+            {
+                // Reset or aborted: not taken.
+            }
+
+            if (isTaken)
+            {
+                foreach (var tag in _inFlush) Answered(tag, 0, 0);
+            }
+            else
+            {
+                _isCut = true;
+                End(Gone);
+            }
+
+            _inFlush.Clear();
+        }
+
+        // Not cancelled and set anew with every flush: it looks how long the present one has taken.
+        private void CheckFlush()
+        {
+            if (!_isFlushing) return;
+            var rest = Options.WriteTimeout - _node.Clock.GetElapsedTime(_flushingSince);
+            if (rest > TimeSpan.Zero)
+            {
+                ScheduleOnce(WriteTimer, rest);
+                return;
+            }
+
+            End(NotRead);
+            Cut();
+        }
+
+        private void Cut()
+        {
+            _isCut = true;
+            _connection.Abort();
+            _output.CancelPendingFlush();
+        }
+
+        // ---- the device
+
+        private void OnMessage((IActorRef Sender, object Message) heard)
+        {
+            if (_end is not null) return;
+            switch (heard.Message)
+            {
+                case ToConnection.Transmit transmit:
+                    Enqueue(transmit);
+                    Soon(); // what else the device has said by then goes into the same flush
+                    return;
+                case ToConnection.Attached attached:
+                    OnAttached(attached, heard.Sender);
+                    break;
+                case ToConnection.Evicted evicted:
+                    End(evicted.TakenOver ? TakenOver : Deleted);
+                    break;
+                case DeviceWatch.Gone gone when gone.Device.Equals(_device):
+                    OnDeviceGone();
+                    break;
+            }
+
+            Run();
+        }
+
+        private void Enqueue(ToConnection.Transmit transmit)
+        {
+            if (transmit.Dup && IsQueued(transmit.Tag)) return; // a slow client does not get faster by repetitions
+            if (_outgoing.Count >= Options.OutgoingMax) End(Overrun);
+            else _outgoing.Enqueue(transmit);
+        }
+
+        private bool IsQueued(ushort tag)
+        {
+            foreach (var transmit in _outgoing)
+            {
+                if (transmit.Tag == tag) return true;
+            }
+
+            return false;
+        }
+
+        private void Answered(ushort tag, int qos, byte reasonCode) =>
+            _node.Devices.Tell(new ToDevice.Answered(_connect.DeviceId, _connect.ConnectionId, tag, qos, reasonCode), StageActor.Ref);
+
+        private void Revise(ImmutableArray<Subscription> subscribed, MqttPacket? heldReply)
+        {
+            _changes.Enqueue(new Change(++_revision, subscribed, heldReply));
+            _attempts = 0;
+            Attach();
+        }
+
+        private void Attach()
+        {
+            // Nothing acknowledged yet: the device may still hold what an earlier connection left, and only it knows what that is.
+            var isFirst = _attached == 0;
+            var attach = new ToDevice.Attach(
+                _connect.DeviceId,
+                _connect.ConnectionId,
+                _connect.ConnectedAt,
+                new WireConnection(ForbidsRepeats: _connect.IsMqtt5, _connect.ReceiveMaximum),
+                _connect.KeepsSession,
+                StartsClean: _connect.StartsClean && isFirst,
+                _revision,
+                Subscriptions: isFirst && !_connect.StartsClean ? null : _session.Subscriptions,
+                Subscribed: Unacknowledged(),
+                _isImplicit,
+                StageActor.Ref);
+            _node.Devices.Tell(attach, StageActor.Ref);
+            MqttMeters.Attaches.Add(1);
+            ScheduleOnce(AttachTimer, NextWait()); // messages are silently dropped while a shard moves
+        }
+
+        // A revision that was never acknowledged may never have arrived: what it subscribed is said again.
+        private ImmutableArray<Subscription> Unacknowledged()
+        {
+            if (_changes.Count == 0) return [];
+            if (_changes.Count == 1) return _changes.Peek().Subscribed;
+
+            var union = new Dictionary<string, Subscription>();
+            foreach (var change in _changes)
+            {
+                foreach (var subscription in change.Subscribed) union[subscription.TopicFilter] = subscription;
+            }
+
+            return [.. union.Values];
+        }
+
+        // By lot between the shortest wait and a growing bound.
+        private TimeSpan NextWait()
+        {
+            var bound = Options.AttachRetryMin * Math.Pow(2, Math.Min(++_attempts, 16));
+            if (bound > Options.AttachRetryMax) bound = Options.AttachRetryMax;
+            return Options.AttachRetryMin + (bound - Options.AttachRetryMin) * Random.Shared.NextDouble();
+        }
+
+        private void OnAttached(ToConnection.Attached attached, IActorRef device)
+        {
+            if (attached.Revision <= _attached || attached.Revision > _revision) return; // said twice
+
+            WatchDevice(device);
+            _attached = attached.Revision;
+            while (_changes.TryPeek(out var change) && change.Revision <= _attached)
+            {
+                _changes.Dequeue();
+                if (change.HeldReply is { } reply) _replies.Enqueue(reply);
+            }
+
+            if (!_isAccepted)
+            {
+                _session = _session with { Subscriptions = attached.Subscriptions };
+                Accept(attached.SessionPresent);
+                _input.CancelPendingRead(); // what came meanwhile lies in the pipe
+            }
+
+            if (_attached < _revision) return;
+            _attempts = 0;
+            CancelTimer(AttachTimer);
+        }
+
+        private void WatchDevice(IActorRef device)
+        {
+            if (device.Equals(_device)) return;
+            if (_device is not null) _node.DeviceWatch.Tell(new DeviceWatch.Unwatch(_device, StageActor.Ref), ActorRefs.NoSender);
+            _device = device;
+            _node.DeviceWatch.Tell(new DeviceWatch.Watch(device, StageActor.Ref), ActorRefs.NoSender);
+        }
+
+        private void OnDeviceGone()
+        {
+            _device = null;
+            _outgoing.Clear(); // the next one knows nothing of these packets and sends what it owes itself,
+            _inFlush.Clear(); // maybe under the same tags: an answer meant for the old one would be taken for its own
+            _revision++;
+            _attempts = 0;
+            ScheduleOnce(AttachTimer, NextWait());
+        }
+
+        private void SubscribeImplicitly()
+        {
+            if (_session.IsSubscribed(MqttTopics.MessagesDown(_connect.DeviceId))) return; // the client asked itself
+            _isImplicit = true;
+            Revise([], heldReply: null);
+        }
+
+        // ---- beginning and end
+
+        private void Accept(bool sessionPresent)
+        {
+            _isAccepted = true;
+            _replies.Enqueue(Acknowledge(MqttConnectReasonCode.Success, sessionPresent, Options));
+            _receivedAt = _node.Clock.GetTimestamp();
+            ScheduleOnce(KeepAliveTimer, _connect.KeepAlive * 1.5);
+            if (Options.ImplicitSubscription) ScheduleOnce(ImplicitTimer, Options.ImplicitSubscriptionGrace);
+        }
+
+        private void End(SessionEnd end)
+        {
+            if (_end is not null) return;
+            _end = end;
+            _outgoing.Clear();
+            _changes.Clear();
+            if (end.Say is { } code)
+            {
+                // Before CONNACK there is no DISCONNECT (MQTT 5, 3.14), and MQTT 3.1.1 knows none from a server at all.
+                if (!_isAccepted) _replies.Enqueue(Acknowledge(MqttConnectReasonCode.ServerUnavailable, sessionPresent: false, Options));
+                else if (_connect.IsMqtt5) _replies.Enqueue(new MqttDisconnectPacket { ReasonCode = code });
+            }
+
+            ScheduleOnce(CloseTimer, Options.CloseTimeout);
+        }
+
+        private void Leave()
+        {
+            if (_isReading) _input.CancelPendingRead(); // comes back here
+            else CompleteStage();
+        }
+    }
+
+    /// <summary>The CONNACK of this server. No Maximum QoS: a client that means to subscribe with QoS 2 would give up instead of taking 1.</summary>
+    internal static MqttConnAckPacket Acknowledge(MqttConnectReasonCode code, bool sessionPresent, MqttOptions options)
+    {
+        var isSuccess = code == MqttConnectReasonCode.Success;
+        return new MqttConnAckPacket
+        {
+            ReasonCode = code,
+            ReturnCode = MqttConnectReasonCodeConverter.ToConnectReturnCode(code),
+            IsSessionPresent = isSuccess && sessionPresent, // [MQTT-3.2.2-4]
+            MaximumQoS = MqttQualityOfServiceLevel.ExactlyOnce, // the codec leaves it out then
+            RetainAvailable = !isSuccess, // what is available is left out, and a refusal says nothing more
+            SharedSubscriptionAvailable = !isSuccess,
+            SubscriptionIdentifiersAvailable = !isSuccess,
+            WildcardSubscriptionAvailable = true,
+            ReceiveMaximum = isSuccess ? (ushort)options.ReceiveMax : (ushort)0,
+            MaximumPacketSize = isSuccess ? (uint)options.PacketBytesMax : 0,
+        };
+    }
+}

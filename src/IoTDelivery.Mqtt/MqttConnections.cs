@@ -1,0 +1,32 @@
+using Akka;
+using Akka.Actor;
+using Akka.Streams;
+using Akka.Streams.Dsl;
+using IoTDelivery.Devices;
+using Microsoft.AspNetCore.Connections;
+using Microsoft.Extensions.Logging;
+
+namespace IoTDelivery.Mqtt;
+
+/// <summary>The logged-in connections of this node: one graph each, one materializer for all.</summary>
+public sealed class MqttConnections
+{
+    private static readonly Source<NotUsed, NotUsed> Nothing = Source.Empty<NotUsed>();
+
+    private readonly MqttNode _node;
+    private readonly ActorMaterializer _materializer;
+
+    public MqttConnections(ActorSystem system, DeviceGateway devices, MqttOptions options, TimeProvider clock, ILogger<MqttConnections> logger)
+    {
+        var watch = system.ActorOf(Props.Create(typeof(DeviceWatch)), "mqtt-device-watch");
+        _node = new MqttNode(devices, watch, options, clock, logger);
+
+        // The stage has no ports: buffers between stages would only cost memory, connection by connection.
+        var settings = ActorMaterializerSettings.Create(system).WithInputBuffer(initialSize: 1, maxSize: 4);
+        _materializer = ActorMaterializer.Create(system, settings, "mqtt");
+    }
+
+    /// <summary>Serves one connection until it ends, and says why it did. The pipes are the caller's to complete.</summary>
+    public Task<SessionEnd> RunAsync(ConnectionContext connection, AcceptedConnect connect) =>
+        Nothing.RunWith(new MqttConnectionStage(connection, connect, _node), _materializer);
+}

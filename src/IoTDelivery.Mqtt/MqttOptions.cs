@@ -1,0 +1,90 @@
+using System.Net;
+
+namespace IoTDelivery.Mqtt;
+
+/// <summary>Section <c>Mqtt</c>. "Manual" is the limits page of the cloud ("Limitations", "MQTT(S) Protocol").</summary>
+public sealed record MqttOptions
+{
+    /// <summary>Name of the section in <c>appsettings.json</c>.</summary>
+    public const string Section = "Mqtt";
+
+    /// <summary>Address to listen on. Default 127.0.0.1: a node is opened to the network by whoever runs it.</summary>
+    public string Address { get; init; } = "127.0.0.1";
+
+    /// <summary>TCP port for plain MQTT; 0 takes any free one (<see cref="MqttEndpoint.BoundTo"/> tells which). Default 1883.</summary>
+    public int Port { get; init; } = 1883;
+
+    /// <summary>Connections of this node at once, those that have not logged in included. One more is closed unheard. Default 100,000 (about 13 KB each).</summary>
+    public int ConnectionsMax { get; init; } = 100_000;
+
+    /// <summary>How long a new connection may take to send its CONNECT, and the registry to answer for it. Default 10 s.</summary>
+    public TimeSpan ConnectTimeout { get; init; } = TimeSpan.FromSeconds(10);
+
+    /// <summary>Largest CONNECT, in bytes: nobody is known yet, so less is buffered than later. Default 16 KB.</summary>
+    public int ConnectBytesMax { get; init; } = 16 * 1024;
+
+    /// <summary>Largest packet of a device after its CONNECT, in bytes, headers included. Default 1 MB (manual) and 4 KB for topic and headers.</summary>
+    public int PacketBytesMax { get; init; } = 1024 * 1024 + 4096;
+
+    /// <summary>Shortest keep-alive a CONNECT may ask for; 0 (none) is outside. Default 30 s (manual).</summary>
+    public TimeSpan KeepAliveMin { get; init; } = TimeSpan.FromSeconds(30);
+
+    /// <summary>Longest keep-alive a CONNECT may ask for. Default 1,200 s (manual).</summary>
+    public TimeSpan KeepAliveMax { get; init; } = TimeSpan.FromSeconds(1200);
+
+    /// <summary>How far the hour in a client id of sign type 1 may be from the clock, to either side. Default 1 h; the manual does not say.</summary>
+    public TimeSpan ClockSkew { get; init; } = TimeSpan.FromHours(1);
+
+    /// <summary>How long the transport may refuse to take bytes before a client that never reads is closed. Default 30 s.</summary>
+    public TimeSpan WriteTimeout { get; init; } = TimeSpan.FromSeconds(30);
+
+    /// <summary>How long a connection may linger after our last word before it is cut. Default 2 s.</summary>
+    public TimeSpan CloseTimeout { get; init; } = TimeSpan.FromSeconds(2);
+
+    /// <summary>Topic filters per connection. Default 100 (manual, 2024-07).</summary>
+    public int SubscriptionsMax { get; init; } = 100;
+
+    /// <summary>QoS 2 publishes of a device that await their PUBREL; told to MQTT 5 clients as Receive Maximum (3.2.2.3.3). Default 100.</summary>
+    public int ReceiveMax { get; init; } = 100;
+
+    /// <summary>Packets for one device that wait for the transport. Its window is smaller, so one more means something is wrong: the connection is closed. Default 1,024.</summary>
+    public int OutgoingMax { get; init; } = 1024;
+
+    /// <summary>
+    /// True counts the down topics as subscribed at QoS 0 for a client that never subscribes, as several official SDKs rely on. Default false:
+    /// the manual's page asks for a SUBSCRIBE.
+    /// </summary>
+    public bool ImplicitSubscription { get; init; }
+
+    /// <summary>How long an explicit SUBSCRIBE may take to win over the implicit one. Default 1 s.</summary>
+    public TimeSpan ImplicitSubscriptionGrace { get; init; } = TimeSpan.FromSeconds(1);
+
+    /// <summary>Shortest wait before a device that did not answer is told again that a connection is there. Default 0.2 s.</summary>
+    public TimeSpan AttachRetryMin { get; init; } = TimeSpan.FromMilliseconds(200);
+
+    /// <summary>Longest such wait; what lies between is drawn by lot, so that a moved shard is not asked by everybody at once. Default 5 s.</summary>
+    public TimeSpan AttachRetryMax { get; init; } = TimeSpan.FromSeconds(5);
+
+    /// <summary>What is wrong with these numbers, naming the setting; null if nothing is.</summary>
+    public string? Problem() => this switch
+    {
+        _ when !IPAddress.TryParse(Address, out _) => "Mqtt:Address must be an IP address, such as 127.0.0.1 or 0.0.0.0.",
+        { Port: < 0 or > 65535 } => "Mqtt:Port must be from 0 to 65535.",
+        { ConnectionsMax: < 1 } => "Mqtt:ConnectionsMax must be 1 or more.",
+        { ConnectTimeout.Ticks: <= 0 } => "Mqtt:ConnectTimeout must be more than zero.",
+        { ConnectBytesMax: < 1024 } => "Mqtt:ConnectBytesMax must be 1024 or more.",
+        { PacketBytesMax: < 1024 } => "Mqtt:PacketBytesMax must be 1024 or more.",
+        { KeepAliveMin.Ticks: <= 0 } => "Mqtt:KeepAliveMin must be more than zero.",
+        _ when KeepAliveMax < KeepAliveMin => "Mqtt:KeepAliveMax must be Mqtt:KeepAliveMin or more.",
+        { ClockSkew.Ticks: < 0 } => "Mqtt:ClockSkew must be zero or more.",
+        { WriteTimeout.Ticks: <= 0 } => "Mqtt:WriteTimeout must be more than zero.",
+        { CloseTimeout.Ticks: <= 0 } => "Mqtt:CloseTimeout must be more than zero.",
+        { SubscriptionsMax: < 1 } => "Mqtt:SubscriptionsMax must be 1 or more.",
+        { ReceiveMax: < 1 or > 65535 } => "Mqtt:ReceiveMax must be from 1 to 65535.",
+        { OutgoingMax: < 1 } => "Mqtt:OutgoingMax must be 1 or more.",
+        { ImplicitSubscriptionGrace.Ticks: < 0 } => "Mqtt:ImplicitSubscriptionGrace must be zero or more.",
+        { AttachRetryMin.Ticks: <= 0 } => "Mqtt:AttachRetryMin must be more than zero.",
+        _ when AttachRetryMax < AttachRetryMin => "Mqtt:AttachRetryMax must be Mqtt:AttachRetryMin or more.",
+        _ => null,
+    };
+}

@@ -1,0 +1,34 @@
+using IoTDelivery.Domain;
+
+namespace IoTDelivery.Mqtt;
+
+/// <summary>The topics of the manual ("Topics"): everything under <c>$oc/devices/{device_id}/</c> belongs to that device alone.</summary>
+public static class MqttTopics
+{
+    private const string System = "$oc/";
+    private const string Devices = "$oc/devices/";
+    private const string Broadcast = "$oc/broadcast/";
+
+    /// <summary>Where messages go down to a device.</summary>
+    public static string MessagesDown(DeviceId deviceId) => $"{Devices}{deviceId.Value}/sys/messages/down";
+
+    /// <summary>Where a device reports messages.</summary>
+    public static string MessagesUp(DeviceId deviceId) => $"{Devices}{deviceId.Value}/sys/messages/up";
+
+    /// <summary>A device publishes under its own id, on anything there, and on topics that are not the platform's.</summary>
+    public static bool MayPublish(DeviceId deviceId, string topic) =>
+        !topic.StartsWith(System, StringComparison.Ordinal) || IsUnder(deviceId, topic);
+
+    /// <summary>The same for topic filters, and broadcasts. A filter that reaches past the device's own id, as <c>$oc/devices/+/…</c> does, is another's.</summary>
+    public static bool MaySubscribe(DeviceId deviceId, string topicFilter) =>
+        MayPublish(deviceId, topicFilter) || topicFilter.StartsWith(Broadcast, StringComparison.Ordinal);
+
+    /// <summary>True for a filter of a shared subscription (MQTT 5, 4.8.2).</summary>
+    public static bool IsShared(string topicFilter) => topicFilter.StartsWith("$share/", StringComparison.Ordinal);
+
+    private static bool IsUnder(DeviceId deviceId, string topic) =>
+        topic.StartsWith(Devices, StringComparison.Ordinal)
+        && topic.AsSpan(Devices.Length).StartsWith(deviceId.Value, StringComparison.Ordinal)
+        && topic.Length > Devices.Length + deviceId.Value.Length
+        && topic[Devices.Length + deviceId.Value.Length] == '/';
+}

@@ -1,0 +1,65 @@
+using Akka.Actor;
+using Akka.TestKit;
+using IoTDelivery.Devices;
+using IoTDelivery.Domain;
+using Microsoft.Extensions.Logging.Abstractions;
+using MQTTnet.Formatter;
+using MQTTnet.Packets;
+using Xunit;
+
+namespace IoTDelivery.Mqtt.Tests.Connection;
+
+/// <summary>A stage between a client in memory and a probe that stands for the shard region.</summary>
+public abstract class StageSpec : Akka.TestKit.Xunit2.TestKit
+{
+    private protected static readonly TimeSpan Silence = TimeSpan.FromMilliseconds(300);
+
+    private protected TestProbe Region { get; }
+
+    private protected TestProbe Device { get; set; }
+
+    private protected StageSpec()
+        : base("akka.loglevel = WARNING\nakka.log-dead-letters = off")
+    {
+        Region = CreateTestProbe();
+        Device = CreateTestProbe();
+    }
+
+    private protected static MqttOptions Options { get; } = new() { AttachRetryMin = TimeSpan.FromSeconds(20), AttachRetryMax = TimeSpan.FromSeconds(20) };
+
+    private protected Running Run(AcceptedConnect? connect = null, MqttOptions? options = null, long window = 64 * 1024, TimeProvider? clock = null)
+    {
+        connect ??= Given.Connect();
+        var connections = new MqttConnections(
+            Sys, new DeviceGateway(() => Region.Ref), options ?? Options, clock ?? TimeProvider.System, NullLogger<MqttConnections>.Instance);
+        var client = new Client(connect.Version, window);
+        return new Running(connect, client, connections.RunAsync(client.Connection, connect));
+    }
+
+    /// <summary>A clean session that is attached and has read its CONNACK.</summary>
+    private protected async Task<Running> Open(AcceptedConnect? connect = null, MqttOptions? options = null, long window = 64 * 1024, TimeProvider? clock = null)
+    {
+        var running = Run(connect, options, window, clock);
+        running.Stage = (await AttachAsync()).Connection;
+        await running.Client.ReceiveAsync<MqttConnAckPacket>();
+        return running;
+    }
+
+    /// <summary>Expects an Attach and acknowledges it.</summary>
+    private protected async Task<ToDevice.Attach> AttachAsync(bool sessionPresent = false, params Subscription[] remembered)
+    {
+        var attach = await Region.ExpectMsgAsync<ToDevice.Attach>();
+        Acknowledge(attach, sessionPresent, remembered);
+        return attach;
+    }
+
+    private protected void Acknowledge(ToDevice.Attach attach, bool sessionPresent = false, params Subscription[] remembered) =>
+        attach.Connection.Tell(new ToConnection.Attached(attach.Revision, sessionPresent, [.. attach.Subscriptions ?? [], .. remembered]), Device.Ref);
+
+    private protected static Task<T> Soon<T>(Task<T> task) => task.WaitAsync(TimeSpan.FromSeconds(10));
+
+    private protected sealed record Running(AcceptedConnect Connect, Client Client, Task<SessionEnd> Ended)
+    {
+        public IActorRef Stage { get; set; } = ActorRefs.Nobody;
+    }
+}

@@ -1,0 +1,177 @@
+using System.Text.Json;
+using Akka.Actor;
+using IoTDelivery.Devices;
+using IoTDelivery.Domain;
+using MQTTnet.Formatter;
+using MQTTnet.Packets;
+using MQTTnet.Protocol;
+using Xunit;
+
+namespace IoTDelivery.Mqtt.Tests.Connection;
+
+/// <summary>What the device sends down, and how the connection answers for it.</summary>
+public sealed class TransmitSpec : StageSpec
+{
+    private const int Narrow = 1; // the transport takes nothing more until the client has read everything
+
+    [Fact]
+    public async Task The_tag_is_the_packet_id_and_its_PUBACK_goes_back_to_the_device()
+    {
+        var running = await Open();
+
+        running.Stage.Tell(Given.Transmit(300, qos: 1, dup: true));
+        var publish = await running.Client.ReceiveAsync<MqttPublishPacket>();
+        await running.Client.SendAsync(new MqttPubAckPacket { PacketIdentifier = publish.PacketIdentifier });
+
+        Assert.Equal((300, true), (publish.PacketIdentifier, publish.Dup));
+        Assert.Equal(Answer(running, 300, qos: 1), await Region.ExpectMsgAsync<ToDevice.Answered>());
+    }
+
+    [Fact]
+    public async Task The_reason_code_of_MQTT_5_goes_back_too()
+    {
+        var running = await Open(Given.Connect(MqttProtocolVersion.V500));
+
+        await running.Client.SendAsync(new MqttPubAckPacket { PacketIdentifier = 3, ReasonCode = MqttPubAckReasonCode.UnspecifiedError });
+
+        Assert.Equal(Answer(running, 3, qos: 1, code: 0x80), await Region.ExpectMsgAsync<ToDevice.Answered>());
+    }
+
+    [Fact]
+    public async Task QoS_0_is_answered_for_when_the_transport_has_taken_the_bytes_and_not_before()
+    {
+        var running = await Open(window: Narrow);
+
+        running.Stage.Tell(Given.Transmit(4, qos: 0));
+        await Region.ExpectNoMsgAsync(Silence);
+        await running.Client.ReceiveAsync<MqttPublishPacket>();
+
+        Assert.Equal(Answer(running, 4, qos: 0), await Region.ExpectMsgAsync<ToDevice.Answered>());
+    }
+
+    [Fact]
+    public async Task QoS_0_whose_bytes_were_never_taken_is_not_answered_for()
+    {
+        var running = await Open(options: Options with { WriteTimeout = TimeSpan.FromMilliseconds(200) }, window: Narrow);
+
+        running.Stage.Tell(Given.Transmit(4, qos: 0));
+
+        await Region.ExpectMsgAsync<ToDevice.Detach>(); // and no Answered before it
+        Assert.Equal("client does not read", (await Soon(running.Ended)).Why);
+        Assert.True(running.Client.Connection.ConnectionClosed.IsCancellationRequested || await Cancelled(running.Client.Connection.ConnectionClosed));
+    }
+
+    [Fact]
+    public async Task Messages_arrive_in_the_order_they_were_sent()
+    {
+        var running = await Open();
+
+        for (ushort tag = 1; tag <= 200; tag++) running.Stage.Tell(Given.Transmit(tag));
+
+        for (ushort tag = 1; tag <= 200; tag++) Assert.Equal(tag, (await running.Client.ReceiveAsync<MqttPublishPacket>()).PacketIdentifier);
+    }
+
+    [Fact]
+    public async Task A_repetition_of_what_is_still_queued_is_dropped()
+    {
+        var running = await Open(window: Narrow);
+        running.Stage.Tell(Given.Transmit(1)); // fills the transport
+        await Region.ExpectNoMsgAsync(Silence);
+
+        running.Stage.Tell(Given.Transmit(2));
+        for (var i = 0; i < 50; i++) running.Stage.Tell(Given.Transmit(2, dup: true));
+        running.Stage.Tell(Given.Transmit(3));
+
+        foreach (var tag in new[] { 1, 2, 3 }) Assert.Equal(tag, (await running.Client.ReceiveAsync<MqttPublishPacket>()).PacketIdentifier);
+    }
+
+    [Fact]
+    public async Task A_queue_beyond_its_bound_ends_the_connection()
+    {
+        var running = await Open(options: Options with { OutgoingMax = 3, CloseTimeout = TimeSpan.FromMilliseconds(200) }, window: Narrow);
+        running.Stage.Tell(Given.Transmit(1));
+        await Region.ExpectNoMsgAsync(Silence);
+
+        for (ushort tag = 2; tag <= 5; tag++) running.Stage.Tell(Given.Transmit(tag));
+
+        await Region.ExpectMsgAsync<ToDevice.Detach>();
+        Assert.Equal("outgoing queue full", (await Soon(running.Ended)).Why);
+    }
+
+    [Fact]
+    public async Task While_a_client_does_not_read_nothing_is_read_from_it()
+    {
+        var running = await Open(window: Narrow);
+        running.Stage.Tell(Given.Transmit(1));
+        await Region.ExpectNoMsgAsync(Silence); // the flush is pending now
+
+        await running.Client.SendAsync(new MqttPubAckPacket { PacketIdentifier = 1 });
+        await Region.ExpectNoMsgAsync(Silence);
+        await running.Client.ReceiveAsync<MqttPublishPacket>();
+
+        await Region.ExpectMsgAsync<ToDevice.Answered>();
+    }
+
+    // [MQTT-3.1.2-24] of MQTT 5
+    [Theory]
+    [InlineData(0)]
+    [InlineData(1)]
+    public async Task A_message_the_client_cannot_take_is_refused_in_its_name(int qos)
+    {
+        var running = await Open(Given.Connect(MqttProtocolVersion.V500) with { PacketBytesMax = 50 });
+
+        running.Stage.Tell(Given.Transmit(6, qos));
+
+        Assert.Equal(Answer(running, 6, qos, code: 0x95), await Region.ExpectMsgAsync<ToDevice.Answered>());
+        await running.Client.SendAsync(MqttPingReqPacket.Instance);
+        await running.Client.ReceiveAsync<MqttPingRespPacket>(); // nothing was sent, and the connection lives
+    }
+
+    [Fact]
+    public async Task A_message_nobody_can_say_is_refused_and_does_not_end_the_connection()
+    {
+        var running = await Open();
+
+        running.Stage.Tell(Given.Transmit(6, body: Given.Body("not Base64!", encoding: ContentEncoding.Base64)));
+        running.Stage.Tell(Given.Transmit(7));
+
+        Assert.Equal(Answer(running, 6, qos: 1, code: 0x99), await Region.ExpectMsgAsync<ToDevice.Answered>());
+        Assert.Equal(7, (await running.Client.ReceiveAsync<MqttPublishPacket>()).PacketIdentifier);
+    }
+
+    [Fact]
+    public async Task A_device_that_has_moved_is_not_answered_for_what_its_predecessor_sent()
+    {
+        var impatient = Options with { AttachRetryMin = TimeSpan.FromMilliseconds(50), AttachRetryMax = TimeSpan.FromMilliseconds(50) };
+        var running = await Open(options: impatient, window: Narrow);
+        running.Stage.Tell(Given.Transmit(1, qos: 0)); // in the flush
+        await Region.ExpectNoMsgAsync(Silence);
+        running.Stage.Tell(Given.Transmit(2, qos: 0)); // in the queue
+
+        Sys.Stop(Device.Ref);
+        Device = CreateTestProbe();
+        await AttachAsync();
+        running.Stage.Tell(Given.Transmit(3, qos: 0));
+
+        Assert.Equal("message-1", await NextId(running));
+        Assert.Equal("message-3", await NextId(running));
+        Assert.Equal(Answer(running, 3, qos: 0), await Region.ExpectMsgAsync<ToDevice.Answered>());
+    }
+
+    private static async Task<string?> NextId(Running running)
+    {
+        var publish = await running.Client.ReceiveAsync<MqttPublishPacket>();
+        using var payload = JsonDocument.Parse(publish.Payload);
+        return payload.RootElement.GetProperty("id").GetString();
+    }
+
+    private static ToDevice.Answered Answer(Running running, ushort tag, int qos, byte code = 0) =>
+        new(Given.DeviceId, running.Connect.ConnectionId, tag, qos, code);
+
+    private static async Task<bool> Cancelled(CancellationToken token)
+    {
+        var cancelled = new TaskCompletionSource<bool>();
+        using var registration = token.Register(() => cancelled.TrySetResult(true));
+        return await Soon(cancelled.Task);
+    }
+}

@@ -1,0 +1,208 @@
+using System.Buffers;
+using MQTTnet.Exceptions;
+using MQTTnet.Formatter;
+using MQTTnet.Packets;
+using Xunit;
+
+namespace IoTDelivery.Mqtt.Tests;
+
+/// <summary>Chapter 2, "MQTT Control Packet format".</summary>
+public sealed class MqttFramingSpec
+{
+    private const int Limit = 1024;
+
+    public static TheoryData<MqttProtocolVersion> Versions => [MqttProtocolVersion.V310, MqttProtocolVersion.V311, MqttProtocolVersion.V500];
+
+    [Theory]
+    [MemberData(nameof(Versions))]
+    public void Every_packet_may_arrive_cut_at_every_byte(MqttProtocolVersion version)
+    {
+        foreach (var packet in FromDevice())
+        {
+            var bytes = Bytes(version, packet);
+            for (var cut = 0; cut < bytes.Length; cut++)
+            {
+                var start = new ReadOnlySequence<byte>(bytes, 0, cut);
+                Assert.Equal(Frame.Incomplete, MqttFraming.TryRead(ref start, version, Limit, out _));
+                Assert.Equal(cut, start.Length); // nothing is taken before all is there
+
+                var whole = TwoSegments(bytes, cut);
+                Assert.Equal(Frame.Packet, MqttFraming.TryRead(ref whole, version, Limit, out var read));
+                Assert.Equal(packet.ToString(), read!.ToString());
+                Assert.True(whole.IsEmpty);
+            }
+        }
+    }
+
+    [Theory]
+    [MemberData(nameof(Versions))]
+    public void A_CONNECT_may_arrive_cut_at_every_byte_and_says_its_version(MqttProtocolVersion version)
+    {
+        var bytes = Bytes(version, Given.ConnectPacket());
+        for (var cut = 0; cut < bytes.Length; cut++)
+        {
+            var start = new ReadOnlySequence<byte>(bytes, 0, cut);
+            Assert.Equal(Frame.Incomplete, MqttFraming.TryReadConnect(ref start, Limit, out _, out _));
+
+            var whole = TwoSegments(bytes, cut);
+            Assert.Equal(Frame.Packet, MqttFraming.TryReadConnect(ref whole, Limit, out var spoken, out var connect));
+            Assert.Equal((version, Given.ConnectPacket().ClientId), (spoken, connect!.ClientId));
+        }
+    }
+
+    [Fact]
+    public void Packets_that_arrive_together_are_taken_one_by_one()
+    {
+        var bytes = new ReadOnlySequence<byte>([.. Bytes(MqttProtocolVersion.V311, MqttPingReqPacket.Instance), .. Bytes(MqttProtocolVersion.V311, new MqttDisconnectPacket())]);
+
+        Assert.Equal(Frame.Packet, MqttFraming.TryRead(ref bytes, MqttProtocolVersion.V311, Limit, out var first));
+        Assert.Equal(Frame.Packet, MqttFraming.TryRead(ref bytes, MqttProtocolVersion.V311, Limit, out var second));
+        Assert.Equal(Frame.Incomplete, MqttFraming.TryRead(ref bytes, MqttProtocolVersion.V311, Limit, out _));
+
+        Assert.IsType<MqttPingReqPacket>(first);
+        Assert.IsType<MqttDisconnectPacket>(second);
+    }
+
+    [Fact]
+    public void A_packet_over_the_limit_is_refused_by_its_header_alone()
+    {
+        // PUBLISH, remaining length 268,435,455: five bytes are enough to know.
+        var bytes = new ReadOnlySequence<byte>([0x30, 0xFF, 0xFF, 0xFF, 0x7F]);
+
+        Assert.Equal(Frame.TooLarge, MqttFraming.TryRead(ref bytes, MqttProtocolVersion.V311, Limit, out _));
+    }
+
+    [Fact]
+    public void The_limit_counts_the_header()
+    {
+        var fits = Bytes(MqttProtocolVersion.V311, Given.Publish("t", 0));
+        var bytes = new ReadOnlySequence<byte>(fits);
+
+        Assert.Equal(Frame.TooLarge, MqttFraming.TryRead(ref bytes, MqttProtocolVersion.V311, fits.Length - 1, out _));
+        Assert.Equal(Frame.Packet, MqttFraming.TryRead(ref bytes, MqttProtocolVersion.V311, fits.Length, out _));
+    }
+
+    [Theory]
+    [InlineData(new byte[] { 0x00, 0x00 })] // type 0
+    [InlineData(new byte[] { 0x30, 0x80, 0x80, 0x80, 0x80 })] // 2.2.3: a fifth length byte
+    [InlineData(new byte[] { 0x36 })] // [MQTT-3.3.1-4] QoS 3
+    [InlineData(new byte[] { 0x38 })] // [MQTT-3.3.1-2] DUP at QoS 0
+    [InlineData(new byte[] { 0x80 })] // [MQTT-3.8.1-1] SUBSCRIBE without its reserved bit
+    [InlineData(new byte[] { 0xA0 })] // [MQTT-3.10.1-1] UNSUBSCRIBE likewise
+    [InlineData(new byte[] { 0x60 })] // [MQTT-3.6.1-1] PUBREL likewise
+    [InlineData(new byte[] { 0xC1 })] // [MQTT-2.2.2-2] PINGREQ with one
+    [InlineData(new byte[] { 0x40, 0x01, 0x00 })] // PUBACK with half a packet id
+    [InlineData(new byte[] { 0x30, 0x02, 0x00, 0x09 })] // topic longer than the packet
+    [InlineData(new byte[] { 0x82, 0x00 })] // SUBSCRIBE with nothing in it
+    public void Garbage_is_malformed_and_throws_nothing(byte[] garbage)
+    {
+        var bytes = new ReadOnlySequence<byte>(garbage);
+
+        Assert.Equal(Frame.Malformed, MqttFraming.TryRead(ref bytes, MqttProtocolVersion.V311, Limit, out _));
+    }
+
+    [Fact]
+    public void Random_bytes_never_throw_and_good_packets_are_read_after_them()
+    {
+        var random = new Random(4711);
+        var good = Bytes(MqttProtocolVersion.V500, Given.Publish(Given.Up, 1));
+        for (var i = 0; i < 20_000; i++)
+        {
+            var garbage = new byte[random.Next(2, 40)];
+            random.NextBytes(garbage);
+            garbage[1] = (byte)(garbage.Length - 2); // a length that is right, so that the codec has to look inside
+            var bytes = new ReadOnlySequence<byte>(garbage);
+            MqttFraming.TryRead(ref bytes, MqttProtocolVersion.V500, Limit, out _);
+            bytes = new ReadOnlySequence<byte>(garbage);
+            MqttFraming.TryReadConnect(ref bytes, Limit, out _, out _);
+        }
+
+        var rest = new ReadOnlySequence<byte>(good);
+        Assert.Equal(Frame.Packet, MqttFraming.TryRead(ref rest, MqttProtocolVersion.V500, Limit, out _));
+    }
+
+    // [MQTT-3.1.0-1]
+    [Fact]
+    public void A_first_packet_that_is_no_CONNECT_is_refused_by_its_first_byte()
+    {
+        var bytes = new ReadOnlySequence<byte>("G"u8.ToArray()); // of "GET / HTTP/1.1"
+
+        Assert.Equal(Frame.Malformed, MqttFraming.TryReadConnect(ref bytes, Limit, out _, out _));
+    }
+
+    // [MQTT-3.1.2-2]
+    [Theory]
+    [InlineData(3)]
+    [InlineData(6)]
+    public void A_level_nobody_speaks_is_told_apart_from_garbage(byte level)
+    {
+        var connect = Bytes(MqttProtocolVersion.V311, Given.ConnectPacket());
+        connect[8] = level;
+        var bytes = new ReadOnlySequence<byte>(connect);
+
+        Assert.Equal(Frame.UnknownLevel, MqttFraming.TryReadConnect(ref bytes, Limit, out _, out _));
+    }
+
+    // [MQTT-3.1.2-24] of MQTT 5
+    [Fact]
+    public void A_packet_larger_than_the_client_takes_is_left_out()
+    {
+        var output = new ArrayBufferWriter<byte>();
+
+        Assert.Equal(0, MqttFraming.Write(output, Given.Publish("t", 0), MqttProtocolVersion.V500, bytesMax: 7));
+        Assert.Equal(0, output.WrittenCount);
+        Assert.Equal(8, MqttFraming.Write(output, Given.Publish("t", 0), MqttProtocolVersion.V500, bytesMax: 8));
+    }
+
+    [Fact]
+    public void A_packet_that_cannot_be_said_leaves_no_trace_in_the_next()
+    {
+        var tooLong = Given.Publish("t", 0);
+        tooLong.ResponseTopic = "first, this gets into a buffer";
+        tooLong.UserProperties = [new MqttUserProperty("k", new byte[70_000].AsMemory())];
+        var output = new ArrayBufferWriter<byte>();
+        var expected = Bytes(MqttProtocolVersion.V500, Given.Publish("t", 0));
+
+        Assert.Throws<MqttProtocolViolationException>(() => MqttFraming.Write(output, tooLong, MqttProtocolVersion.V500));
+
+        Assert.Equal(0, output.WrittenCount);
+        Assert.Equal(expected, Bytes(MqttProtocolVersion.V500, Given.Publish("t", 0)));
+    }
+
+    private static IEnumerable<MqttPacket> FromDevice() =>
+    [
+        Given.Publish(Given.Up, 0),
+        Given.Publish(Given.Up, 1),
+        Given.Publish(Given.Up, 2),
+        new MqttPublishPacket { Topic = Given.Up, PayloadSegment = new byte[300] }, // two length bytes
+        new MqttPubAckPacket { PacketIdentifier = 258 },
+        new MqttPubRelPacket { PacketIdentifier = 258 },
+        Given.Subscribe((Given.Down, 1), ("a/+/b", 0)),
+        Given.Unsubscribe(Given.Down, "a/+/b"),
+        MqttPingReqPacket.Instance,
+        new MqttDisconnectPacket(),
+    ];
+
+    private static byte[] Bytes(MqttProtocolVersion version, MqttPacket packet)
+    {
+        var output = new ArrayBufferWriter<byte>();
+        MqttFraming.Write(output, packet, version);
+        return output.WrittenSpan.ToArray();
+    }
+
+    private static ReadOnlySequence<byte> TwoSegments(byte[] bytes, int cut)
+    {
+        var first = new Segment(bytes.AsMemory(0, cut), 0, null);
+        var last = new Segment(bytes.AsMemory(cut), cut, first);
+        return new ReadOnlySequence<byte>(first, 0, last, last.Memory.Length);
+    }
+
+    private sealed class Segment : ReadOnlySequenceSegment<byte>
+    {
+        public Segment(ReadOnlyMemory<byte> memory, long index, Segment? before)
+        {
+            (Memory, RunningIndex) = (memory, index);
+            if (before is not null) before.Next = this;
+        }
+    }
+}
