@@ -67,6 +67,12 @@ public static class Platform
             services.AddSingleton<DeviceDeletion>();
             services.AddHostedService(s => s.GetRequiredService<DeviceDeletion>());
             services.AddAkka("iotdelivery", akka => akka
+                .ConfigureLoggers(loggers =>
+                {
+                    loggers.ClearLoggers();
+                    loggers.AddLoggerFactory();
+                    loggers.LogLevel = Akka.Event.LogLevel.WarningLevel;
+                })
                 .AddHocon(settings.GetSection("akka"), HoconAddMode.Append) // the environment beats the file
                 .AddHoconFile(Path.Combine(AppContext.BaseDirectory, "akka.hocon"), HoconAddMode.Append) // the file beats Akka's defaults
                 .WithDeviceJournal(database)
@@ -77,7 +83,8 @@ public static class Platform
 
             // Open requests finish and devices are let go well before whoever sent SIGTERM sends SIGKILL.
             services.Configure<HostOptions>(o => o.ShutdownTimeout = TimeSpan.FromSeconds(8));
-            builder.WebHost.ConfigureKestrel(kestrel => ListenForApplications(kestrel, settings["Urls"] ?? "http://127.0.0.1:8080"));
+            var urls = settings["Urls"] ?? "http://127.0.0.1:8080";
+            builder.WebHost.UseUrls().ConfigureKestrel(kestrel => ListenForApplications(kestrel, urls));
             replace?.Invoke(services);
         }
         catch (Exception cause) when (cause is ArgumentException or OptionsValidationException or InvalidOperationException or FormatException)

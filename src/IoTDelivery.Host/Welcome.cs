@@ -20,21 +20,21 @@ public static class Welcome
         const string stamp = "2026010100";
         var password = DeviceLogin.Password("demo-secret", stamp);
         Console.WriteLine(
-            $$"""
+            $$$"""
 
             IoTDelivery.Akka is running.
-              REST     {{rest}}
-              MQTT     {{mqtt?.ToString() ?? "(no MQTT)"}}
-              storage  {{database.Where}}
-              token    {{(isGenerated ? Login.TokenFile(database) : "the configured Api:Token")}}
+              REST     {{{rest}}}
+              MQTT     {{{mqtt?.ToString() ?? "(no MQTT)"}}}
+              storage  {{{database.Where}}}
+              token    {{{(isGenerated ? Login.TokenFile(database) : "the configured Api:Token")}}}
 
             Three lines to paste, each into a terminal of its own (create a device, be the device, send it a message):
 
-            curl -s -H "X-Auth-Token: {{token}}" -H 'Content-Type: application/json' {{rest}}/v5/iot/demo/products -d '{"product_id":"lamp","name":"lamp","device_type":"lamp","protocol_type":"MQTT","data_format":"json","service_capabilities":[]}'; curl -s -H "X-Auth-Token: {{token}}" -H 'Content-Type: application/json' {{rest}}/v5/iot/demo/devices -d '{"product_id":"lamp","node_id":"1","auth_info":{"secret":"demo-secret"}}'
+            curl -s -H "X-Auth-Token: {{{token}}}" -H 'Content-Type: application/json' {{{rest}}}/v5/iot/demo/products -d '{"product_id":"lamp","name":"lamp","device_type":"lamp","protocol_type":"MQTT","data_format":"json","service_capabilities":[]}'; curl -s -H "X-Auth-Token: {{{token}}}" -H 'Content-Type: application/json' {{{rest}}}/v5/iot/demo/devices -d '{"product_id":"lamp","node_id":"1","auth_info":{"secret":"demo-secret"}}'
 
-            mosquitto_sub -h {{mqtt?.Address}} -p {{mqtt?.Port}} -i lamp_1_0_0_{{stamp}} -u lamp_1 -P {{password}} -q 1 -t '$oc/devices/lamp_1/sys/messages/down'
+            mosquitto_sub -h {{{mqtt?.Address}}} -p {{{mqtt?.Port}}} -i lamp_1_0_0_{{{stamp}}} -u lamp_1 -P {{{password}}} -q 1 -t '$oc/devices/lamp_1/sys/messages/down'
 
-            curl -s -H "X-Auth-Token: {{token}}" -H 'Content-Type: application/json' {{rest}}/v5/iot/demo/devices/lamp_1/messages -d '{"message":"hello"}'
+            curl -s -H "X-Auth-Token: {{{token}}}" -H 'Content-Type: application/json' {{{rest}}}/v5/iot/demo/devices/lamp_1/messages -d '{"message":"hello"}'
 
             """);
     }
