@@ -612,7 +612,10 @@ internal sealed class MqttConnectionStage(ConnectionContext connection, Accepted
         }
     }
 
-    /// <summary>The CONNACK of this server. No Maximum QoS: a client that means to subscribe with QoS 2 would give up instead of taking 1.</summary>
+    /// <summary>
+    /// The CONNACK of this server. No Maximum QoS: a client that means to subscribe with QoS 2 would give up instead of taking 1. It says that nothing is
+    /// retained, but a RETAIN flag or a will that comes all the same is passed over: closing would help nobody.
+    /// </summary>
     internal static MqttConnAckPacket Acknowledge(MqttConnectReasonCode code, bool sessionPresent, MqttOptions options)
     {
         var isSuccess = code == MqttConnectReasonCode.Success;

@@ -32,7 +32,8 @@ public static class MqttFraming
 {
     private const int FixedHeaderMax = 5;
 
-    // An adapter keeps a buffer while it encodes and a position while it decodes, but nothing between two packets: one per thread and version serves all connections.
+    // An adapter keeps a buffer while it encodes and a position while it decodes, but nothing between two packets:
+    // one per thread and version serves all connections.
     [ThreadStatic]
     private static MqttPacketFormatterAdapter? _v310, _v311, _v500;
 
@@ -44,7 +45,10 @@ public static class MqttFraming
         return Measure(bytes, bytesMax, out _, out _) is var frame and not Frame.Packet ? frame : Decode(ref bytes, version, out packet);
     }
 
-    /// <summary>Takes a CONNECT off <paramref name="bytes"/> if it is there, and says which version its sender speaks. Any other packet is <see cref="Frame.Malformed"/> here [MQTT-3.1.0-1].</summary>
+    /// <summary>
+    /// Takes a CONNECT off <paramref name="bytes"/> if it is there, and says which version its sender speaks.
+    /// Any other packet is <see cref="Frame.Malformed"/> here [MQTT-3.1.0-1].
+    /// </summary>
     public static Frame TryReadConnect(ref ReadOnlySequence<byte> bytes, int bytesMax, out MqttProtocolVersion version, out MqttConnectPacket? connect)
     {
         (version, connect) = (MqttProtocolVersion.Unknown, null);

@@ -14,7 +14,9 @@ public sealed record MqttOptions
     /// <summary>TCP port for plain MQTT; 0 takes any free one (<see cref="MqttEndpoint.BoundTo"/> tells which). Default 1883.</summary>
     public int Port { get; init; } = 1883;
 
-    /// <summary>Connections of this node at once, those that have not logged in included. One more is closed unheard. Default 100,000 (about 13 KB each).</summary>
+    /// <summary>
+    /// Connections of this node at once, those that have not logged in included. One more is closed unheard. Default 100,000 (about 14 KB each when idle).
+    /// </summary>
     public int ConnectionsMax { get; init; } = 100_000;
 
     /// <summary>How long a new connection may take to send its CONNECT, and the registry to answer for it. Default 10 s.</summary>
@@ -47,7 +49,10 @@ public sealed record MqttOptions
     /// <summary>QoS 2 publishes of a device that await their PUBREL; told to MQTT 5 clients as Receive Maximum (3.2.2.3.3). Default 100.</summary>
     public int ReceiveMax { get; init; } = 100;
 
-    /// <summary>Packets for one device that wait for the transport. Its window is smaller, so one more means something is wrong: the connection is closed. Default 1,024.</summary>
+    /// <summary>
+    /// Packets for one device that wait for the transport. Its window is smaller, so one more means something is wrong: the connection is closed.
+    /// Default 1,024.
+    /// </summary>
     public int OutgoingMax { get; init; } = 1024;
 
     /// <summary>
