@@ -431,12 +431,16 @@ public sealed class DeviceActor : UntypedPersistentActor
     private void Connect(ToDevice.Attach attach)
     {
         var remembered = attach is { KeepsSession: true, StartsClean: false } ? _ahead.Session : null;
-        var subscriptions = attach.Subscriptions ?? remembered ?? [];
+        var subscriptions = attach.Subscriptions ?? Replaced(remembered ?? [], attach.Subscribed);
         _connection = new Connection(attach.ConnectionId, attach.ConnectedAt, attach.Revision, remembered is not null, subscriptions, attach.Connection);
         Context.Watch(attach.Connection);
         _restAt = Now + _options.SettleAfter;
         _wire = _wire.Connect(attach.Wire, Effective(attach, subscriptions), resumes: remembered is not null, _ahead.NextNumber - 1, _policy, attach.LastTag);
     }
+
+    // [MQTT-3.8.4-3] A SUBSCRIBE replaces the subscription of the same filter.
+    private static ImmutableArray<Subscription> Replaced(ImmutableArray<Subscription> kept, ImmutableArray<Subscription> by) =>
+        [.. kept.Where(k => !by.Any(b => b.TopicFilter == k.TopicFilter)), .. by];
 
     private void Subscribe(ToDevice.Attach attach)
     {

@@ -102,6 +102,7 @@ internal sealed class MqttConnectionStage(ConnectionContext connection, Accepted
         private readonly TaskCompletionSource<SessionEnd> _ended = new(TaskCreationOptions.RunContinuationsAsynchronously);
         private readonly Queue<MqttPacket> _replies = new();
         private readonly Queue<ToConnection.Transmit> _outgoing = new();
+        private ushort _lastTag; // a device that moves goes on behind it: PUBACKs for its predecessor's packets may still come
         private readonly Queue<Change> _changes = new();
         private readonly List<ushort> _inFlush = []; // QoS 0 tags among the bytes the transport has not taken yet
         private readonly Action _onRead, _onFlushed, _run;
@@ -370,6 +371,7 @@ internal sealed class MqttConnectionStage(ConnectionContext connection, Accepted
 
                 _unflushed += bytes;
                 if (transmit.QoS == 0) _inFlush.Add(transmit.Tag);
+                else _lastTag = transmit.Tag;
                 MqttMeters.Transmits.Add(1);
             }
             catch (Exception cause) when (cause is FormatException or MqttProtocolViolationException)
@@ -500,7 +502,8 @@ internal sealed class MqttConnectionStage(ConnectionContext connection, Accepted
                 Subscriptions: isFirst && !_connect.StartsClean ? null : _session.Subscriptions,
                 Subscribed: Unacknowledged(),
                 _isImplicit,
-                StageActor.Ref);
+                StageActor.Ref,
+                _lastTag);
             _node.Devices.Tell(attach, StageActor.Ref);
             MqttMeters.Attaches.Add(1);
             ScheduleOnce(AttachTimer, NextWait()); // messages are silently dropped while a shard moves
