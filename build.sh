@@ -1,0 +1,69 @@
+#!/usr/bin/env bash
+# What CI runs. `./build.sh` installs what the tests need, builds, checks the format and runs every test.
+#   ./build.sh e2e      the end-to-end tests at full size (100,000 sleeping devices)
+#   ./build.sh bench    the table for docs/BENCHMARKS.md
+set -euo pipefail
+cd "$(dirname "$0")"
+export DOTNET_CLI_TELEMETRY_OPTOUT=1 DOTNET_NOLOGO=1
+
+# The tests that need one of these say why they skip where it cannot be had.
+install_what_tests_need() {
+  local missing=()
+  command -v mosquitto_sub >/dev/null || missing+=(mosquitto-clients)
+  ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || missing+=(postgresql)
+  command -v curl >/dev/null || missing+=(curl)
+  [ ${#missing[@]} -eq 0 ] && return
+  local sudo=""
+  if [ "$(id -u)" -ne 0 ]; then
+    sudo -n true 2>/dev/null || { echo "Not root: ${missing[*]} cannot be installed, the tests that need them skip."; return; }
+    sudo=sudo
+  fi
+  command -v apt-get >/dev/null || { echo "No apt: ${missing[*]} cannot be installed, the tests that need them skip."; return; }
+  # Only the server's binaries are wanted: each test run makes a cluster of its own.
+  $sudo mkdir -p /etc/postgresql-common
+  [ -e /etc/postgresql-common/createcluster.conf ] || echo "create_main_cluster = false" | $sudo tee /etc/postgresql-common/createcluster.conf >/dev/null
+  $sudo apt-get update -qq || true
+  $sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" ||
+    echo "${missing[*]} could not be installed, the tests that need them skip."
+}
+
+build() {
+  dotnet restore
+  dotnet build --no-restore -c Release
+}
+
+run_tests() { # arguments: what to hand to dotnet test
+  local log status=0
+  log=$(mktemp)
+  # One project at a time: several of them measure.
+  dotnet test --no-build -c Release -m:1 "$@" 2>&1 | tee "$log" || status=$?
+  awk -F'[:,]' '/^(Passed|Failed)! +-/ { failed += $2; passed += $4; skipped += $6 }
+    END { printf "%d passed, %d failed, %d skipped\n", passed, failed, skipped; exit passed == 0 }' "$log" || status=1
+  rm -f "$log"
+  return $status
+}
+
+case "${1:-all}" in
+  all)
+    install_what_tests_need
+    dotnet restore
+    dotnet format --verify-no-changes --no-restore
+    dotnet build --no-restore -c Release
+    run_tests
+    ;;
+  e2e)
+    install_what_tests_need
+    build
+    IOTDELIVERY_E2E=full run_tests tests/IoTDelivery.EndToEnd
+    ;;
+  bench)
+    install_what_tests_need
+    build
+    shift
+    dotnet run --no-build -c Release --project tests/IoTDelivery.Benchmarks -- table "$@"
+    ;;
+  *)
+    echo "usage: ./build.sh [e2e | bench]" >&2
+    exit 2
+    ;;
+esac
