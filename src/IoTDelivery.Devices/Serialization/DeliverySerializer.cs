@@ -73,24 +73,20 @@ public sealed class DeliverySerializer(ExtendedActorSystem system) : SerializerW
         EventsManifest => Read(Proto.DeviceEvents.Parser.ParseFrom(bytes)),
         SnapshotManifest => Read(Proto.OutboxSnapshot.Parser.ParseFrom(bytes)),
         "dC" => Read(Proto.Command.Parser.ParseFrom(bytes)),
-        "dL" => Proto.List.Parser.ParseFrom(bytes) is var m ? new ToDevice.List(Device(m.DeviceId), m.Before) : null!,
-        "dS" => Proto.Show.Parser.ParseFrom(bytes) is var m ? new ToDevice.Show(Device(m.DeviceId), Id(m.MessageId)) : null!,
+        "dL" => Read(Proto.List.Parser.ParseFrom(bytes)),
+        "dS" => Read(Proto.Show.Parser.ParseFrom(bytes)),
         "dA" => Read(Proto.Attach.Parser.ParseFrom(bytes)),
-        "dD" => Proto.Detach.Parser.ParseFrom(bytes) is var m ? new ToDevice.Detach(Device(m.DeviceId), ReadGuid(m.ConnectionId)) : null!,
-        "dP" => Proto.Answered.Parser.ParseFrom(bytes) is var m
-            ? new ToDevice.Answered(Device(m.DeviceId), ReadGuid(m.ConnectionId), (ushort)m.Tag, m.Qos, (byte)m.ReasonCode)
-            : null!,
-        "dW" => Proto.WakeUp.Parser.ParseFrom(bytes) is var m ? new ToDevice.WakeUp(Device(m.DeviceId), ReadGuid(m.Token), Time(m.DueAt)) : null!,
-        "d$" => Proto.PaidUpTo.Parser.ParseFrom(bytes) is var m ? new ToDevice.Paid(Device(m.DeviceId), m.UpTo) : null!,
+        "dD" => Read(Proto.Detach.Parser.ParseFrom(bytes)),
+        "dP" => Read(Proto.Answered.Parser.ParseFrom(bytes)),
+        "dW" => Read(Proto.WakeUp.Parser.ParseFrom(bytes)),
+        "d$" => Read(Proto.PaidUpTo.Parser.ParseFrom(bytes)),
         "wA" => new Acted(Device(Proto.Acted.Parser.ParseFrom(bytes).DeviceId)),
-        "cA" => Proto.Attached.Parser.ParseFrom(bytes) is var m ? new ToConnection.Attached(m.Revision, m.SessionPresent, Read(m.Subscriptions)) : null!,
-        "cT" => Proto.Transmit.Parser.ParseFrom(bytes) is var m
-            ? new ToConnection.Transmit(Id(m.MessageId), Read(m.Body), (ushort)m.Tag, m.Qos, m.Dup)
-            : null!,
+        "cA" => Read(Proto.Attached.Parser.ParseFrom(bytes)),
+        "cT" => Read(Proto.Transmit.Parser.ParseFrom(bytes)),
         "cE" => new ToConnection.Evicted(Proto.Evicted.Parser.ParseFrom(bytes).TakenOver),
-        "rA" => Proto.Accepted.Parser.ParseFrom(bytes) is var m ? new OutboxReply.Accepted(Id(m.MessageId), Read(m.Status), Time(m.CreatedAt)) : null!,
+        "rA" => Read(Proto.Accepted.Parser.ParseFrom(bytes)),
         "rD" => OutboxReply.Done.Instance,
-        "rM" => Proto.Messages.Parser.ParseFrom(bytes) is var m ? new OutboxReply.Messages([.. m.Items.Select(Read)], m.More) : null!,
+        "rM" => Read(Proto.Messages.Parser.ParseFrom(bytes)),
         "rR" => new OutboxReply.Refused((RefusalReason)Proto.Refused.Parser.ParseFrom(bytes).Reason),
         _ => throw new ArgumentException($"Manifest '{manifest}' is unknown: this release is older than the one that wrote it.", nameof(manifest)),
     };
@@ -263,6 +259,26 @@ public sealed class DeliverySerializer(ExtendedActorSystem system) : SerializerW
     private ToDevice.Attach Read(Proto.Attach m) => new(
         Device(m.DeviceId), ReadGuid(m.ConnectionId), Time(m.ConnectedAt), new WireConnection(m.ForbidsRepeats, m.ReceiveMaximum), m.KeepsSession, m.StartsClean,
         m.Revision, ReadOptional(m.Subscriptions), Read(m.Subscribed), m.Implicit, system.Provider.ResolveActorRef(m.Connection), (ushort)m.LastTag);
+
+    private static ToDevice.List Read(Proto.List m) => new(Device(m.DeviceId), m.Before);
+
+    private static ToDevice.Show Read(Proto.Show m) => new(Device(m.DeviceId), Id(m.MessageId));
+
+    private static ToDevice.Detach Read(Proto.Detach m) => new(Device(m.DeviceId), ReadGuid(m.ConnectionId));
+
+    private static ToDevice.Answered Read(Proto.Answered m) => new(Device(m.DeviceId), ReadGuid(m.ConnectionId), (ushort)m.Tag, m.Qos, (byte)m.ReasonCode);
+
+    private static ToDevice.WakeUp Read(Proto.WakeUp m) => new(Device(m.DeviceId), ReadGuid(m.Token), Time(m.DueAt));
+
+    private static ToDevice.Paid Read(Proto.PaidUpTo m) => new(Device(m.DeviceId), m.UpTo);
+
+    private static ToConnection.Attached Read(Proto.Attached m) => new(m.Revision, m.SessionPresent, Read(m.Subscriptions));
+
+    private static ToConnection.Transmit Read(Proto.Transmit m) => new(Id(m.MessageId), Read(m.Body), (ushort)m.Tag, m.Qos, m.Dup);
+
+    private static OutboxReply.Accepted Read(Proto.Accepted m) => new(Id(m.MessageId), Read(m.Status), Time(m.CreatedAt));
+
+    private static OutboxReply.Messages Read(Proto.Messages m) => new([.. m.Items.Select(Read)], m.More);
 
     // ---- the small things
 
