@@ -24,7 +24,8 @@ public delegate ValueTask<DeviceHeader?> DeviceHeaders(DeviceId deviceId);
 /// <summary>
 /// Settles what the devices of this node owe: every matching action answered 200, or a row in the backlog, or a dead letter; then the device is paid.
 /// A healthy receiver costs no write; a dead one costs a row and no memory.
-/// The actor never restarts with its old address: devices would take what the old one had heard of for settled. Its supervisor stops it and starts another.
+/// A device offers another pusher everything unpaid, oldest first, and only then what is new: this one cannot know of anything before the first number it hears.
+/// So that devices notice, the actor never restarts with its old address; its supervisor stops it and starts another.
 /// </summary>
 public sealed class StatusPusher : UntypedActor
 {

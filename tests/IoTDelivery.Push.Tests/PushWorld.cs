@@ -184,19 +184,28 @@ internal sealed class OwingDevices : ReceiveActor
 {
     private readonly Dictionary<string, SortedDictionary<long, Notification>> _unpaid = [];
 
+    private readonly Dictionary<string, IActorRef> _offeredTo = [];
+
     public OwingDevices(OwedSettler settler, Owing owing)
     {
         Receive<Owe>(owe =>
         {
             if (!_unpaid.TryGetValue(owe.DeviceId.Value, out var unpaid)) _unpaid.Add(owe.DeviceId.Value, unpaid = []);
             foreach (var notification in owe.Notifications) unpaid.Add(notification.Number, notification);
-            settler.Current.Tell(new Owed(owe.DeviceId, owe.Notifications));
+
+            // Another pusher has to hear of everything unpaid, oldest first: it cannot know that there was something before what it is offered first.
+            var current = settler.Current;
+            var isNew = !current.Equals(_offeredTo.GetValueOrDefault(owe.DeviceId.Value));
+            _offeredTo[owe.DeviceId.Value] = current;
+            current.Tell(new Owed(owe.DeviceId, isNew ? [.. unpaid.Values] : owe.Notifications));
         });
         Receive<OfferAgain>(_ =>
         {
             foreach (var (device, unpaid) in _unpaid)
             {
-                if (unpaid.Count > 0) settler.Current.Tell(new Owed(DeviceId.Parse(device), [.. unpaid.Values]));
+                if (unpaid.Count == 0) continue;
+                _offeredTo[device] = settler.Current;
+                settler.Current.Tell(new Owed(DeviceId.Parse(device), [.. unpaid.Values]));
             }
         });
         Receive<ToDevice.Paid>(paid =>
