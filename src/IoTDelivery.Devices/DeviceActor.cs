@@ -78,6 +78,7 @@ public sealed class DeviceActor : UntypedPersistentActor
     private bool _isTakingSnapshot;
     private Call? _call;          // what we know to be on file
 
+    private IActorRef _settler = ActorRefs.Nobody; // who was offered what
     private long _offered;
     private long _paid;
     private long _paidStored;
@@ -508,6 +509,8 @@ public sealed class DeviceActor : UntypedPersistentActor
             return;
         }
 
+        // Another one than before has heard nothing: it is offered everything unpaid, or it would pay what it never saw along with what it sees.
+        if (!settler.Equals(_settler)) (_settler, _offered) = (settler, _paid);
         if (_stored.Owed[^1].Number <= _offered || _offered - _paid >= Owed.UnsettledMax) return;
         var from = _stored.Owed.FindIndex(n => n.Number > _offered);
         var count = Math.Min(_stored.Owed.Count - from, Owed.UnsettledMax - (int)(_offered - _paid));

@@ -170,6 +170,21 @@ public abstract class DeviceSpec<TDatabase>(TDatabase server) : IClassFixture<TD
     }
 
     [SkippableFact]
+    public async Task Another_settler_is_offered_everything_that_is_not_paid()
+    {
+        await using var node = await NodeAsync();
+        var (first, second) = (new Ear(node.System), new Ear(node.System));
+        node.Settler.Current = first.Ref;
+        await node.Devices.SendAsync(Device("moved"), "m1");
+        Assert.Equal(1, Assert.Single((await first.HearAsync<Owed>()).Message.Notifications).Number);
+
+        node.Settler.Current = second.Ref;
+        await node.Devices.SendAsync(Device("moved"), "m2");
+
+        Assert.Equal([1, 2], (await second.HearAsync<Owed>()).Message.Notifications.Select(n => n.Number));
+    }
+
+    [SkippableFact]
     public async Task Snapshot_and_upkeep_delete_old_events_and_nothing_is_forgotten()
     {
         Skip.If(server.SkipReason is not null, server.SkipReason);

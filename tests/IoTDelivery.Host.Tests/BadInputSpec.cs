@@ -96,6 +96,7 @@ public sealed class BadInputSpec(RunningPlatform platform) : IClassFixture<Runni
     [InlineData("DELETE", "p1/routing-rule/rules/unknown", null, 404, "IOTDA.010002")]
     [InlineData("DELETE", "p1/routing-rule/actions/unknown", null, 404, "IOTDA.010002")]
     [InlineData("POST", "p1/routing-rule/rules", """{"subject":{"resource":"weather","event":"update"}}""", 400, "IOTDA.000006")]
+    [InlineData("POST", "p1/routing-rule/rules", """{"subject":{"resource":"device.message.status","event":"update"},"where":"notify_data.header.product_id = 'x'"}""", 400, "IOTDA.000006")]
     [InlineData("POST", "p1/routing-rule/actions", """{"rule_id":"unknown","channel":"HTTP_FORWARDING","channel_detail":{"http_forwarding":{"url":"http://127.0.0.1:9/"}}}""", 404, "IOTDA.010002")]
     [InlineData("POST", "p1/routing-rule/actions", """{"rule_id":"unknown","channel":"HTTP_FORWARDING","channel_detail":{"http_forwarding":{"url":"ftp://x"}}}""", 400, "IOTDA.000006")]
     public async Task Every_error_is_JSON_with_a_code(string method, string path, string? body, int status, string code)

@@ -163,8 +163,16 @@ public static class RulesApi
         log.LogInformation("Action {ActionId} was deleted; {Rows} notifications that waited for it and {DeadLetters} dead letters went with it.", actionId, rows, letters);
     }
 
-    private static RuleChange Change(RequestFields fields) => new(
-        fields.Text("rule_name", 256), fields.Text("description", 2048, min: 0), fields.Text("select", 2500, min: 0), fields.Text("where", 2500, min: 0), fields.Bool("active"));
+    // A rule that forwarded more than its where allows would be worse than none: both parts are refused until they are evaluated.
+    private static RuleChange Change(RequestFields fields)
+    {
+        foreach (var part in new[] { "select", "where" })
+        {
+            if (fields.Text(part, 2500, min: 0) is { Length: > 0 } text && text != "*") fields.Wrong<string>(part, "is not offered yet: leave it out, the rule then forwards everything of its subject");
+        }
+
+        return new(fields.Text("rule_name", 256), fields.Text("description", 2048, min: 0), Select: null, Where: null, fields.Bool("active"));
+    }
 
     private static void Write(Utf8JsonWriter json, Rule rule)
     {
