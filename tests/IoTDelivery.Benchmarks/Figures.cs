@@ -24,7 +24,7 @@ public sealed record Latency(double P50, double P99, double Max)
 /// <summary>Closed loop: the most that goes through.</summary>
 public sealed record Saturated(
     int InFlight, double PerSecond, double ServerCpuPerMillion, double DatabaseCpuPerMillion, double GeneratorCpuPerMillion,
-    double ServerCores, double DatabaseCores, double GeneratorCores, double ResidentMb, double? AllocatedPerMessage, double? PausePercent, Latency Ended);
+    double ServerCores, double DatabaseCores, double GeneratorCores, double ResidentMb, double? AllocatedPerMessage, double? PausePercent, double? CompilingCores, Latency Ended);
 
 /// <summary>Open loop at half of it.</summary>
 public sealed record Half(double PerSecond, Latency Created, Latency Published, Latency Told);

@@ -3,8 +3,8 @@ using System.Runtime.InteropServices;
 
 namespace IoTDelivery.Benchmarks;
 
-/// <summary>What a .NET process tells of its heap since it started.</summary>
-public readonly record struct Heap(long AllocatedBytes, double PauseSeconds, int Collections, int FullCollections);
+/// <summary>What a .NET process tells of itself since it started: its heap, and how long it was compiling its own code.</summary>
+public readonly record struct Inside(long AllocatedBytes, double PauseSeconds, double CompilingSeconds);
 
 /// <summary>What the kernel tells of a process.</summary>
 public static class ProcessFigures
@@ -34,7 +34,7 @@ public static class ProcessFigures
     /// <summary>Bytes the process sent to the disk.</summary>
     public static long WrittenBytes(int processId) => Line($"/proc/{processId}/io", "write_bytes:");
 
-    /// <summary>Starts <paramref name="launch"/> with the hook that answers <see cref="HeapAsync"/> later on.</summary>
+    /// <summary>Starts <paramref name="launch"/> with the hook that answers <see cref="InsideOf"/> later on.</summary>
     public static async Task<T> WithHookAsync<T>(string file, Func<Task<T>> launch)
     {
         Environment.SetEnvironmentVariable(StartupHook.FileVariable, file);
@@ -50,20 +50,19 @@ public static class ProcessFigures
         }
     }
 
-    public static Heap HeapOf(int processId, string file)
+    public static Inside InsideOf(int processId, string file)
     {
         File.Delete(file);
         if (kill(processId, SignalContinue) != 0) throw new InvalidOperationException($"Process {processId} is gone.");
         for (var tries = 0; !File.Exists(file); tries++)
         {
-            if (tries > 5_000) throw new TimeoutException("The server did not tell about its heap.");
+            if (tries > 5_000) throw new TimeoutException("The server did not tell about itself.");
             Thread.Sleep(1); // a file of another process: there is no event to await
         }
 
         var words = File.ReadAllText(file).Split(' ');
-        return new Heap(
-            long.Parse(words[0], CultureInfo.InvariantCulture), double.Parse(words[1], CultureInfo.InvariantCulture),
-            int.Parse(words[2], CultureInfo.InvariantCulture), int.Parse(words[3], CultureInfo.InvariantCulture));
+        return new Inside(
+            long.Parse(words[0], CultureInfo.InvariantCulture), double.Parse(words[1], CultureInfo.InvariantCulture), double.Parse(words[2], CultureInfo.InvariantCulture));
     }
 
     private static long Line(string file, string name)

@@ -21,6 +21,7 @@ public static class Report
         Row("server RSS, MB", f => $"{f.Saturated.ResidentMb:N0}");
         Row("allocated per message, KB", f => f.Saturated.AllocatedPerMessage is { } bytes ? $"{bytes / 1024:0.0}" : "–");
         Row("time stopped by the garbage collector, %", f => f.Saturated.PausePercent is { } percent ? $"{percent:0.0}" : "–");
+        Row("cores used by the just-in-time compiler meanwhile", f => f.Saturated.CompilingCores is { } cores ? $"{cores:0.00}" : "–");
         Row("send → end p50 / p99 / max, ms", f => Of(f.Saturated.Ended));
         Row("**half load**: messages/s, fixed schedule", f => $"{f.Half.PerSecond:N0}");
         Row("due → 201 p50 / p99 / max, ms", f => Of(f.Half.Created));

@@ -12,11 +12,11 @@ public sealed class Site : IAsyncDisposable
 {
     private readonly PostgreSqlDatabase? _server;
     private readonly int _databaseProcess;
-    private readonly string _heapFile;
+    private readonly string _insideFile;
 
-    private Site(Node node, string heapFile, PostgreSqlDatabase? server, string? connection, string version, int databaseProcess)
+    private Site(Node node, string insideFile, PostgreSqlDatabase? server, string? connection, string version, int databaseProcess)
     {
-        (Node, _heapFile, _server, Version, _databaseProcess) = (node, heapFile, server, version, databaseProcess);
+        (Node, _insideFile, _server, Version, _databaseProcess) = (node, insideFile, server, version, databaseProcess);
         Rows = connection is null ? new SqliteRows(Path.Combine(node.Folder, "data/iotdelivery.db")) : new PostgreSqlRows(connection);
     }
 
@@ -29,12 +29,12 @@ public sealed class Site : IAsyncDisposable
 
     public static async Task<Site> StartAsync(DatabaseProvider provider)
     {
-        var heapFile = Path.Combine(Path.GetTempPath(), $"iotdelivery-heap-{Guid.NewGuid():N}");
+        var insideFile = Path.Combine(Path.GetTempPath(), $"iotdelivery-inside-{Guid.NewGuid():N}");
         if (provider == DatabaseProvider.Sqlite)
         {
-            var node = await ProcessFigures.WithHookAsync(heapFile, () => Node.StartAsync());
+            var node = await ProcessFigures.WithHookAsync(insideFile, () => Node.StartAsync());
             await using var connection = new SqliteConnection("Data Source=:memory:");
-            return new Site(node, heapFile, null, null, $"SQLite {connection.ServerVersion}", 0);
+            return new Site(node, insideFile, null, null, $"SQLite {connection.ServerVersion}", 0);
         }
 
         var server = new PostgreSqlDatabase();
@@ -43,10 +43,10 @@ public sealed class Site : IAsyncDisposable
         try
         {
             var storage = await server.CreateAsync();
-            var node = await ProcessFigures.WithHookAsync(heapFile, () => Node.StartAsync("--Storage:Provider=PostgreSql", $"--Storage:ConnectionString={storage.ConnectionString}"));
+            var node = await ProcessFigures.WithHookAsync(insideFile, () => Node.StartAsync("--Storage:Provider=PostgreSql", $"--Storage:ConnectionString={storage.ConnectionString}"));
             await using var connection = new NpgsqlConnection(storage.ConnectionString);
             await connection.OpenAsync();
-            return new Site(node, heapFile, server, storage.ConnectionString, $"PostgreSQL {connection.PostgreSqlVersion}", ProcessFigures.ParentOf(connection.ProcessID));
+            return new Site(node, insideFile, server, storage.ConnectionString, $"PostgreSQL {connection.PostgreSqlVersion}", ProcessFigures.ParentOf(connection.ProcessID));
         }
         catch (Exception)
         {
@@ -66,15 +66,15 @@ public sealed class Site : IAsyncDisposable
 
     public Usage Usage() => new(
         DeliveryLoad.Now, ProcessFigures.CpuSeconds(Node.ProcessId), _databaseProcess == 0 ? 0 : ProcessFigures.CpuSecondsWithChildren(_databaseProcess),
-        ProcessFigures.CpuSeconds(Environment.ProcessId), ProcessFigures.HeapOf(Node.ProcessId, _heapFile));
+        ProcessFigures.CpuSeconds(Environment.ProcessId), ProcessFigures.InsideOf(Node.ProcessId, _insideFile));
 
     public async ValueTask DisposeAsync()
     {
         await Node.DisposeAsync();
-        File.Delete(_heapFile);
+        File.Delete(_insideFile);
         if (_server is not null) await _server.DisposeAsync();
     }
 }
 
 /// <summary>What everybody had used at a moment.</summary>
-public readonly record struct Usage(long At, double ServerCpu, double DatabaseCpu, double GeneratorCpu, Heap Heap);
+public readonly record struct Usage(long At, double ServerCpu, double DatabaseCpu, double GeneratorCpu, Inside Inside);

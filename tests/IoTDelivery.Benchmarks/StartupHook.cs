@@ -1,9 +1,10 @@
 using System.Globalization;
+using System.Runtime;
 using System.Runtime.InteropServices;
 
 /// <summary>
 /// Runs inside the measured server (DOTNET_STARTUP_HOOKS) and does nothing until SIGCONT asks: then it writes what only the process itself knows
-/// about its heap. The name and the missing namespace are the runtime's rule.
+/// about its heap and its compiler. The name and the missing namespace are the runtime's rule.
 /// </summary>
 internal static class StartupHook
 {
@@ -17,7 +18,7 @@ internal static class StartupHook
         _registration = PosixSignalRegistration.Create(PosixSignal.SIGCONT, _ =>
         {
             var text = string.Create(
-                CultureInfo.InvariantCulture, $"{GC.GetTotalAllocatedBytes()} {GC.GetTotalPauseDuration().TotalSeconds} {GC.CollectionCount(0)} {GC.CollectionCount(2)}");
+                CultureInfo.InvariantCulture, $"{GC.GetTotalAllocatedBytes()} {GC.GetTotalPauseDuration().TotalSeconds} {JitInfo.GetCompilationTime().TotalSeconds}");
             File.WriteAllText(file + ".new", text);
             File.Move(file + ".new", file);
         });
