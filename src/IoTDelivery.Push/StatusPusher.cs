@@ -130,14 +130,24 @@ public sealed class StatusPusher : UntypedActor
             debt.Header = reading.Result;
         }
 
-        while (debt.Headerless.TryDequeue(out var item)) _arrived.Add(item);
-        Look();
+        Arrive(debt);
     }
 
     private void OnHeaderRead(Debt debt, DeviceHeader? header)
     {
         (debt.IsReadingHeader, debt.Header) = (false, header);
-        while (debt.Headerless.TryDequeue(out var item)) _arrived.Add(item);
+        Arrive(debt);
+    }
+
+    private void Arrive(Debt debt)
+    {
+        var now = _clock.GetTimestamp();
+        while (debt.Headerless.TryDequeue(out var item))
+        {
+            item.ArrivedAt = now;
+            _arrived.Add(item);
+        }
+
         Look();
     }
 
@@ -162,6 +172,11 @@ public sealed class StatusPusher : UntypedActor
         foreach (var item in _looking) Match(item, look);
         _looking.Clear();
         _isLooking = false;
+
+        // A look waits a little before it reads; what arrived meanwhile is as old as what it was begun for.
+        var joined = 0;
+        while (joined < _arrived.Count && _arrived[joined].ArrivedAt <= look.Rules.LoadedFrom) Match(_arrived[joined++], look);
+        _arrived.RemoveRange(0, joined);
         Look();
     }
 
@@ -451,6 +466,7 @@ public sealed class StatusPusher : UntypedActor
     {
         public Debt Debt { get; } = debt;
         public Notification Notification { get; } = notification;
+        public long ArrivedAt { get; set; }
         public byte[]? Body { get; set; }
         public int Unsettled { get; set; } = 1; // the match itself; each matching action adds one
     }

@@ -77,7 +77,8 @@ public sealed record RuleSnapshot
 /// </summary>
 public sealed partial class RuleBook(SqlDatabase database, ILogger<RuleBook> logger, TimeProvider? clock = null) : IDisposable
 {
-    private static readonly TimeSpan Apart = TimeSpan.FromMilliseconds(20);
+    // How long a notification may wait for others to be matched with it; a load costs about as much as one message.
+    private static readonly TimeSpan Apart = TimeSpan.FromMilliseconds(8);
     private static readonly TimeSpan RetryMax = TimeSpan.FromSeconds(5);
 
     private readonly TimeProvider _clock = clock ?? TimeProvider.System;

@@ -1,4 +1,5 @@
 using System.Data.Common;
+using System.Runtime.CompilerServices;
 using LinqToDB;
 using LinqToDB.Data;
 using Microsoft.Data.Sqlite;
@@ -131,10 +132,15 @@ public sealed class SqlDatabase
     }
 
     // synchronous = full: in WAL mode a commit is on the disk before it returns. "201 means stored" needs it, and it costs nothing measurable here.
-    private const string SqlitePragmas = "pragma synchronous = full; pragma busy_timeout = 10000; pragma temp_store = memory; pragma foreign_keys = on";
+    private const string SqlitePragmas = "pragma synchronous = full; pragma busy_timeout = 10000";
+
+    // A pooled connection keeps its pragmas: they are set once per handle, not once per statement.
+    private static readonly ConditionalWeakTable<object, object> Prepared = [];
 
     private static void AfterOpen(DbConnection connection)
     {
+        var handle = ((SqliteConnection)connection).Handle!;
+        if (!Prepared.TryAdd(handle, Prepared)) return;
         using var command = connection.CreateCommand();
         command.CommandText = SqlitePragmas;
         command.ExecuteNonQuery();

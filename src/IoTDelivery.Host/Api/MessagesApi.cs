@@ -155,6 +155,8 @@ public static class MessagesApi
                 if (accepted.Status != MessageStatus.Pending) json.WriteString("finished_time", WireTime.Compact(accepted.CreatedAt));
                 json.WriteEndObject();
                 json.WriteEndObject();
+                json.Flush();
+                response.ContentLength = json.BytesCommitted;
             }
 
             return response.BodyWriter.FlushAsync(httpContext.RequestAborted).AsTask();
