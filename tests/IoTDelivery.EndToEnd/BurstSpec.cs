@@ -252,15 +252,16 @@ public sealed class BurstSpec(ITestOutputHelper output)
                     if (packet.Type != RawMqtt.Publish) continue;
                     var json = packet.Body.AsSpan(2 + ((packet.Body[0] << 8) | packet.Body[1]) + 2);
                     var id = System.Text.Json.JsonDocument.Parse(json.ToArray()).RootElement.GetProperty("id").GetString()!;
+                    var packetId = packet.PublishId();
                     bool answers;
                     lock (_firstSeen)
                     {
                         if (!_firstSeen.Contains(id)) _firstSeen.Add(id);
                         answers = _answersNow || _answerAfter is not null;
-                        if (!answers && !_unanswered.Contains(packet.PacketId)) _unanswered.Add(packet.PacketId);
+                        if (!answers && !_unanswered.Contains(packetId)) _unanswered.Add(packetId);
                     }
 
-                    if (answers) _ = AnswerLaterAsync(packet.PacketId);
+                    if (answers) _ = AnswerLaterAsync(packetId);
                 }
             }
             catch (ObjectDisposedException)

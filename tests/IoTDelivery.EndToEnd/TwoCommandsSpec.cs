@@ -1,3 +1,4 @@
+using System.Runtime.Versioning;
 using System.Text.Json;
 using System.Text.RegularExpressions;
 using IoTDelivery.EndToEnd.Harness;
@@ -5,6 +6,7 @@ using IoTDelivery.EndToEnd.Harness;
 namespace IoTDelivery.EndToEnd;
 
 /// <summary>The two commands of the README, as somebody types them who has never seen the platform.</summary>
+[UnsupportedOSPlatform("windows")] // /bin/sh, file modes
 public sealed partial class TwoCommandsSpec : IDisposable
 {
     private readonly string _folder = Directory.CreateTempSubdirectory("iotdelivery-e2e-").FullName;
@@ -23,7 +25,7 @@ public sealed partial class TwoCommandsSpec : IDisposable
         ];
         var lines = demo.Output.Split('\n').Where(l => l.Length > 0).ToArray();
         Assert.Equal(steps.Length, lines.Length);
-        Assert.All(steps.Zip(lines), x => Assert.Contains(x.First, x.Second));
+        for (var i = 0; i < steps.Length; i++) Assert.Contains(steps[i], lines[i]);
         Assert.Equal("", demo.Errors);
         Assert.False(Directory.Exists(lines[0].Split(' ')[^1]), "The demo's folder is still there.");
         Assert.Empty(Directory.GetFileSystemEntries(_folder));

@@ -10,10 +10,10 @@ public sealed record RawPacket(byte Header, byte[] Body)
 {
     public int Type => Header >> 4;
 
-    public int QoS => (Header >> 1) & 3;
-
     /// <summary>Packet id of a PUBLISH of QoS 1.</summary>
-    public ushort PacketId => BinaryPrimitives.ReadUInt16BigEndian(Body.AsSpan(2 + BinaryPrimitives.ReadUInt16BigEndian(Body)));
+    public ushort PublishId() => BinaryPrimitives.ReadUInt16BigEndian(Body.AsSpan(2 + BinaryPrimitives.ReadUInt16BigEndian(Body)));
+
+    public override string ToString() => $"0x{Header:X2} {Convert.ToHexString(Body)}";
 }
 
 /// <summary>MQTT by hand over a socket: for what no decent client would send, and for a thousand clients at once.</summary>
@@ -135,7 +135,7 @@ public sealed class RawMqtt : IDisposable
         }
         catch (OperationCanceledException)
         {
-            Assert.Fail($"The connection was not closed; it said {string.Join(", ", said.Select(p => $"0x{p.Header:X2} {Convert.ToHexString(p.Body)}"))}.");
+            Assert.Fail($"The connection was not closed; it said {string.Join(", ", said)}.");
         }
 
         return said;
