@@ -89,8 +89,11 @@ public static class Platform
             var addresses = Addresses(settings["Urls"] ?? "http://127.0.0.1:8080");
             builder.WebHost.ConfigureKestrel(kestrel => ListenForApplications(kestrel, addresses));
 
-            // What keeps a node from starting is said in a sentence; the host would log it before, with its stack.
-            builder.Logging.AddFilter("Microsoft.Extensions.Hosting.Internal.Host", _ => app?.Lifetime.ApplicationStarted.IsCancellationRequested == true);
+            // Until the node runs. Kestrel warns at every start that its URLs setting is not what it listens on (see below); and what keeps a node from starting is
+            // said in a sentence, the host would log it before with its stack.
+            builder.Logging
+                .AddFilter("Microsoft.AspNetCore.Server.Kestrel", level => level >= (IsRunning() ? LogLevel.Warning : LogLevel.Error))
+                .AddFilter("Microsoft.Extensions.Hosting.Internal.Host", level => level >= LogLevel.Warning && IsRunning());
             replace?.Invoke(services);
         }
         catch (Exception cause) when (cause is ArgumentException or OptionsValidationException or InvalidOperationException or FormatException)
@@ -99,9 +102,10 @@ public static class Platform
         }
 
         app = builder.Build();
-        app.Configuration[WebHostDefaults.ServerUrlsKey] = ""; // the endpoints are in code: Kestrel would warn at every start that this is not used
         app.MapApi();
         return app;
+
+        bool IsRunning() => app?.Lifetime.ApplicationStarted.IsCancellationRequested == true;
     }
 
     /// <summary>Brings the database up to date and starts everything.</summary>
