@@ -1,5 +1,8 @@
 using System.Diagnostics;
 using System.Net;
+using System.Net.Sockets;
+using System.Text;
+using System.Threading.Channels;
 using IoTDelivery.EndToEnd.Harness;
 using Microsoft.Data.Sqlite;
 using Xunit.Abstractions;
@@ -20,7 +23,13 @@ public sealed class BurstSpec(ITestOutputHelper output)
         await PrepareAsync(node, receiver, "lamp_1");
         using var device = await SlowDevice.OnlineAsync(node, "lamp_1", TimeSpan.FromMilliseconds(100));
 
-        var sent = await Task.WhenAll(Enumerable.Range(0, 200).Select(i => SendAsync(node, "lamp_1", $"m{i:000}")));
+        // Twenty callers of ten messages each: some are answered before others are asked, so there is an order to keep, and PUBACKs make room meanwhile.
+        var sent = (await Task.WhenAll(Enumerable.Range(0, 20).Select(async lane =>
+        {
+            var mine = new List<Sent>();
+            for (var i = 0; i < 10; i++) mine.Add(await SendAsync(node, "lamp_1", $"m{lane:00}_{i}"));
+            return mine;
+        }))).SelectMany(s => s).ToList();
 
         AssertRefusalsSaySo(sent);
         var accepted = sent.Where(s => s.Answer.Status == HttpStatusCode.Created).ToList();
@@ -43,7 +52,7 @@ public sealed class BurstSpec(ITestOutputHelper output)
         var accepted = sent.Where(s => s.Answer.Status == HttpStatusCode.Created).ToList();
         Assert.Equal((32, 20), (accepted.Count(s => s.Answer.MessageStatus == "DELIVERED"), accepted.Count(s => s.Answer.MessageStatus == "PENDING")));
 
-        await device.AnswerAllAsync();
+        device.AnswerAll();
         await AssertDeliveredInOrderAsync(receiver, device, accepted);
     }
 
@@ -52,29 +61,48 @@ public sealed class BurstSpec(ITestOutputHelper output)
     [Fact]
     public async Task One_device_takes_at_least_a_thousand_messages_a_second()
     {
-        await using var node = await Node.StartAsync("--Delivery:PendingMax=20000");
+        await using var node = await Node.StartAsync("--Delivery:PendingMax=3000");
         await node.Api.CreateProductAsync();
-        await node.Api.CreateDeviceAsync("lamp_1");
-        await RoundAsync(1_500); // the code is compiled while it runs
+        for (var i = 0; i < 5; i++) await node.Api.CreateDeviceAsync($"lamp_{i}");
+        await RoundAsync("lamp_0", 2_000); // the code is compiled while it runs
 
         var best = 0.0;
-        for (var round = 0; round < 4 && best < 1_000; round++) // the machine has other things to do: one undisturbed round shows what the product can do
+        for (var round = 1; round < 5 && best < 1_000; round++) // the machine has other things to do: one undisturbed round shows what the product can do
         {
-            var rate = await RoundAsync(3_000);
+            var rate = await RoundAsync($"lamp_{round}", 3_000);
             output.WriteLine($"{rate:#,0} messages/s");
             best = Math.Max(best, rate);
         }
 
         Assert.True(best >= 1_000, $"{best:#,0} messages/s");
 
-        async Task<double> RoundAsync(int count)
+        async Task<double> RoundAsync(string lamp, int count)
         {
             var (left, clock) = (count, Stopwatch.StartNew());
-            await Task.WhenAll(Enumerable.Range(0, 64).Select(_ => Task.Run(async () =>
-            {
-                while (Interlocked.Decrement(ref left) >= 0) Assert.Equal("PENDING", Api.Expect(HttpStatusCode.Created, await node.Api.SendMessageAsync("lamp_1")).MessageStatus);
-            })));
+            await Task.WhenAll(Enumerable.Range(0, 64).Select(_ => Task.Run(() => SendAllAsync(node, lamp, () => Interlocked.Decrement(ref left) >= 0))));
             return count / clock.Elapsed.TotalSeconds;
+        }
+    }
+
+    // One keep-alive connection, as lean as it gets: the client must not be what is measured.
+    private static async Task SendAllAsync(Node node, string lamp, Func<bool> more)
+    {
+        using var client = new TcpClient { NoDelay = true };
+        await client.ConnectAsync("127.0.0.1", node.RestPort);
+        var stream = client.GetStream();
+        const string body = """{"message":"hello, lamp, it is ten o'clock and time for some light"}""";
+        var request = Encoding.ASCII.GetBytes(
+            $"POST /v5/iot/{Node.Project}/devices/{lamp}/messages HTTP/1.1\r\nHost: lamp\r\nX-Auth-Token: {Node.Token}\r\n"
+            + $"Content-Type: application/json\r\nContent-Length: {body.Length}\r\n\r\n{body}");
+        var buffer = new byte[4096];
+        while (more())
+        {
+            await stream.WriteAsync(request);
+            var read = 0;
+            do read += await stream.ReadAtLeastAsync(buffer.AsMemory(read), 1);
+            while (!buffer.AsSpan(0, read).EndsWith("\r\n0\r\n\r\n"u8)); // the last chunk
+            var answer = Encoding.ASCII.GetString(buffer, 0, read);
+            Assert.True(answer.StartsWith("HTTP/1.1 201 ") && answer.Contains("\"PENDING\""), answer);
         }
     }
 
@@ -112,7 +140,6 @@ public sealed class BurstSpec(ITestOutputHelper output)
         await node.StartAgainAsync();
         await AssertSameAnswerAsync("after its events were deleted and kill -9");
         await using (var device = await Device.OnlineAsync(node.MqttPort, "lamp_1")) await AssertNextIsAsync(device, "last");
-        await receiver.UntilAsync(p => p.Any(x => x.MessageId == "last"), "DELIVERED of last");
         Assert.Equal(["DELIVERED"], receiver.StatusesOf("m1"));
 
         async Task AssertSameAnswerAsync(string when)
@@ -127,6 +154,7 @@ public sealed class BurstSpec(ITestOutputHelper output)
         {
             Api.Expect(HttpStatusCode.Created, (await SendAsync(node, "lamp_1", id)).Answer);
             Assert.Equal(id, (await device.NextAsync()).Id);
+            await receiver.UntilAsync(p => p.Any(x => x.MessageId == id), $"DELIVERED of {id}"); // or it would come again after kill -9, and may
         }
     }
 
@@ -203,13 +231,14 @@ public sealed class BurstSpec(ITestOutputHelper output)
         private readonly TimeSpan? _answerAfter;
         private readonly List<string> _firstSeen = [];
         private readonly List<ushort> _unanswered = [];
-        private readonly SemaphoreSlim _line = new(1);
+        private readonly Channel<(ushort PacketId, DateTimeOffset At)> _toAnswer = Channel.CreateUnbounded<(ushort, DateTimeOffset)>();
         private bool _answersNow;
 
         private SlowDevice(RawMqtt raw, TimeSpan? answerAfter)
         {
             (_raw, _answerAfter) = (raw, answerAfter);
             _ = ReadAsync();
+            _ = AnswerAsync();
         }
 
         public IReadOnlyList<string> FirstSeen
@@ -228,17 +257,14 @@ public sealed class BurstSpec(ITestOutputHelper output)
             return new SlowDevice(raw, answerAfter);
         }
 
-        /// <summary>What came so far is answered now, and what comes from now on at once.</summary>
-        public async Task AnswerAllAsync()
+        /// <summary>What came so far is answered now, in its order, and what comes from now on too.</summary>
+        public void AnswerAll()
         {
-            List<ushort> unanswered;
             lock (_firstSeen)
             {
                 _answersNow = true;
-                unanswered = [.. _unanswered];
+                foreach (var id in _unanswered) _toAnswer.Writer.TryWrite((id, DateTimeOffset.UtcNow));
             }
-
-            foreach (var id in unanswered) await AnswerAsync(id);
         }
 
         public void Dispose() => _raw.Dispose();
@@ -253,15 +279,12 @@ public sealed class BurstSpec(ITestOutputHelper output)
                     var json = packet.Body.AsSpan(2 + ((packet.Body[0] << 8) | packet.Body[1]) + 2);
                     var id = System.Text.Json.JsonDocument.Parse(json.ToArray()).RootElement.GetProperty("id").GetString()!;
                     var packetId = packet.PublishId();
-                    bool answers;
                     lock (_firstSeen)
                     {
                         if (!_firstSeen.Contains(id)) _firstSeen.Add(id);
-                        answers = _answersNow || _answerAfter is not null;
-                        if (!answers && !_unanswered.Contains(packetId)) _unanswered.Add(packetId);
+                        if (_answersNow || _answerAfter is not null) _toAnswer.Writer.TryWrite((packetId, DateTimeOffset.UtcNow + (_answerAfter ?? TimeSpan.Zero)));
+                        else if (!_unanswered.Contains(packetId)) _unanswered.Add(packetId);
                     }
-
-                    if (answers) _ = AnswerLaterAsync(packetId);
                 }
             }
             catch (ObjectDisposedException)
@@ -270,22 +293,12 @@ public sealed class BurstSpec(ITestOutputHelper output)
             }
         }
 
-        private async Task AnswerLaterAsync(ushort packetId)
+        private async Task AnswerAsync()
         {
-            if (_answerAfter is { } wait) await Task.Delay(wait); // what the test is about, not something it waits for
-            await AnswerAsync(packetId);
-        }
-
-        private async Task AnswerAsync(ushort packetId)
-        {
-            await _line.WaitAsync();
-            try
+            await foreach (var (packetId, at) in _toAnswer.Reader.ReadAllAsync())
             {
-                await _raw.SendAsync(RawMqtt.Acknowledge(packetId));
-            }
-            finally
-            {
-                _line.Release();
+                if (at - DateTimeOffset.UtcNow is { Ticks: > 0 } wait) await Task.Delay(wait); // what the test is about, not something it waits for
+                if (!await _raw.SendAsync(RawMqtt.Acknowledge(packetId))) return;
             }
         }
     }
