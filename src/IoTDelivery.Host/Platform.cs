@@ -47,7 +47,7 @@ public static class Platform
     {
         var builder = WebApplication.CreateBuilder(new WebApplicationOptions { Args = args, ContentRootPath = AppContext.BaseDirectory });
         var (settings, services) = (builder.Configuration, builder.Services);
-        WebApplication? app = null;
+        var started = CancellationToken.None; // asked for once: whoever logs while the services go down cannot ask them any more
         try
         {
             var storage = Options<StorageOptions>(settings, StorageOptions.Section, o => o.Problem());
@@ -101,11 +101,12 @@ public static class Platform
             throw new CannotStartException($"A setting is wrong. {cause.Message}");
         }
 
-        app = builder.Build();
+        var app = builder.Build();
+        started = app.Lifetime.ApplicationStarted;
         app.MapApi();
         return app;
 
-        bool IsRunning() => app?.Lifetime.ApplicationStarted.IsCancellationRequested == true;
+        bool IsRunning() => started.IsCancellationRequested;
     }
 
     /// <summary>Brings the database up to date and starts everything.</summary>
