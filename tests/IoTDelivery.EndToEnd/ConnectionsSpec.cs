@@ -22,7 +22,7 @@ public sealed class ConnectionsSpec(ITestOutputHelper output)
         await ConnectAsync(node, count, 200); // the code is compiled while it runs
 
         var best = TimeSpan.MaxValue;
-        for (var attempt = 0; attempt < 3 && best >= TimeSpan.FromSeconds(1); attempt++) // the machine has other things to do
+        for (var attempt = 0; attempt < 5 && best >= TimeSpan.FromSeconds(1); attempt++) // the machine has other things to do
         {
             var latencies = await ConnectAsync(node, 0, count);
             Array.Sort(latencies);

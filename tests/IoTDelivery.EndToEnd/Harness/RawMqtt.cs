@@ -23,6 +23,9 @@ public sealed class RawMqtt : IDisposable
 
     private readonly Socket _socket = new(SocketType.Stream, ProtocolType.Tcp) { NoDelay = true };
 
+    private readonly byte[] _buffer = new byte[1024];
+    private ReadOnlyMemory<byte> _unread;
+
     private RawMqtt() { }
 
     /// <summary>Opens the connection, says nothing.</summary>
@@ -112,8 +115,10 @@ public sealed class RawMqtt : IDisposable
             var read = 0;
             while (read < length)
             {
-                var count = await _socket.ReceiveAsync(body.AsMemory(read), limit.Token);
-                if (count == 0) return null;
+                if (_unread.IsEmpty && !await FillAsync(limit.Token)) return null;
+                var count = Math.Min(_unread.Length, length - read);
+                _unread[..count].CopyTo(body.AsMemory(read));
+                _unread = _unread[count..];
                 read += count;
             }
 
@@ -147,9 +152,17 @@ public sealed class RawMqtt : IDisposable
 
     public static byte[] Number(ushort number) => [(byte)(number >> 8), (byte)number];
 
-    private async Task<byte?> ByteAsync(CancellationToken cancel)
+    private async ValueTask<byte?> ByteAsync(CancellationToken cancel)
     {
-        var one = new byte[1];
-        return await _socket.ReceiveAsync(one, cancel) == 0 ? null : one[0];
+        if (_unread.IsEmpty && !await FillAsync(cancel)) return null;
+        var one = _unread.Span[0];
+        _unread = _unread[1..];
+        return one;
+    }
+
+    private async ValueTask<bool> FillAsync(CancellationToken cancel)
+    {
+        _unread = _buffer.AsMemory(0, await _socket.ReceiveAsync(_buffer, cancel));
+        return !_unread.IsEmpty;
     }
 }
