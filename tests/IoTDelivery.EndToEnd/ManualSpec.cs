@@ -216,6 +216,27 @@ public sealed class ManualSpec(ShortSchedule site) : IClassFixture<ShortSchedule
         Assert.Equal("DELIVERED", await site.StatusAsync(lamp, "late"));
     }
 
+    [Fact]
+    public async Task A_device_that_acknowledges_and_leaves_in_one_breath_has_acknowledged()
+    {
+        for (var i = 0; i < 50; i++)
+        {
+            var (lamp, id) = (await site.NewDeviceAsync(), $"breath_{i}");
+            await SendAsync(lamp, id);
+            using (var device = await RawMqtt.LoggedInAsync(site.Node.MqttPort, lamp))
+            {
+                await device.SendAsync(RawMqtt.Subscribe(Device.DownTopic(lamp), 1));
+                RawPacket? packet;
+                do packet = await device.NextAsync();
+                while (packet is { Type: not RawMqtt.Publish });
+                await device.SendAsync((byte[])[.. RawMqtt.Acknowledge(packet!.PublishId()), 0xE0, 0]);
+                Assert.Empty(await device.ClosedAsync());
+            }
+
+            await site.ToldAsync(id, "DELIVERED", TimeSpan.FromSeconds(10));
+        }
+    }
+
     // ---- the ends
 
     [Fact]
