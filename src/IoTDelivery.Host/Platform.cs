@@ -130,6 +130,7 @@ public static class Platform
         }
         catch (IOException cause)
         {
+            await app.StopAsync(); // or actors would go on starting while their services are disposed
             throw new CannotStartException($"A port is taken. {cause.Message}");
         }
     }
