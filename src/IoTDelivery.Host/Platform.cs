@@ -30,6 +30,7 @@ public static class Platform
         {
             await using var app = Build(args);
             await StartAsync(app);
+            Welcome.Print(app);
             await app.WaitForShutdownAsync();
             return 0;
         }
@@ -46,6 +47,7 @@ public static class Platform
     {
         var builder = WebApplication.CreateBuilder(new WebApplicationOptions { Args = args, ContentRootPath = AppContext.BaseDirectory });
         var (settings, services) = (builder.Configuration, builder.Services);
+        var started = CancellationToken.None; // asked for once: whoever logs while the services go down cannot ask them any more
         try
         {
             var storage = Options<StorageOptions>(settings, StorageOptions.Section, o => o.Problem());
@@ -59,6 +61,7 @@ public static class Platform
             services.AddSingleton(Options<WakeUpOptions>(settings, WakeUpOptions.Section, o => o.Problem()));
             services.AddRegistry();
             services.AddDevices();
+            _ = Options<PushOptions>(settings, PushOptions.Section, o => o.Problem()); // the box looks at start, which is too late for a sentence
             services.AddPush(settings);
             services.AddMqtt(settings);
             services.AddApi(api);
@@ -83,8 +86,14 @@ public static class Platform
 
             // Open requests finish and devices are let go well before whoever sent SIGTERM sends SIGKILL.
             services.Configure<HostOptions>(o => o.ShutdownTimeout = TimeSpan.FromSeconds(8));
-            var urls = settings["Urls"] ?? "http://127.0.0.1:8080";
-            builder.WebHost.UseUrls().ConfigureKestrel(kestrel => ListenForApplications(kestrel, urls));
+            var addresses = Addresses(settings["Urls"] ?? "http://127.0.0.1:8080");
+            builder.WebHost.ConfigureKestrel(kestrel => ListenForApplications(kestrel, addresses));
+
+            // Until the node runs. Kestrel warns at every start that its URLs setting is not what it listens on (see below); and what keeps a node from starting is
+            // said in a sentence, the host would log it before with its stack.
+            builder.Logging
+                .AddFilter("Microsoft.AspNetCore.Server.Kestrel", level => level >= (IsRunning() ? LogLevel.Warning : LogLevel.Error))
+                .AddFilter("Microsoft.Extensions.Hosting.Internal.Host", level => level >= LogLevel.Warning && IsRunning());
             replace?.Invoke(services);
         }
         catch (Exception cause) when (cause is ArgumentException or OptionsValidationException or InvalidOperationException or FormatException)
@@ -93,11 +102,14 @@ public static class Platform
         }
 
         var app = builder.Build();
+        started = app.Lifetime.ApplicationStarted;
         app.MapApi();
         return app;
+
+        bool IsRunning() => started.IsCancellationRequested;
     }
 
-    /// <summary>Brings the database up to date, starts everything and says where it listens.</summary>
+    /// <summary>Brings the database up to date and starts everything.</summary>
     /// <exception cref="CannotStartException">The database cannot be reached or a port is taken.</exception>
     public static async Task StartAsync(WebApplication app)
     {
@@ -118,10 +130,9 @@ public static class Platform
         }
         catch (IOException cause)
         {
+            await app.StopAsync(); // or actors would go on starting while their services are disposed
             throw new CannotStartException($"A port is taken. {cause.Message}");
         }
-
-        Welcome.Print(app);
     }
 
     private static T Options<T>(ConfigurationManager settings, string section, Func<T, string?> problem) where T : class, new()
@@ -130,15 +141,30 @@ public static class Platform
         return problem(options) is { } wrong ? throw new ArgumentException(wrong) : options;
     }
 
+    private static BindingAddress[] Addresses(string urls)
+    {
+        return [.. urls.Split(';', StringSplitOptions.RemoveEmptyEntries | StringSplitOptions.TrimEntries).Select(Parse)];
+
+        static BindingAddress Parse(string url)
+        {
+            try
+            {
+                return BindingAddress.Parse(url) is { Scheme: "http" } address ? address : throw new ArgumentException($"Urls: {url}: only http is offered yet.");
+            }
+            catch (FormatException)
+            {
+                throw new ArgumentException($"Urls: '{url}' is no address, such as http://127.0.0.1:8080.");
+            }
+        }
+    }
+
     // Kestrel takes either its URLs setting or endpoints in code; the MQTT listener is one in code, so the URLs are too.
-    private static void ListenForApplications(Microsoft.AspNetCore.Server.Kestrel.Core.KestrelServerOptions kestrel, string urls)
+    private static void ListenForApplications(Microsoft.AspNetCore.Server.Kestrel.Core.KestrelServerOptions kestrel, BindingAddress[] addresses)
     {
         kestrel.AddServerHeader = false;
         kestrel.Limits.MaxRequestBodySize = ApiOptions.BodyBytesMax;
-        foreach (var url in urls.Split(';', StringSplitOptions.RemoveEmptyEntries | StringSplitOptions.TrimEntries))
+        foreach (var address in addresses)
         {
-            var address = BindingAddress.Parse(url);
-            if (address.Scheme != "http") throw new ArgumentException($"Urls: {url}: only http is offered yet.");
             if (address.Host is "localhost") kestrel.ListenLocalhost(address.Port);
             else if (IPAddress.TryParse(address.Host, out var ip)) kestrel.Listen(ip, address.Port);
             else kestrel.ListenAnyIP(address.Port);

@@ -477,8 +477,14 @@ internal sealed class MqttConnectionStage(ConnectionContext connection, Accepted
             return false;
         }
 
-        private void Answered(ushort tag, int qos, byte reasonCode) =>
-            _node.Devices.Tell(new ToDevice.Answered(_connect.DeviceId, _connect.ConnectionId, tag, qos, reasonCode), StageActor.Ref);
+        // Straight to the actor that sent the packet: by way of its shard the end of this stage, which it watches, could overtake the answer, and a client
+        // that acknowledges and leaves would have acknowledged nothing.
+        private void Answered(ushort tag, int qos, byte reasonCode)
+        {
+            var answered = new ToDevice.Answered(_connect.DeviceId, _connect.ConnectionId, tag, qos, reasonCode);
+            if (_device is not null) _device.Tell(answered, StageActor.Ref);
+            else _node.Devices.Tell(answered, StageActor.Ref);
+        }
 
         private void Revise(ImmutableArray<Subscription> subscribed, MqttPacket? heldReply)
         {

@@ -1,6 +1,7 @@
 using System.Text.Json;
 using IoTDelivery.Devices;
 using IoTDelivery.Domain;
+using IoTDelivery.Storage;
 
 namespace IoTDelivery.Host.Api;
 
@@ -23,10 +24,18 @@ public static class MessagesApi
         using var body = await RequestBody.ReadAsync(request, cancel);
         if (body.Error is not null) return body.Error;
         if (!CreateMessageRequest.TryParse(body.Root, deviceId, out var messageId, out var message, out var problem)) return ApiError.Invalid(problem);
-        if (await registry.FindAsync(project_id, deviceId) is null) return ApiError.NoSuchDevice;
 
         // Made once, so that every repetition of the ask means the same message.
         messageId ??= MessageId.Parse(Guid.NewGuid().ToString("D"));
+        try
+        {
+            if (await registry.FindAsync(project_id, deviceId) is null) return ApiError.NoSuchDevice;
+        }
+        catch (Exception cause) when (SqlDatabase.IsUnavailable(cause))
+        {
+            return ApiError.For(RefusalReason.Unavailable, messageId); // whoever asks again does so with this id, as always after a 503
+        }
+
         return await devices.AskAsync(new ToDevice.Command(deviceId, new OutboxCommand.Accept(messageId, message)), cancel) switch
         {
             OutboxReply.Accepted accepted => new Created(accepted),

@@ -71,7 +71,7 @@ public sealed class TcpSpec : Akka.TestKit.Xunit2.TestKit, IAsyncLifetime
         Assert.Equal(
             """{"object_device_id":"product_node-1","name":"greeting","id":"message-77","content":"hello"}""", message.ConvertPayloadToString());
         Assert.Equal(
-            new ToDevice.Answered(Given.DeviceId, attach.ConnectionId, 77, 1, 0), await _region.ExpectMsgAsync<ToDevice.Answered>(TimeSpan.FromSeconds(10)));
+            new ToDevice.Answered(Given.DeviceId, attach.ConnectionId, 77, 1, 0), await _device.ExpectMsgAsync<ToDevice.Answered>(TimeSpan.FromSeconds(10)));
 
         foreach (var qos in new[] { MqttQualityOfServiceLevel.AtMostOnce, MqttQualityOfServiceLevel.AtLeastOnce, MqttQualityOfServiceLevel.ExactlyOnce })
         {
