@@ -90,7 +90,15 @@ public sealed class KillSpec(PostgreSqlDatabase postgres, ITestOutputHelper outp
         var online = new ConcurrentBag<Device>();
         await Parallel.ForEachAsync(ids, sixtyFour, async (id, _) =>
         {
-            var device = await Device.OnlineAsync(node.MqttPort, id);
+            Device device;
+            try
+            {
+                device = await Device.OnlineAsync(node.MqttPort, id);
+            }
+            catch (Exception cause)
+            {
+                throw new InvalidOperationException($"{id} at {clock.Elapsed} {online.Count} online: " + string.Join("\n", node.Output.Split('\n').TakeLast(40)), cause);
+            }
             online.Add(device);
             var (missing, first) = (Enumerable.Range(0, each).Select(n => MessageOf(id, n)).Where(accepted.Contains).ToHashSet(), new List<string>());
             while (missing.Count > 0)

@@ -34,6 +34,7 @@ public sealed class SleepersSpec(ITestOutputHelper output)
         // The same for both: a start, one message, the same time.
         await node.StartAgainAsync();
         Api.Expect(HttpStatusCode.Created, await node.Api.SendMessageAsync("lamp_1"));
+        var firstOfEmpty = DateTime.UtcNow - node.StartedAt;
         await UntilAsync(node.StartedAt + wait);
         var empty = node.ResidentBytes;
         await node.TerminateAsync();
@@ -63,11 +64,12 @@ public sealed class SleepersSpec(ITestOutputHelper output)
         var (most, latency) = (await peak, await latencies);
         var p99 = latency[latency.Count * 99 / 100];
 
-        output.WriteLine("| sleepers | wait | first 201 | RSS empty | RSS asleep | RSS most while all time out | all TIMEOUT told | per s | POST → 201 to other sleepers meanwhile p50 | p99 | most | POSTs |");
+        output.WriteLine("| sleepers | wait | first 201, empty | first 201 | RSS empty | RSS asleep | RSS most while all time out | all TIMEOUT told | per s | POST → 201 to other sleepers meanwhile p50 | p99 | most | POSTs |");
         output.WriteLine(
-            $"| {sleepers} | {wait.TotalSeconds:0} s | {first.TotalSeconds:0.0} s | {empty / Megabyte} MB | {asleep / Megabyte} MB | {most / Megabyte} MB | {took.TotalSeconds:0.0} s | " +
+            $"| {sleepers} | {wait.TotalSeconds:0} s | {firstOfEmpty.TotalSeconds:0.0} s | {first.TotalSeconds:0.0} s | {empty / Megabyte} MB | {asleep / Megabyte} MB | {most / Megabyte} MB | {took.TotalSeconds:0.0} s | " +
             $"{sleepers / took.TotalSeconds:0} | {latency[latency.Count / 2]:0} ms | {p99:0} ms | {latency[^1]:0} ms | {latency.Count} |");
-        Assert.True(first < TimeSpan.FromSeconds(5), $"The first 201 came {first} after the start.");
+        // On a machine that is busy with something else an empty node is late as well.
+        Assert.True(first < TimeSpan.FromSeconds(5) || first < 1.5 * firstOfEmpty, $"The first 201 came {first} after the start, that of an empty node {firstOfEmpty}.");
         Assert.True(asleep <= empty + 50 * Megabyte, $"The fleet asleep costs {(asleep - empty) / Megabyte} MB.");
         Assert.True(most <= empty + 150 * Megabyte, $"The fleet that times out costs {(most - empty) / Megabyte} MB.");
         Assert.True(p99 < 500, $"The others wait {p99:0} ms for their 201 while the fleet times out.");
