@@ -90,15 +90,9 @@ public sealed class KillSpec(PostgreSqlDatabase postgres, ITestOutputHelper outp
         var online = new ConcurrentBag<Device>();
         await Parallel.ForEachAsync(ids, sixtyFour, async (id, _) =>
         {
-            Device device;
-            try
-            {
-                device = await Device.OnlineAsync(node.MqttPort, id);
-            }
-            catch (Exception cause)
-            {
-                throw new InvalidOperationException($"{id} at {clock.Elapsed} {online.Count} online: " + string.Join("\n", node.Output.Split('\n').TakeLast(40)), cause);
-            }
+            var device = await Device.ConnectAsync(node.MqttPort, id);
+            Assert.True(device.Client.IsConnected, $"{id} was not let in after {clock.Elapsed}, as number {online.Count}. The node said:\n{node.Output}");
+            await device.SubscribeAsync();
             online.Add(device);
             var (missing, first) = (Enumerable.Range(0, each).Select(n => MessageOf(id, n)).Where(accepted.Contains).ToHashSet(), new List<string>());
             while (missing.Count > 0)
