@@ -29,7 +29,13 @@ public static class Sleepers
         var bulk = new BulkCopyOptions { BulkCopyType = BulkCopyType.MultipleRows };
         await db.BulkCopyAsync(bulk, ids.Select(id => new Registry.Device
         {
-            DeviceId = id, RecordId = id, ProjectId = Node.Project, ProductId = "lamp", NodeId = id, Secret = secret, CreatedAt = now.ToUnixTimeMilliseconds(),
+            DeviceId = id,
+            RecordId = id,
+            ProjectId = Node.Project,
+            ProductId = "lamp",
+            NodeId = id,
+            Secret = secret,
+            CreatedAt = now.ToUnixTimeMilliseconds(),
         }));
         await db.BulkCopyAsync(bulk, ids.Select(id => new WakeUpRow { DeviceId = id, DueAt = endsAt.ToUnixTimeMilliseconds(), Token = Guid.NewGuid().ToString("N") }));
         await db.BulkCopyAsync(bulk, ids.SelectMany(id => new[] { Row(id, 1, Accepted(id)), Row(id, 2, paid) }));
@@ -43,8 +49,14 @@ public static class Sleepers
 
         JournalRow Row(string id, long number, byte[] message) => new()
         {
-            Created = now.UtcTicks, PersistenceId = DeviceActor.PersistenceIdOf(id), SequenceNumber = number, Message = message, Tags = "", Manifest = "E1",
-            Identifier = serializer.Identifier, WriterUuid = "seed",
+            Created = now.UtcTicks,
+            PersistenceId = DeviceActor.PersistenceIdOf(id),
+            SequenceNumber = number,
+            Message = message,
+            Tags = "",
+            Manifest = "E1",
+            Identifier = serializer.Identifier,
+            WriterUuid = "seed",
         };
     }
 
