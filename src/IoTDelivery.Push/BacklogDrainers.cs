@@ -5,7 +5,7 @@ using Microsoft.Extensions.Logging;
 namespace IoTDelivery.Push;
 
 /// <summary>Where a node tells the drainers that it wrote rows. Nobody listens where they do not live: there their poll finds the rows.</summary>
-public sealed class BacklogSignal
+public class BacklogSignal
 {
     private volatile IActorRef _current = ActorRefs.Nobody;
 
@@ -16,7 +16,7 @@ public sealed class BacklogSignal
     }
 
     /// <summary>An action has new rows, for example after <see cref="PushBacklog.ReplayAsync"/>.</summary>
-    public void RowsWritten(string actionId) => _current.Tell(new BacklogDrainers.HasRows(actionId), ActorRefs.NoSender);
+    public virtual void RowsWritten(string actionId) => _current.Tell(new BacklogDrainers.HasRows(actionId), ActorRefs.NoSender);
 }
 
 /// <summary>One in the cluster: keeps one <see cref="ReceiverDrainer"/> for each action that has a backlog, and none for the others.</summary>

@@ -23,7 +23,7 @@ public readonly record struct PushResult(PushOutcome Outcome, string Reason)
 }
 
 /// <summary>The POST to an application: success is exactly 200, what stands in the answer is nobody's business.</summary>
-public sealed class Webhook : IDisposable
+public class Webhook : IDisposable
 {
     private static readonly MediaTypeHeaderValue Json = new("application/json");
 
@@ -49,7 +49,7 @@ public sealed class Webhook : IDisposable
     }
 
     /// <summary>Never throws, except for the cancellation asked for.</summary>
-    public async Task<PushResult> PostAsync(Uri url, byte[] body, CancellationToken cancel)
+    public virtual async Task<PushResult> PostAsync(Uri url, byte[] body, CancellationToken cancel)
     {
         try
         {
@@ -75,5 +75,9 @@ public sealed class Webhook : IDisposable
         }
     }
 
-    public void Dispose() => _client.Dispose();
+    public void Dispose()
+    {
+        _client.Dispose();
+        GC.SuppressFinalize(this);
+    }
 }
