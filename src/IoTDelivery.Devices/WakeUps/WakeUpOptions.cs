@@ -6,8 +6,8 @@ public sealed class WakeUpOptions
     /// <summary>The name of the section in <c>appsettings.json</c>.</summary>
     public const string Section = "WakeUps";
 
-    /// <summary>Calls that may ring unanswered at once on one node. Default 40: under half of <c>max-concurrent-recoveries</c>, so that POST and CONNECT keep their permits.</summary>
-    public int Concurrency { get; set; } = 40;
+    /// <summary>Calls that may ring unanswered at once on one node. Default 20: under half of <c>max-concurrent-recoveries</c>, so that POST and CONNECT keep their permits.</summary>
+    public int Concurrency { get; set; } = 20;
 
     /// <summary>How far a call moves ahead when it rings; it rings again then, if its device has not deleted it. Default 30 s.</summary>
     public TimeSpan Lease { get; set; } = TimeSpan.FromSeconds(30);
@@ -18,7 +18,7 @@ public sealed class WakeUpOptions
     /// <summary>What is wrong with these settings, naming the setting; null if nothing is.</summary>
     public string? Problem() => this switch
     {
-        { Concurrency: < 1 or > 49 } => "WakeUps:Concurrency must be from 1 to 49 (under half of max-concurrent-recoveries, which is 100).",
+        { Concurrency: < 1 or > 24 } => "WakeUps:Concurrency must be from 1 to 24 (under half of max-concurrent-recoveries, which is 50).",
         { Lease.Ticks: <= 0 } => "WakeUps:Lease must be more than zero.",
         { PollInterval.Ticks: <= 0 } => "WakeUps:PollInterval must be more than zero.",
         _ => null,
