@@ -1,8 +1,8 @@
-using Microsoft.AspNetCore.Hosting.Server;
-using Microsoft.AspNetCore.Hosting.Server.Features;
 using IoTDelivery.Host.Api;
 using IoTDelivery.Mqtt;
 using IoTDelivery.Storage;
+using Microsoft.AspNetCore.Hosting.Server;
+using Microsoft.AspNetCore.Hosting.Server.Features;
 
 namespace IoTDelivery.Host;
 

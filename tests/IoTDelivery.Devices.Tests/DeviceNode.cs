@@ -17,7 +17,9 @@ public sealed class DeviceNode : IAsyncDisposable
 {
     public static readonly DeliveryPolicy Policy = new()
     {
-        RepeatInterval = TimeSpan.FromMilliseconds(100), RoundInterval = TimeSpan.FromMilliseconds(500), TtlUnit = TimeSpan.FromMinutes(1),
+        RepeatInterval = TimeSpan.FromMilliseconds(100),
+        RoundInterval = TimeSpan.FromMilliseconds(500),
+        TtlUnit = TimeSpan.FromMinutes(1),
     };
 
     private readonly IHost _host;

@@ -53,7 +53,11 @@ public sealed class DeliverySerializer(ExtendedActorSystem system) : SerializerW
         ToDevice.Detach o => new Proto.Detach { DeviceId = o.DeviceId.Value, ConnectionId = Write(o.ConnectionId) },
         ToDevice.Answered o => new Proto.Answered
         {
-            DeviceId = o.DeviceId.Value, ConnectionId = Write(o.ConnectionId), Tag = o.Tag, Qos = o.QoS, ReasonCode = o.ReasonCode,
+            DeviceId = o.DeviceId.Value,
+            ConnectionId = Write(o.ConnectionId),
+            Tag = o.Tag,
+            Qos = o.QoS,
+            ReasonCode = o.ReasonCode,
         },
         ToDevice.WakeUp o => new Proto.WakeUp { DeviceId = o.DeviceId.Value, Token = Write(o.Token), DueAt = o.DueAt.UtcTicks },
         ToDevice.Paid o => new Proto.PaidUpTo { DeviceId = o.DeviceId.Value, UpTo = o.UpTo },
@@ -113,7 +117,11 @@ public sealed class DeliverySerializer(ExtendedActorSystem system) : SerializerW
         {
             MessageAccepted = new()
             {
-                MessageId = e.MessageId.Value, Body = Write(e.Body), Answer = Write(e.Answer), At = e.At.UtcTicks, ExpiresAt = e.ExpiresAt.UtcTicks,
+                MessageId = e.MessageId.Value,
+                Body = Write(e.Body),
+                Answer = Write(e.Answer),
+                At = e.At.UtcTicks,
+                ExpiresAt = e.ExpiresAt.UtcTicks,
             },
         },
         OutboxEvent.MessageDelivered e => new() { MessageDelivered = new() { MessageId = e.MessageId.Value, At = e.At.UtcTicks } },
@@ -187,8 +195,14 @@ public sealed class DeliverySerializer(ExtendedActorSystem system) : SerializerW
     {
         var proto = new Proto.KnownMessage
         {
-            Number = o.Number, MessageId = o.MessageId.Value, Body = Write(o.Body), Answer = Write(o.Answer), AcceptedAt = o.AcceptedAt.UtcTicks,
-            ExpiresAt = o.ExpiresAt.UtcTicks, Status = Write(o.Status), Error = Write(o.Error),
+            Number = o.Number,
+            MessageId = o.MessageId.Value,
+            Body = Write(o.Body),
+            Answer = Write(o.Answer),
+            AcceptedAt = o.AcceptedAt.UtcTicks,
+            ExpiresAt = o.ExpiresAt.UtcTicks,
+            Status = Write(o.Status),
+            Error = Write(o.Error),
         };
         if (o.EndedAt is { } endedAt) proto.EndedAt = endedAt.UtcTicks;
         return proto;
@@ -199,7 +213,12 @@ public sealed class DeliverySerializer(ExtendedActorSystem system) : SerializerW
 
     private static Proto.Remembered Write(Remembered o) => new()
     {
-        MessageId = o.MessageId.Value, HashHigh = o.Hash.High, HashLow = o.Hash.Low, Answer = Write(o.Answer), AcceptedAt = o.AcceptedAt.UtcTicks, EndedAt = o.EndedAt.UtcTicks,
+        MessageId = o.MessageId.Value,
+        HashHigh = o.Hash.High,
+        HashLow = o.Hash.Low,
+        Answer = Write(o.Answer),
+        AcceptedAt = o.AcceptedAt.UtcTicks,
+        EndedAt = o.EndedAt.UtcTicks,
     };
 
     private static Remembered Read(Proto.Remembered m) =>
@@ -209,7 +228,12 @@ public sealed class DeliverySerializer(ExtendedActorSystem system) : SerializerW
     {
         var proto = new Proto.Notification
         {
-            Number = o.Number, MessageId = o.MessageId.Value, Topic = o.Topic, Status = Write(o.Status), At = o.At.UtcTicks, Error = Write(o.Error),
+            Number = o.Number,
+            MessageId = o.MessageId.Value,
+            Topic = o.Topic,
+            Status = Write(o.Status),
+            At = o.At.UtcTicks,
+            Error = Write(o.Error),
             Header = o.Header is null ? null : Write(o.Header),
         };
         if (o.Name is not null) proto.Name = o.Name;
@@ -286,7 +310,12 @@ public sealed class DeliverySerializer(ExtendedActorSystem system) : SerializerW
     {
         var proto = new Proto.Body
         {
-            Content = o.Content, Kind = (Proto.Kind)o.Kind, Encoding = (Proto.Encoding)o.Encoding, Format = (Proto.Format)o.Format, Topic = o.Topic, Ttl = o.Ttl,
+            Content = o.Content,
+            Kind = (Proto.Kind)o.Kind,
+            Encoding = (Proto.Encoding)o.Encoding,
+            Format = (Proto.Format)o.Format,
+            Topic = o.Topic,
+            Ttl = o.Ttl,
         };
         if (o.Name is not null) proto.Name = o.Name;
         if (o.Properties is { } properties)

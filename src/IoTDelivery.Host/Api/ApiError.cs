@@ -47,7 +47,8 @@ public sealed record ApiError(int Status, string Code, string Message) : IResult
         RefusalReason.NotWaiting => new(403, "IOTDA.000006", "Only a message that still waits for its device can be deleted; this one is on its way or has ended."),
         RefusalReason.Unavailable => new(503, "IOTDA.000001", "The platform cannot say whether the message is stored. Ask again with the same message_id.")
         {
-            RetryAfter = 2, MessageId = messageId?.Value,
+            RetryAfter = 2,
+            MessageId = messageId?.Value,
         },
         _ => Internal,
     };
