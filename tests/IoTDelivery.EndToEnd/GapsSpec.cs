@@ -4,7 +4,6 @@ using IoTDelivery.EndToEnd.Harness;
 namespace IoTDelivery.EndToEnd;
 
 /// <summary>A message for a device that never comes, and a process that dies in one gap of its life: nobody asks again, and still it ends and the application is told.</summary>
-[Collection(nameof(Alone))]
 public sealed class GapsSpec
 {
     private const int KilledBySignal9 = 128 + 9;

@@ -10,7 +10,6 @@ using Xunit.Abstractions;
 namespace IoTDelivery.EndToEnd;
 
 /// <summary>Applications that are away, slow, broken or choosy: each is told everything, in order, and none of them is the others' business.</summary>
-[Collection(nameof(Alone))]
 public sealed class ReceiversSpec(ITestOutputHelper output)
 {
     private const int Messages = 5;
