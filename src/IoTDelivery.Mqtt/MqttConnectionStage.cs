@@ -582,7 +582,7 @@ internal sealed class MqttConnectionStage(ConnectionContext connection, Accepted
 
         private void SubscribeImplicitly()
         {
-            if (_session.IsSubscribed(MqttTopics.MessagesDown(_connect.DeviceId))) return; // the client asked itself
+            if (_session.IsSubscribed(SystemTopics.MessagesDown(_connect.DeviceId))) return; // the client asked itself
             _isImplicit = true;
             Revise([], heldReply: null);
         }

@@ -2,18 +2,12 @@ using IoTDelivery.Domain;
 
 namespace IoTDelivery.Mqtt;
 
-/// <summary>The topics of the manual ("Topics"): everything under <c>$oc/devices/{device_id}/</c> belongs to that device alone.</summary>
+/// <summary>Who may use which topic (user guide, "Topics"): everything under <c>$oc/devices/{device_id}/</c> belongs to that device alone.</summary>
 public static class MqttTopics
 {
     private const string System = "$oc/";
     private const string Devices = "$oc/devices/";
     private const string Broadcast = "$oc/broadcast/";
-
-    /// <summary>Where messages go down to a device.</summary>
-    public static string MessagesDown(DeviceId deviceId) => $"{Devices}{deviceId.Value}/sys/messages/down";
-
-    /// <summary>Where a device reports messages.</summary>
-    public static string MessagesUp(DeviceId deviceId) => $"{Devices}{deviceId.Value}/sys/messages/up";
 
     /// <summary>A device publishes under its own id, on anything there, and on topics that are not the platform's.</summary>
     public static bool MayPublish(DeviceId deviceId, string topic) =>

@@ -16,8 +16,8 @@ internal static class Given
     public const string Timestamp = "2025041401";
 
     public static readonly DeviceId DeviceId = DeviceId.Parse("product_node-1");
-    public static readonly string Down = MqttTopics.MessagesDown(DeviceId);
-    public static readonly string Up = MqttTopics.MessagesUp(DeviceId);
+    public static readonly string Down = SystemTopics.MessagesDown(DeviceId);
+    public static readonly string Up = $"$oc/devices/{DeviceId}/sys/messages/up";
     public static readonly DateTimeOffset Noon = new(2026, 3, 1, 12, 0, 0, TimeSpan.Zero);
 
     public static Device Device { get; } = new()

@@ -9,10 +9,9 @@ public sealed class MqttTopicsSpec
     private static readonly DeviceId Dev = DeviceId.Parse("dev");
 
     [Fact]
-    public void Messages_go_down_and_up_under_the_devices_id()
+    public void Messages_go_down_under_the_devices_id()
     {
-        Assert.Equal("$oc/devices/dev/sys/messages/down", MqttTopics.MessagesDown(Dev));
-        Assert.Equal("$oc/devices/dev/sys/messages/up", MqttTopics.MessagesUp(Dev));
+        Assert.Equal("$oc/devices/dev/sys/messages/down", SystemTopics.MessagesDown(Dev));
     }
 
     [Theory]
