@@ -86,6 +86,7 @@ public sealed partial class RuleBook(SqlDatabase database, ILogger<RuleBook> log
     private readonly Lock _gate = new();
     private volatile RuleSnapshot _newest = RuleSnapshot.Empty;
     private Task<RuleSnapshot> _running = Task.FromResult(RuleSnapshot.Empty);
+    private long _runningFrom = long.MinValue;
     private Task<RuleSnapshot>? _next; // has not begun to read: whoever asks now may share it
 
     /// <summary>A snapshot whose reading began at or after this <see cref="TimeProvider.GetTimestamp"/>. While the database is away, waits for it.</summary>
@@ -95,6 +96,8 @@ public sealed partial class RuleBook(SqlDatabase database, ILogger<RuleBook> log
         if (newest.LoadedFrom >= timestamp) return new(newest);
         lock (_gate)
         {
+            if (_newest.LoadedFrom >= timestamp) return new(_newest);
+            if (_runningFrom >= timestamp && !_running.IsCompleted) return new(_running.WaitAsync(cancel)); // began to read late enough
             _next ??= LoadAsync(_running);
             return new(_next.WaitAsync(cancel));
         }
@@ -119,7 +122,7 @@ public sealed partial class RuleBook(SqlDatabase database, ILogger<RuleBook> log
 
         lock (_gate)
         {
-            _running = _next!;
+            (_running, _runningFrom) = (_next!, _clock.GetTimestamp());
             _next = null; // from here on, whoever asks needs a later load
         }
 

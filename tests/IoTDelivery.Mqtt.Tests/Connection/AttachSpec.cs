@@ -88,6 +88,9 @@ public sealed class AttachSpec : StageSpec
 
         await running.Client.SendAsync(Given.Subscribe((Given.Down, 1)));
         var second = await AttachAsync();
+        await running.Client.ReceiveAsync<MqttSubAckPacket>();
+        running.Stage.Tell(Given.Transmit(1)); // behind the Attached: when it is out, the stage knows the second revision is acknowledged
+        await running.Client.ReceiveAsync<MqttPublishPacket>();
         await running.Client.SendAsync(Given.Subscribe(("a", 0)));
         var third = await AttachAsync();
 
