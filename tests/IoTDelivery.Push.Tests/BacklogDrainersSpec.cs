@@ -1,13 +1,13 @@
-using Akka.TestKit.Xunit2;
+using IoTDelivery.Tests.Databases;
 
 namespace IoTDelivery.Push.Tests;
 
-public sealed class BacklogDrainersSpec : TestKit
+public abstract class BacklogDrainersSpec<TDatabase>(TDatabase server) : PushSpec(server), IClassFixture<TDatabase> where TDatabase : TestDatabase
 {
-    [Fact]
+    [SkippableFact]
     public async Task After_a_restart_with_a_backlog_it_goes_on_by_itself()
     {
-        await using var world = await PushWorld.StartAsync(Sys, drains: false);
+        await using var world = await WorldAsync(drains: false);
         await world.AddReceiverAsync("a");
         await FillAsync(world, devices: 3, each: 200);
         world.StartDrainers();
@@ -16,19 +16,19 @@ public sealed class BacklogDrainersSpec : TestKit
         await PushWorld.UntilAsync(async () => await world.RowsAsync("a") == 0);
     }
 
-    [Fact]
+    [SkippableFact]
     public async Task Rows_another_node_wrote_are_found()
     {
-        await using var world = await PushWorld.StartAsync(Sys);
+        await using var world = await WorldAsync();
         await world.AddReceiverAsync("a");
         await FillAsync(world, devices: 1, each: 1); // without a signal
         await world.Application.UntilAsync(() => world.Application.Taken("a").Count == 1);
     }
 
-    [Fact]
+    [SkippableFact]
     public async Task A_device_that_keeps_failing_does_not_block_the_others_of_a_working_receiver()
     {
-        await using var world = await PushWorld.StartAsync(Sys, o => o.BreakerFailures = 3);
+        await using var world = await WorldAsync(o => o.BreakerFailures = 3);
         await world.AddReceiverAsync("a");
         var isPoison = true;
         world.Application.Answers = post => Task.FromResult(post.DeviceId == "lamp" && isPoison ? 500 : 200);
@@ -46,10 +46,10 @@ public sealed class BacklogDrainersSpec : TestKit
         await world.Application.UntilAsync(() => world.Application.Numbers("a", "lamp").SequenceEqual([1, 2]));
     }
 
-    [Fact]
+    [SkippableFact]
     public async Task The_breaker_opens_then_only_probes_go_and_one_that_is_answered_closes_it()
     {
-        await using var world = await PushWorld.StartAsync(Sys, o => (o.BreakerFailures, o.ProbeInterval, o.ConcurrencyPerReceiver) = (5, TimeSpan.FromMilliseconds(700), 1));
+        await using var world = await WorldAsync(o => (o.BreakerFailures, o.ProbeInterval, o.ConcurrencyPerReceiver) = (5, TimeSpan.FromMilliseconds(700), 1));
         await world.AddReceiverAsync("a");
         var isDown = true;
         world.Application.Answers = _ => Task.FromResult(isDown ? 503 : 200);
@@ -74,10 +74,10 @@ public sealed class BacklogDrainersSpec : TestKit
         await world.Application.UntilAsync(() => world.Application.Numbers("a", "device-1").SequenceEqual([1, 2]));
     }
 
-    [Fact]
+    [SkippableFact]
     public async Task A_receiver_that_stays_down_beyond_the_limit_leaves_dead_letters_that_can_be_replayed()
     {
-        await using var world = await PushWorld.StartAsync(Sys);
+        await using var world = await WorldAsync();
         await world.AddReceiverAsync("a");
         world.Application.Answers = _ => Task.FromResult(503);
         world.Owe(Given.Lamp, 1, 2, 3);
@@ -91,10 +91,10 @@ public sealed class BacklogDrainersSpec : TestKit
         await world.Application.UntilAsync(() => world.Application.Numbers("a", "lamp").SequenceEqual([1, 2, 3]));
     }
 
-    [Fact]
+    [SkippableFact]
     public async Task Beyond_its_bytes_an_action_loses_the_oldest_to_the_dead_letters()
     {
-        await using var world = await PushWorld.StartAsync(Sys, o => o.BacklogBytesMax = 1000);
+        await using var world = await WorldAsync(o => o.BacklogBytesMax = 1000);
         await world.AddReceiverAsync("a");
         world.Application.Answers = _ => Task.FromResult(503);
         world.Owe(Given.Lamp, [.. Enumerable.Range(1, 20)]);
@@ -105,10 +105,10 @@ public sealed class BacklogDrainersSpec : TestKit
         Assert.Equal(1, (await world.DeadLettersAsync("a"))[0].Number);
     }
 
-    [Fact]
+    [SkippableFact]
     public async Task A_row_refused_for_good_becomes_a_dead_letter_and_the_next_goes_on()
     {
-        await using var world = await PushWorld.StartAsync(Sys, drains: false);
+        await using var world = await WorldAsync(drains: false);
         await world.AddReceiverAsync("a");
         await FillAsync(world, devices: 1, each: 3);
         world.Application.Answers = post => Task.FromResult(post.Number == 2 ? 410 : 200);
@@ -118,10 +118,10 @@ public sealed class BacklogDrainersSpec : TestKit
         Assert.Equal([2], (await world.DeadLettersAsync("a")).Select(l => l.Number));
     }
 
-    [Fact]
+    [SkippableFact]
     public async Task The_backlog_of_a_deleted_action_is_dropped_also_what_was_written_too_late()
     {
-        await using var world = await PushWorld.StartAsync(Sys);
+        await using var world = await WorldAsync();
         var rule = await world.AddReceiverAsync("a");
         world.Application.Answers = _ => Task.FromResult(503);
         world.Owe(Given.Lamp, 1, 2);
@@ -135,10 +135,10 @@ public sealed class BacklogDrainersSpec : TestKit
         Assert.Empty(await world.DeadLettersAsync("a"));
     }
 
-    [Fact]
+    [SkippableFact]
     public async Task A_changed_address_is_used_for_what_waits()
     {
-        await using var world = await PushWorld.StartAsync(Sys);
+        await using var world = await WorldAsync();
         await world.AddReceiverAsync("a");
         world.Application.Answers = post => Task.FromResult(post.Receiver == "a" ? 503 : 200);
         world.Owe(Given.Lamp, 1);
@@ -147,10 +147,10 @@ public sealed class BacklogDrainersSpec : TestKit
         await world.Application.UntilAsync(() => world.Application.Numbers("moved", "lamp").SequenceEqual([1]));
     }
 
-    [Fact]
+    [SkippableFact]
     public async Task Many_devices_drain_in_order_each()
     {
-        await using var world = await PushWorld.StartAsync(Sys, drains: false);
+        await using var world = await WorldAsync(drains: false);
         await world.AddReceiverAsync("a");
         await FillAsync(world, devices: 700, each: 3);
         world.StartDrainers();
@@ -173,3 +173,9 @@ public sealed class BacklogDrainersSpec : TestKit
         await world.Backlog.WriteAsync(writes, [], default);
     }
 }
+
+public sealed class SqliteBacklogDrainersSpec(SqliteDatabase database) : BacklogDrainersSpec<SqliteDatabase>(database);
+
+public sealed class PostgreSqlBacklogDrainersSpec(PostgreSqlDatabase database) : BacklogDrainersSpec<PostgreSqlDatabase>(database);
+
+public sealed class SqlServerBacklogDrainersSpec(SqlServerDatabase database) : BacklogDrainersSpec<SqlServerDatabase>(database);

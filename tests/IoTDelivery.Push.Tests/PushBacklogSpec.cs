@@ -1,16 +1,19 @@
-using Akka.TestKit.Xunit2;
+using IoTDelivery.Tests.Databases;
 
 namespace IoTDelivery.Push.Tests;
 
-public sealed class PushBacklogSpec : TestKit, IAsyncLifetime
+public abstract class PushBacklogSpec<TDatabase>(TDatabase server) : PushSpec(server), IClassFixture<TDatabase>, IAsyncLifetime where TDatabase : TestDatabase
 {
     private PushWorld _world = null!;
 
-    public async Task InitializeAsync() => _world = await PushWorld.StartAsync(Sys, drains: false);
+    public async Task InitializeAsync() => _world = await WorldAsync(drains: false);
 
-    public async Task DisposeAsync() => await _world.DisposeAsync();
+    public async Task DisposeAsync()
+    {
+        if (_world is not null) await _world.DisposeAsync(); // null if it was skipped
+    }
 
-    [Fact]
+    [SkippableFact]
     public async Task A_notification_written_twice_is_one_row()
     {
         await WriteAsync(WriteMode.Append, 1, 2);
@@ -18,7 +21,7 @@ public sealed class PushBacklogSpec : TestKit, IAsyncLifetime
         Assert.Equal([1, 2, 3], (await ReadAsync()).Select(r => r.Number));
     }
 
-    [Fact]
+    [SkippableFact]
     public async Task A_notification_given_up_twice_is_one_dead_letter()
     {
         await WriteAsync(WriteMode.GiveUp, 1);
@@ -27,7 +30,7 @@ public sealed class PushBacklogSpec : TestKit, IAsyncLifetime
         Assert.Equal("because", letter.Reason);
     }
 
-    [Fact]
+    [SkippableFact]
     public async Task Behind_older_rows_of_its_device_it_is_written_and_else_it_is_not()
     {
         Assert.False(await WriteAsync(WriteMode.AppendIfBehind, 1));
@@ -37,7 +40,7 @@ public sealed class PushBacklogSpec : TestKit, IAsyncLifetime
         Assert.Equal([1, 2], (await ReadAsync()).Select(r => r.Number));
     }
 
-    [Fact]
+    [SkippableFact]
     public async Task The_view_tells_who_has_rows_and_whose_breaker_is_open()
     {
         Assert.Empty((await _world.Backlog.ViewAsync(default)).HasRows);
@@ -47,7 +50,7 @@ public sealed class PushBacklogSpec : TestKit, IAsyncLifetime
         Assert.Equal(["b"], view.IsOpen); // without rows an open breaker means nothing
     }
 
-    [Fact]
+    [SkippableFact]
     public async Task Dead_letters_are_listed_in_pages_replayed_and_forgotten()
     {
         await WriteAsync(WriteMode.GiveUp, 1, 2, 3);
@@ -62,7 +65,7 @@ public sealed class PushBacklogSpec : TestKit, IAsyncLifetime
         Assert.Equal([2, 3], (await ReadAsync()).Select(r => r.Number));
     }
 
-    [Fact]
+    [SkippableFact]
     public async Task Dropping_an_action_says_how_many_went_with_it()
     {
         await WriteAsync(WriteMode.Append, 1, 2);
@@ -71,7 +74,7 @@ public sealed class PushBacklogSpec : TestKit, IAsyncLifetime
         Assert.Equal((0, 0L), await _world.Backlog.CountAsync("a", default));
     }
 
-    [Fact]
+    [SkippableFact]
     public async Task What_is_too_old_falls_out_oldest_first()
     {
         await WriteAsync(WriteMode.Append, 1, 2);
@@ -84,7 +87,7 @@ public sealed class PushBacklogSpec : TestKit, IAsyncLifetime
         Assert.All(await _world.DeadLettersAsync("a"), l => Assert.StartsWith("not answered within", l.Reason));
     }
 
-    [Fact]
+    [SkippableFact]
     public async Task What_is_too_much_falls_out_oldest_first_but_not_what_is_being_sent()
     {
         await WriteAsync(WriteMode.Append, 1, 2, 3, 4);
@@ -102,3 +105,9 @@ public sealed class PushBacklogSpec : TestKit, IAsyncLifetime
 
     private Task<IReadOnlyList<BacklogRow>> ReadAsync() => _world.Backlog.ReadAsync("a", [], 100, default);
 }
+
+public sealed class SqlitePushBacklogSpec(SqliteDatabase database) : PushBacklogSpec<SqliteDatabase>(database);
+
+public sealed class PostgreSqlPushBacklogSpec(PostgreSqlDatabase database) : PushBacklogSpec<PostgreSqlDatabase>(database);
+
+public sealed class SqlServerPushBacklogSpec(SqlServerDatabase database) : PushBacklogSpec<SqlServerDatabase>(database);

@@ -4,6 +4,8 @@ using IoTDelivery.Devices;
 using IoTDelivery.Domain;
 using IoTDelivery.Registry;
 using IoTDelivery.Storage;
+using LinqToDB.Data;
+using Microsoft.Extensions.Logging;
 using Microsoft.Extensions.Logging.Abstractions;
 
 namespace IoTDelivery.Push.Tests;
@@ -12,14 +14,13 @@ namespace IoTDelivery.Push.Tests;
 internal sealed class PushWorld : IAsyncDisposable
 {
     private readonly ActorSystem _system;
-    private readonly string _folder = Directory.CreateTempSubdirectory("push-").FullName;
     private readonly OwedSettler _settler = new();
     private int _ids;
 
-    private PushWorld(ActorSystem system, PushOptions options)
+    private PushWorld(ActorSystem system, StorageOptions storage, PushOptions options)
     {
         (_system, Options) = (system, options);
-        Database = new SqlDatabase(new StorageOptions { DataFolder = _folder });
+        Database = new SqlDatabase(storage);
         Rules = new Rules(Database, Clock);
         Book = new RuleBook(Database, NullLogger<RuleBook>.Instance, Clock);
         Backlog = new PushBacklog(Database, Metrics, Clock);
@@ -39,6 +40,7 @@ internal sealed class PushWorld : IAsyncDisposable
     public Application Application { get; private set; } = null!;
     public IActorRef Devices { get; }
     public Owing Owing { get; } = new();
+    public Warnings Warnings { get; } = new();
     public IActorRef Pusher { get; private set; } = ActorRefs.Nobody;
     public IActorRef Drainers { get; private set; } = ActorRefs.Nobody;
 
@@ -58,9 +60,9 @@ internal sealed class PushWorld : IAsyncDisposable
         return options;
     }
 
-    public static async Task<PushWorld> StartAsync(ActorSystem system, Action<PushOptions>? change = null, bool drains = true)
+    public static async Task<PushWorld> StartAsync(ActorSystem system, StorageOptions storage, Action<PushOptions>? change = null, bool drains = true)
     {
-        var world = new PushWorld(system, Quick(change));
+        var world = new PushWorld(system, storage, Quick(change));
         await world.Database.MigrateAsync([.. RegistryMigrations.All, .. PushBacklog.Migrations]);
         world.Application = await Application.StartAsync();
         world.StartPusher();
@@ -72,7 +74,7 @@ internal sealed class PushWorld : IAsyncDisposable
     public DeviceHeaders Headers { get; set; } = _ => new(Given.Header);
 
     public void StartPusher() => Pusher = _system.ActorOf(Props.Create(() => new StatusPusher(
-        _settler, Book, Backlog, Webhook, id => Headers(id), Signal, Options, Metrics, NullLogger<StatusPusher>.Instance, Clock)));
+        _settler, Book, Backlog, Webhook, id => Headers(id), Signal, Options, Metrics, Warnings, Clock)));
 
     public void StartDrainers() => Drainers = _system.ActorOf(Props.Create(() => new BacklogDrainers(
         Rules, Backlog, Webhook, Signal, Options, Metrics, NullLogger<BacklogDrainers>.Instance, Clock)));
@@ -127,6 +129,32 @@ internal sealed class PushWorld : IAsyncDisposable
 
     public async Task<IReadOnlyList<DeadLetter>> DeadLettersAsync(string actionId) => (await Backlog.DeadLettersAsync(actionId, 0, 100, default)).Items;
 
+    /// <summary>From now on the database takes no row into the backlog.</summary>
+    public Task RefuseRowsAsync() => ExecuteAsync(Database.Provider == DatabaseProvider.Sqlite
+        ? "create trigger no_rows before insert on push_backlog begin select raise(abort, 'no rows'); end"
+        : "alter table push_backlog add constraint no_rows check (n < 0)");
+
+    /// <summary>Rows are taken again.</summary>
+    public Task TakeRowsAsync() => ExecuteAsync(Database.Provider == DatabaseProvider.Sqlite
+        ? "drop trigger no_rows"
+        : "alter table push_backlog drop constraint no_rows");
+
+    /// <summary>Whoever asks for this table gets an error.</summary>
+    public Task HideAsync(string table) => RenameAsync(table, "hidden");
+
+    /// <summary>The hidden table is back.</summary>
+    public Task ShowAsync(string table) => RenameAsync("hidden", table);
+
+    private Task RenameAsync(string table, string name) => ExecuteAsync(Database.Provider == DatabaseProvider.SqlServer
+        ? $"exec sp_rename '{table}', '{name}'"
+        : $"alter table {table} rename to {name}");
+
+    private async Task ExecuteAsync(string statement)
+    {
+        await using var db = Database.Open();
+        await db.ExecuteAsync(statement);
+    }
+
     /// <summary>For what only the tables tell.</summary>
     public static async Task UntilAsync(Func<Task<bool>> isTrue)
     {
@@ -145,8 +173,26 @@ internal sealed class PushWorld : IAsyncDisposable
         Webhook.Dispose();
         Book.Dispose();
         Metrics.Dispose();
-        Microsoft.Data.Sqlite.SqliteConnection.ClearAllPools();
-        Directory.Delete(_folder, recursive: true);
+    }
+}
+
+/// <summary>The pusher's log, for tests that wait for a warning.</summary>
+internal sealed class Warnings : ILogger<StatusPusher>
+{
+    private readonly Happening _happening = new();
+    private int _count;
+
+    public Task UntilAsync(int count) => _happening.UntilAsync(() => Volatile.Read(ref _count) >= count, () => $"{_count} warnings");
+
+    public IDisposable? BeginScope<TState>(TState state) where TState : notnull => null;
+
+    public bool IsEnabled(LogLevel logLevel) => logLevel >= LogLevel.Warning;
+
+    public void Log<TState>(LogLevel logLevel, EventId eventId, TState state, Exception? exception, Func<TState, Exception?, string> formatter)
+    {
+        if (!IsEnabled(logLevel)) return;
+        Interlocked.Increment(ref _count);
+        _happening.Pulse();
     }
 }
 

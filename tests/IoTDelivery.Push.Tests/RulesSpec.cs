@@ -1,18 +1,21 @@
-using Akka.TestKit.Xunit2;
 using IoTDelivery.Registry;
+using IoTDelivery.Tests.Databases;
 using LinqToDB.Data;
 
 namespace IoTDelivery.Push.Tests;
 
-public sealed class RulesSpec : TestKit, IAsyncLifetime
+public abstract class RulesSpec<TDatabase>(TDatabase server) : PushSpec(server), IClassFixture<TDatabase>, IAsyncLifetime where TDatabase : TestDatabase
 {
     private PushWorld _world = null!;
 
-    public async Task InitializeAsync() => _world = await PushWorld.StartAsync(Sys, drains: false);
+    public async Task InitializeAsync() => _world = await WorldAsync(drains: false);
 
-    public async Task DisposeAsync() => await _world.DisposeAsync();
+    public async Task DisposeAsync()
+    {
+        if (_world is not null) await _world.DisposeAsync(); // null if it was skipped
+    }
 
-    [Fact]
+    [SkippableFact]
     public async Task A_rule_is_found_as_it_was_added()
     {
         var rule = _world.NewRule(isActive: false) with { Name = "n", Description = "d", Select = "*", Where = "a = 'b'" };
@@ -22,7 +25,7 @@ public sealed class RulesSpec : TestKit, IAsyncLifetime
         Assert.False(await _world.Rules.AddAsync(rule, default));
     }
 
-    [Fact]
+    [SkippableFact]
     public async Task Lists_are_newest_first_in_pages_and_narrowed()
     {
         var active = _world.NewRule();
@@ -41,7 +44,7 @@ public sealed class RulesSpec : TestKit, IAsyncLifetime
         Task<(IReadOnlyList<Rule> Items, int Count)> List(RuleFilter filter, Page page) => _world.Rules.ListAsync(Given.Project, filter, page, default);
     }
 
-    [Fact]
+    [SkippableFact]
     public async Task An_update_changes_what_it_names()
     {
         var rule = _world.NewRule() with { Name = "old", Where = "w" };
@@ -52,7 +55,7 @@ public sealed class RulesSpec : TestKit, IAsyncLifetime
         Assert.Null(await _world.Rules.UpdateAsync("project-2", rule.RuleId, new RuleChange { Name = "theirs" }, default));
     }
 
-    [Fact]
+    [SkippableFact]
     public async Task Actions_belong_to_a_rule_and_go_with_it()
     {
         var rule = await _world.AddReceiverAsync("a");
@@ -70,7 +73,7 @@ public sealed class RulesSpec : TestKit, IAsyncLifetime
         Assert.Null(await _world.Rules.FindActionAsync("a", default));
     }
 
-    [Fact]
+    [SkippableFact]
     public async Task An_action_is_changed_or_removed_alone()
     {
         await _world.AddReceiverAsync("a");
@@ -80,7 +83,7 @@ public sealed class RulesSpec : TestKit, IAsyncLifetime
         Assert.Null(await _world.Rules.FindActionAsync("a", default));
     }
 
-    [Fact]
+    [SkippableFact]
     public async Task The_book_knows_when_a_rule_was_active()
     {
         var rule = await _world.AddReceiverAsync("a");
@@ -104,7 +107,7 @@ public sealed class RulesSpec : TestKit, IAsyncLifetime
         }
     }
 
-    [Fact]
+    [SkippableFact]
     public async Task In_the_millisecond_of_a_change_both_sides_count()
     {
         var rule = await _world.AddReceiverAsync("a");
@@ -116,7 +119,7 @@ public sealed class RulesSpec : TestKit, IAsyncLifetime
         Assert.False(Target(await LoadAsync()).AppliesAt(end + 1, null));
     }
 
-    [Fact]
+    [SkippableFact]
     public async Task A_rule_for_an_application_is_for_its_devices_only()
     {
         await _world.AddReceiverAsync("a", appId: "app-1");
@@ -126,7 +129,7 @@ public sealed class RulesSpec : TestKit, IAsyncLifetime
         Assert.False(target.AppliesAt(Moment, null));
     }
 
-    [Fact]
+    [SkippableFact]
     public async Task The_book_contains_every_change_made_before_it_was_asked_also_by_another_node()
     {
         var rule = await _world.AddReceiverAsync("a");
@@ -138,7 +141,7 @@ public sealed class RulesSpec : TestKit, IAsyncLifetime
         }
     }
 
-    [Fact]
+    [SkippableFact]
     public async Task Readers_share_a_load_and_loads_are_apart()
     {
         await LoadAsync();
@@ -149,17 +152,16 @@ public sealed class RulesSpec : TestKit, IAsyncLifetime
         Assert.True(_world.Clock.GetElapsedTime(shared[0].LoadedFrom, next.LoadedFrom) >= TimeSpan.FromMilliseconds(6)); // eight, and timers are coarse
     }
 
-    [Fact]
+    [SkippableFact]
     public async Task While_the_database_is_away_the_book_waits_and_never_says_there_is_nothing()
     {
         await _world.AddReceiverAsync("a");
-        await using var db = _world.Database.Open();
-        await db.ExecuteAsync("alter table rule_revision rename to gone");
+        await _world.HideAsync("rule_revision");
         var asked = LoadAsync();
         using var patience = new CancellationTokenSource(TimeSpan.FromMilliseconds(300));
         await Assert.ThrowsAnyAsync<OperationCanceledException>(() => _world.Book.LoadedAfterAsync(_world.Clock.GetTimestamp(), patience.Token).AsTask());
         Assert.False(asked.IsCompleted);
-        await db.ExecuteAsync("alter table gone rename to rule_revision");
+        await _world.ShowAsync("rule_revision");
         Assert.Equal(1, Targets(await asked));
     }
 
@@ -171,3 +173,9 @@ public sealed class RulesSpec : TestKit, IAsyncLifetime
 
     private static int Targets(RuleSnapshot book) => book.Targets(Given.Project, StatusNotification.Resource, StatusNotification.Event).Length;
 }
+
+public sealed class SqliteRulesSpec(SqliteDatabase database) : RulesSpec<SqliteDatabase>(database);
+
+public sealed class PostgreSqlRulesSpec(PostgreSqlDatabase database) : RulesSpec<PostgreSqlDatabase>(database);
+
+public sealed class SqlServerRulesSpec(SqlServerDatabase database) : RulesSpec<SqlServerDatabase>(database);

@@ -9,9 +9,16 @@ public abstract class Caller(Poller poller, int port, DeliveryLoad load) : Link(
 {
     protected DeliveryLoad Load { get; } = load;
 
+    protected Poller Poller { get; } = poller;
+
+    protected int Port { get; } = port;
+
     protected long Number { get; set; } = -1;
 
     public abstract void Post(long number, int device);
+
+    /// <summary>Another one in the place of this, which the server closed while it was idle.</summary>
+    public abstract Caller Again();
 
     protected override void OnClosed() => Load.OnClosed(this, Number);
 
@@ -39,6 +46,8 @@ public sealed class RestCaller : Caller
         _deviceAt = _request.AsSpan().IndexOf("/lamp_"u8) + 6;
         _messageAt = _request.AsSpan().IndexOf("\"b0"u8) + 2;
     }
+
+    public override Caller Again() => new RestCaller(Poller, Port, Load);
 
     public override void Post(long number, int device)
     {
@@ -77,6 +86,8 @@ public sealed class Publisher : Caller
         _packetIdAt = _packet.AsSpan().IndexOf("{\"object"u8) - 2;
         Send(Mqtt.Connect($"publisher-{index}", null, null));
     }
+
+    public override Caller Again() => throw new InvalidOperationException("The broker closed the connection of a publisher.");
 
     public override void Post(long number, int device)
     {

@@ -106,7 +106,8 @@ public sealed class DeliveryLoad(Poller poller, bool endsAtDevice = false)
 
     public void OnClosed(Caller caller, long number)
     {
-        if (!_isIgnoringClosed) throw new InvalidOperationException($"The server closed a connection that sends messages ({caller.GetType().Name}, message {number}).");
+        // An HTTP server may close a connection that has been idle for long (RFC 9112, 9.5): the next message takes a new one.
+        if (!_isIgnoringClosed && number >= 0) throw new InvalidOperationException($"The server closed a connection that sends messages ({caller.GetType().Name}, message {number}).");
     }
 
     public void OnAnswered(Caller caller, long number, int status)
@@ -167,6 +168,7 @@ public sealed class DeliveryLoad(Poller poller, bool endsAtDevice = false)
     {
         var number = Ledger.Add(due);
         InFlight++;
+        if (caller.IsClosed) caller = caller.Again();
         caller.Post(number, Devices.From + (int)(number % Devices.Count));
     }
 

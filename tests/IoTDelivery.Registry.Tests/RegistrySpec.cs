@@ -1,0 +1,154 @@
+using IoTDelivery.Tests.Databases;
+using LinqToDB.Data;
+using Microsoft.Extensions.DependencyInjection;
+using static IoTDelivery.Registry.Tests.Site;
+
+namespace IoTDelivery.Registry.Tests;
+
+/// <summary>Products, devices, secrets and who is online. On every database.</summary>
+public abstract class RegistrySpec<TDatabase>(TDatabase server) : IClassFixture<TDatabase> where TDatabase : TestDatabase
+{
+    [SkippableFact]
+    public async Task A_product_is_found_as_it_was_added_by_its_own_project_only()
+    {
+        await using var node = Node(await DatabaseAsync(server));
+        var products = node.GetRequiredService<Products>();
+        var lamp = Product("lamp") with { Description = "Grüße, 灯", ManufacturerName = "m", Industry = "i", AppId = "app" };
+
+        Assert.True(await products.AddAsync(lamp, default));
+        Assert.False(await products.AddAsync(lamp, default));
+        Assert.Equal(lamp, await products.FindAsync(Project, "lamp", default));
+        Assert.Null(await products.FindAsync("project-2", "lamp", default));
+    }
+
+    [SkippableFact]
+    public async Task Lists_are_newest_first_in_pages_and_narrowed()
+    {
+        await using var node = Node(await DatabaseAsync(server));
+        var devices = node.GetRequiredService<Devices>();
+        for (var i = 0; i < 5; i++)
+        {
+            var device = Device($"d{i}") with { RecordId = RecordIds.New(DateTimeOffset.UnixEpoch.AddMilliseconds(i)), DeviceName = i == 3 ? "three" : null };
+            Assert.True(await devices.AddAsync(device, default));
+        }
+
+        await devices.AddAsync(Device("theirs", "project-2"), default);
+
+        var (first, count) = await devices.ListAsync(Project, default, Page.First with { Limit = 2 }, default);
+        Assert.Equal((5, "d4 d3"), (count, Ids(first)));
+        Assert.Equal("d2 d1", Ids((await devices.ListAsync(Project, default, new Page(2, first[^1].RecordId, 0), default)).Items));
+        Assert.Equal("d1 d0", Ids((await devices.ListAsync(Project, default, new Page(2, Page.NewestMarker, 3), default)).Items));
+        Assert.Equal("d3", Ids((await devices.ListAsync(Project, new DeviceFilter { DeviceName = "three" }, Page.First, default)).Items));
+        Assert.Empty((await devices.ListAsync(Project, new DeviceFilter { ProductId = "fan" }, Page.First, default)).Items);
+
+        static string Ids(IEnumerable<Device> items) => string.Join(' ', items.Select(d => d.DeviceId));
+    }
+
+    [SkippableFact]
+    public async Task Ids_that_differ_in_case_only_are_different_devices()
+    {
+        await using var node = Node(await DatabaseAsync(server));
+        var devices = node.GetRequiredService<Devices>();
+
+        Assert.True(await devices.AddAsync(Device("lamp_A"), default));
+        Assert.Null(await devices.FindAsync(Id("lamp_a")));
+        Assert.True(await devices.AddAsync(Device("lamp_a"), default));
+    }
+
+    [SkippableFact]
+    public async Task A_secret_is_unreadable_in_the_table_and_every_node_of_the_site_reads_it()
+    {
+        var database = await DatabaseAsync(server);
+        await using var first = Node(database);
+        await first.GetRequiredService<Devices>().AddAsync(Device("lamp"), default);
+
+        await using (var db = database.Open()) Assert.DoesNotContain("secret of lamp", await db.ExecuteAsync<string>("select secret from device"));
+        await using var second = Node(database, "node-2");
+        Assert.Equal("secret of lamp", (await second.GetRequiredService<Devices>().FindAsync(Id("lamp")))!.Secret);
+    }
+
+    [SkippableFact]
+    public async Task Of_two_that_create_the_same_device_at_once_one_is_told_that_it_is_taken()
+    {
+        var database = await DatabaseAsync(server);
+        await using var first = Node(database);
+        await using var second = Node(database, "node-2");
+        for (var i = 0; i < 10; i++)
+        {
+            var results = await Task.WhenAll(
+                Task.Run(() => first.GetRequiredService<Devices>().AddAsync(Device($"d{i}"), default)), Task.Run(() => second.GetRequiredService<Devices>().AddAsync(Device($"d{i}"), default)));
+            Assert.Single(results, added => added);
+        }
+    }
+
+    [SkippableFact]
+    public async Task A_device_under_deletion_is_missing_for_everybody_but_whoever_finishes_it()
+    {
+        var database = await DatabaseAsync(server);
+        await using var node = Node(database);
+        var devices = node.GetRequiredService<Devices>();
+        await devices.AddAsync(Device("lamp"), default);
+        Assert.NotNull(await devices.FindAsync(Project, Id("lamp")));
+
+        Assert.Null(await devices.MarkDeletingAsync("project-2", Id("lamp"), default));
+        Assert.NotNull(await devices.MarkDeletingAsync(Project, Id("lamp"), default));
+        Assert.Null(await devices.FindAsync(Id("lamp")));
+        Assert.Null(await devices.ReadAsync(Project, Id("lamp"), default));
+        Assert.Equal(0, (await devices.ListAsync(Project, default, Page.First, default)).Count);
+        Assert.False(await devices.AddAsync(Device("lamp"), default)); // not yet
+        Assert.NotNull(await node.GetRequiredService<DeviceCache>().FindAsync(Id("lamp"))); // what it owes is still pushed
+
+        Assert.Equal("lamp", Assert.Single(await devices.DeletingAsync(default)).DeviceId);
+        await devices.RemoveAsync(Id("lamp"), default);
+        Assert.Empty(await devices.DeletingAsync(default));
+        Assert.True(await devices.AddAsync(Device("lamp"), default));
+    }
+
+    [SkippableFact]
+    public async Task The_end_of_an_older_connection_says_nothing_about_a_younger_one()
+    {
+        var database = await DatabaseAsync(server);
+        var (older, younger, at) = (Guid.NewGuid(), Guid.NewGuid(), DateTimeOffset.FromUnixTimeMilliseconds(1_000));
+        await using (var first = Node(database))
+        await using (var second = Node(database, "node-2"))
+        {
+            await first.GetRequiredService<Devices>().AddAsync(Device("lamp"), default);
+            var (firstLog, secondLog) = (first.GetRequiredService<ConnectionLog>(), second.GetRequiredService<ConnectionLog>());
+            firstLog.Report(Id("lamp"), older, isOnline: true, at);
+            await firstLog.DisposeAsync(); // everything reported is written
+            secondLog.Report(Id("lamp"), younger, isOnline: true, at.AddSeconds(1));
+            await secondLog.DisposeAsync();
+        }
+
+        await using (var first = Node(database)) first.GetRequiredService<ConnectionLog>().Report(Id("lamp"), older, isOnline: false, at.AddSeconds(2));
+        var online = await ReadAsync(database);
+        Assert.Equal(("node-2", younger, 1_000, 2_000), (online.OnlineNode, online.ConnectionId, online.ActiveAt, online.StatusAt));
+
+        await using (var second = Node(database, "node-2")) second.GetRequiredService<ConnectionLog>().Report(Id("lamp"), younger, isOnline: false, at.AddSeconds(3));
+        var away = await ReadAsync(database);
+        Assert.Equal((null, 1_000, 4_000), (away.OnlineNode, away.ActiveAt, away.StatusAt));
+    }
+
+    [SkippableFact]
+    public async Task What_nobody_configured_is_made_once_for_all_nodes()
+    {
+        var database = await DatabaseAsync(server);
+        var made = 0;
+        var values = await Task.WhenAll(Enumerable.Range(0, 8).Select(_ => Task.Run(() =>
+            new SiteSettings(database).GetOrAddAsync("token", () => $"made {Interlocked.Increment(ref made)}", default))));
+
+        Assert.Single(values.Distinct());
+    }
+
+    private static async Task<Device> ReadAsync(Storage.SqlDatabase database)
+    {
+        await using var node = Node(database);
+        return (await node.GetRequiredService<Devices>().ReadAsync(Project, Id("lamp"), default))!;
+    }
+}
+
+public sealed class SqliteRegistrySpec(SqliteDatabase database) : RegistrySpec<SqliteDatabase>(database);
+
+public sealed class PostgreSqlRegistrySpec(PostgreSqlDatabase database) : RegistrySpec<PostgreSqlDatabase>(database);
+
+public sealed class SqlServerRegistrySpec(SqlServerDatabase database) : RegistrySpec<SqlServerDatabase>(database);
