@@ -18,21 +18,30 @@ public sealed class ConnectionsSpec(ITestOutputHelper output)
         const int count = 2_000;
         AssertFilesEnough(count);
         await using var node = await Node.StartAsync();
-        await SeedAsync(node, count + 200);
-        await ConnectAsync(node, count, 200); // the code is compiled while it runs
+        await SeedAsync(node, count);
 
+        // The first storm meets a process whose code is still being compiled: its figure is told, and bounded. The next ones are what a node does all day;
+        // three, because the machine has other things to do.
+        var cold = await StormAsync("just started");
         var best = TimeSpan.MaxValue;
-        for (var attempt = 0; attempt < 5 && best >= TimeSpan.FromSeconds(1); attempt++) // the machine has other things to do
+        for (var attempt = 0; attempt < 3 && best >= TimeSpan.FromSeconds(1); attempt++)
+        {
+            var p99 = await StormAsync("running");
+            if (p99 < best) best = p99;
+        }
+
+        Assert.True(best < TimeSpan.FromSeconds(1), $"p99 is {best.TotalMilliseconds:0} ms.");
+        Assert.True(cold < TimeSpan.FromSeconds(5), $"p99 right after the start is {cold.TotalMilliseconds:0} ms.");
+
+        async Task<TimeSpan> StormAsync(string state)
         {
             var latencies = await ConnectAsync(node, 0, count);
             Array.Sort(latencies);
             output.WriteLine(
-                $"CONNACK of {count} connections at once: p50 {latencies[count / 2].TotalMilliseconds:0} ms, p99 {latencies[count * 99 / 100].TotalMilliseconds:0} ms, "
+                $"CONNACK of {count} connections at once, the node {state}: p50 {latencies[count / 2].TotalMilliseconds:0} ms, p99 {latencies[count * 99 / 100].TotalMilliseconds:0} ms, "
                 + $"max {latencies[^1].TotalMilliseconds:0} ms");
-            if (latencies[count * 99 / 100] < best) best = latencies[count * 99 / 100];
+            return latencies[count * 99 / 100];
         }
-
-        Assert.True(best < TimeSpan.FromSeconds(1), $"p99 is {best.TotalMilliseconds:0} ms.");
     }
 
     [Fact]
