@@ -15,7 +15,8 @@ public static class MqttHosting
 {
     /// <summary>
     /// Listens for devices on the ports of section <c>Mqtt</c>. Needs an <see cref="ActorSystem"/>, a <see cref="DeviceGateway"/> and the registry among the services;
-    /// a <see cref="FindDevice"/> or <see cref="ReportConnection"/> registered before stands in for the registry's.
+    /// a <see cref="FindDevice"/> or <see cref="ReportConnection"/> registered before stands in for the registry's, and without a <see cref="FindWaitingSubDevices"/>
+    /// a gateway that comes online is not asked what waits for its sub-devices.
     /// Whoever calls this must name the endpoints of the REST API too: Kestrel ignores its URLs setting once an endpoint is added in code.
     /// </summary>
     /// <exception cref="OptionsValidationException">A setting is out of bounds; the message names it.</exception>
@@ -26,6 +27,7 @@ public static class MqttHosting
 
         services.TryAddSingleton(TimeProvider.System);
         services.TryAddSingleton<FindDevice>(s => s.GetRequiredService<Registry.Devices>().FindAsync);
+        services.TryAddSingleton<FindWaitingSubDevices>((_, _) => Task.FromResult<IReadOnlyList<Domain.DeviceId>>([]));
         services.TryAddSingleton<ReportConnection>(s => s.GetRequiredService<ConnectionLog>().Report);
         return services
             .AddSingleton(options)

@@ -70,6 +70,17 @@ public sealed record MqttOptions
     /// <summary>Longest such wait; what lies between is drawn by lot, so that a moved shard is not asked by everybody at once. Default 5 s.</summary>
     public TimeSpan AttachRetryMax { get; init; } = TimeSpan.FromSeconds(5);
 
+    /// <summary>Sub-devices one gateway connection carries at once; more wait until one of these has nothing to do. Default 500.</summary>
+    public int SubDevicesMax { get; init; } = 500;
+
+    /// <summary>How long to wait for an answer to the attempt of this number (from 1): by lot between the shortest wait and a growing bound.</summary>
+    internal TimeSpan NextAttachWait(int attempt)
+    {
+        var bound = AttachRetryMin * Math.Pow(2, Math.Min(attempt, 16));
+        if (bound > AttachRetryMax) bound = AttachRetryMax;
+        return AttachRetryMin + (bound - AttachRetryMin) * Random.Shared.NextDouble();
+    }
+
     /// <summary>What is wrong with these numbers, naming the setting; null if nothing is.</summary>
     public string? Problem() => this switch
     {
@@ -89,6 +100,7 @@ public sealed record MqttOptions
         { OutgoingMax: < 1 } => "Mqtt:OutgoingMax must be 1 or more.",
         { ImplicitSubscriptionGrace.Ticks: < 0 } => "Mqtt:ImplicitSubscriptionGrace must be zero or more.",
         { AttachRetryMin.Ticks: <= 0 } => "Mqtt:AttachRetryMin must be more than zero.",
+        _ when SubDevicesMax < 1 || SubDevicesMax > OutgoingMax / 2 => "Mqtt:SubDevicesMax must be from 1 to half of Mqtt:OutgoingMax.",
         _ when AttachRetryMax < AttachRetryMin => "Mqtt:AttachRetryMax must be Mqtt:AttachRetryMin or more.",
         _ => null,
     };

@@ -33,6 +33,8 @@ public sealed record ApiError(int Status, string Code, string Message) : IResult
     public static readonly ApiError NoSuchAction = new(404, "IOTDA.010002", "The rule action does not exist.");
     public static readonly ApiError DeviceExists = new(400, "IOTDA.014031", "A device with this device_id exists already.");
     public static readonly ApiError ProductExists = new(400, "IOTDA.000006", "Invalid input data. A product with this product_id exists already.");
+    public static readonly ApiError ProductInUse = new(400, "IOTDA.000006", "Invalid input data. The product still has devices: delete them first.");
+    public static readonly ApiError HasSubDevices = new(400, "IOTDA.000006", "Invalid input data. The device still has sub-devices: delete them first.");
     public static readonly ApiError TooMuchAtOnce = new(403, "IOTDA.021101", "Request reached the maximum rate limit.") { RetryAfter = 1 };
     public static readonly ApiError Internal = new(500, "IOTDA.000001", "Internal server error.");
     public static readonly ApiError StorageAway = new(503, "IOTDA.000001", "The database of the platform does not answer. Nothing was changed, or the outcome is unknown: ask again.") { RetryAfter = 2 };

@@ -9,7 +9,7 @@ using MQTTnet.Protocol;
 namespace IoTDelivery.EndToEnd.Harness;
 
 /// <summary>A message as the device got it.</summary>
-public sealed record Received(string Id, string Content, string Topic, int QoS, bool Dup, ushort PacketId, DateTimeOffset At);
+public sealed record Received(string Id, string Content, string Topic, int QoS, bool Dup, ushort PacketId, DateTimeOffset At, string? ObjectDeviceId = null);
 
 /// <summary>A device: somebody else's MQTT client, logged in as the manual says.</summary>
 public sealed class Device : IAsyncDisposable
@@ -83,18 +83,18 @@ public sealed class Device : IAsyncDisposable
         args.AutoAcknowledge = false;
         var message = args.ApplicationMessage;
         var text = Encoding.UTF8.GetString(message.Payload);
-        var (id, content) = ("", text);
+        var (id, content, target) = ("", text, (string?)null);
         try
         {
             var json = JsonDocument.Parse(text).RootElement;
-            (id, content) = (json.GetProperty("id").GetString()!, json.GetProperty("content").GetString()!);
+            (id, content, target) = (json.GetProperty("id").GetString()!, json.GetProperty("content").GetString()!, json.GetProperty("object_device_id").GetString());
         }
         catch (Exception cause) when (cause is JsonException or KeyNotFoundException or InvalidOperationException)
         {
             // A raw message: its text is all there is.
         }
 
-        var received = new Received(id, content, message.Topic, (int)message.QualityOfServiceLevel, message.Dup, args.PacketIdentifier, DateTimeOffset.UtcNow);
+        var received = new Received(id, content, message.Topic, (int)message.QualityOfServiceLevel, message.Dup, args.PacketIdentifier, DateTimeOffset.UtcNow, target);
         _received.Writer.TryWrite(received);
         if (await Acknowledge(received)) await args.AcknowledgeAsync(CancellationToken.None);
     }

@@ -12,6 +12,9 @@ namespace IoTDelivery.Mqtt.Tests.Connection;
 /// <summary>A stage between a client in memory and a probe that stands for the shard region.</summary>
 public abstract class StageSpec : Akka.TestKit.Xunit2.TestKit
 {
+    /// <summary>Which sub-devices have something waiting.</summary>
+    private protected Func<DeviceId, IReadOnlyList<DeviceId>> WaitingOf { get; set; } = _ => [];
+
     private protected static readonly TimeSpan Silence = TimeSpan.FromMilliseconds(300);
 
     private protected TestProbe Region { get; }
@@ -31,7 +34,7 @@ public abstract class StageSpec : Akka.TestKit.Xunit2.TestKit
     {
         connect ??= Given.Connect();
         var connections = new MqttConnections(
-            Sys, new DeviceGateway(() => Region.Ref), options ?? Options, clock ?? TimeProvider.System, NullLogger<MqttConnections>.Instance);
+            Sys, new DeviceGateway(() => Region.Ref), (gateway, _) => Task.FromResult(WaitingOf(gateway)), options ?? Options, clock ?? TimeProvider.System, NullLogger<MqttConnections>.Instance);
         var client = new Client(connect.Version, window);
         return new Running(connect, client, connections.RunAsync(client.Connection, connect));
     }
