@@ -16,7 +16,7 @@ public static class MqttHosting
 {
     /// <summary>
     /// Listens for devices on the ports of section <c>Mqtt</c>. Needs an <see cref="ActorSystem"/>, a <see cref="DeviceGateway"/> and the registry among the services;
-    /// a <see cref="FindDevice"/> or <see cref="ReportConnection"/> registered before stands in for the registry's.
+    /// a <see cref="FindDevice"/>, <see cref="ReportConnection"/> or <see cref="ReportSdkInfo"/> registered before stands in for the registry's.
     /// Whoever calls this must name the endpoints of the REST API too: Kestrel ignores its URLs setting once an endpoint is added in code.
     /// </summary>
     /// <exception cref="OptionsValidationException">A setting is out of bounds; the message names it.</exception>
@@ -31,6 +31,7 @@ public static class MqttHosting
         services.TryAddSingleton(TimeProvider.System);
         services.TryAddSingleton<FindDevice>(s => s.GetRequiredService<Registry.Devices>().FindAsync);
         services.TryAddSingleton<ReportConnection>(s => s.GetRequiredService<ConnectionLog>().Report);
+        services.TryAddSingleton<ReportSdkInfo>(s => s.GetRequiredService<SdkInfoLog>().Report);
         return services
             .AddSingleton(options)
             .AddSingleton<MqttConnections>()

@@ -18,6 +18,8 @@ public abstract class StageSpec : Akka.TestKit.Xunit2.TestKit
 
     private protected TestProbe Device { get; set; }
 
+    private protected ReportSdkInfo? ReportSdkInfo { get; set; }
+
     private protected StageSpec()
         : base("akka.loglevel = WARNING\nakka.log-dead-letters = off")
     {
@@ -31,7 +33,7 @@ public abstract class StageSpec : Akka.TestKit.Xunit2.TestKit
     {
         connect ??= Given.Connect();
         var connections = new MqttConnections(
-            Sys, new DeviceGateway(() => Region.Ref), options ?? Options, clock ?? TimeProvider.System, NullLogger<MqttConnections>.Instance);
+            Sys, new DeviceGateway(() => Region.Ref), options ?? Options, clock ?? TimeProvider.System, NullLogger<MqttConnections>.Instance, ReportSdkInfo);
         var client = new Client(connect.Version, window);
         return new Running(connect, client, connections.RunAsync(client.Connection, connect));
     }
