@@ -16,6 +16,9 @@ public delegate ValueTask<Device?> FindDevice(DeviceId deviceId);
 /// <summary>Hears of connections that were let in and ended; never waits. <see cref="ConnectionLog.Report"/> in the product.</summary>
 public delegate void ReportConnection(DeviceId deviceId, Guid connectionId, bool isOnline, DateTimeOffset at);
 
+/// <summary>Hears what devices say of their software; never waits. <see cref="SdkInfoLog.Report"/> in the product.</summary>
+public delegate void ReportSdkInfo(DeviceId deviceId, SdkInfo info);
+
 /// <summary>
 /// Kestrel hands over a connection, its CONNECT is checked, the stage runs. Before the login is proven a connection costs its socket and this method:
 /// no actor, no graph, no more than <see cref="MqttOptions.ConnectBytesMax"/> of buffer.

@@ -41,7 +41,9 @@ public sealed record AcceptedConnect(
 }
 
 /// <summary>What all connections of a node share.</summary>
-internal sealed record MqttNode(ActorSystem System, DeviceGateway Devices, FindWaitingSubDevices FindWaitingSubDevices, IActorRef DeviceWatch, MqttOptions Options, TimeProvider Clock, ILogger Logger);
+internal sealed record MqttNode(
+    ActorSystem System, DeviceGateway Devices, FindWaitingSubDevices FindWaitingSubDevices, IActorRef DeviceWatch, MqttOptions Options, TimeProvider Clock, ILogger Logger,
+    ReportSdkInfo ReportSdkInfo);
 
 /// <summary>
 /// The stage between one pipe and one session, and the connection's end of the talk with its device actor. It is a graph of its own; its stage actor is the
@@ -305,6 +307,7 @@ internal sealed class MqttConnectionStage(ConnectionContext connection, Accepted
             {
                 MqttMeters.Uplinks.Add(1);
                 MqttMeters.UplinkBytes.Add(uplink.Payload.Length);
+                OnEvents(EventsUp.Read(_connect.DeviceId, uplink.Topic, uplink.Payload));
             }
 
             if (step.Answer is { } answer)
@@ -318,6 +321,14 @@ internal sealed class MqttConnectionStage(ConnectionContext connection, Accepted
             if (step.Reply is { } reply && !isHeld) _replies.Enqueue(reply);
             if (step.Subscribed is { } subscribed) Revise(subscribed, isHeld ? step.Reply : null);
             if (step.End is { } end) End(end);
+        }
+
+        private void OnEvents(EventsUp events)
+        {
+            if (events.SdkInfo is { } info) _node.ReportSdkInfo(_connect.DeviceId, info);
+            if (events.TimeSync is not { } request) return;
+            var now = _node.Clock.GetUtcNow();
+            _replies.Enqueue(TimeSyncResponse.To(_connect.DeviceId, request, now, now));
         }
 
         private void CheckKeepAlive()
@@ -358,7 +369,7 @@ internal sealed class MqttConnectionStage(ConnectionContext connection, Accepted
         // All that is queued goes into one flush, up to a size.
         private void Encode()
         {
-            while (_unflushed < FlushBytes && _replies.TryDequeue(out var reply)) _unflushed += MqttFraming.Write(_output, reply, _connect.Version);
+            while (_unflushed < FlushBytes && _replies.TryDequeue(out var reply)) _unflushed += MqttFraming.Write(_output, reply, _connect.Version, _connect.PacketBytesMax);
             while (_unflushed < FlushBytes && MayTransmit() && _outgoing.TryDequeue(out var next)) Encode(next.DeviceId, next.Packet);
         }
 

@@ -14,6 +14,9 @@ public sealed record MqttOptions
     /// <summary>TCP port for plain MQTT; 0 takes any free one (<see cref="MqttEndpoint.BoundTo"/> tells which). Default 1883.</summary>
     public int Port { get; init; } = 1883;
 
+    /// <summary>TCP port for MQTT over TLS, with the certificate of section <c>Tls</c>; the usual one is 8883. Default 0: off.</summary>
+    public int TlsPort { get; init; }
+
     /// <summary>
     /// Connections of this node at once, those that have not logged in included. One more is closed unheard. Default 100,000 (about 14 KB each when idle).
     /// </summary>
@@ -86,6 +89,8 @@ public sealed record MqttOptions
     {
         _ when !IPAddress.TryParse(Address, out _) => "Mqtt:Address must be an IP address, such as 127.0.0.1 or 0.0.0.0.",
         { Port: < 0 or > 65535 } => "Mqtt:Port must be from 0 to 65535.",
+        { TlsPort: < 0 or > 65535 } => "Mqtt:TlsPort must be from 0 to 65535.",
+        { TlsPort: > 0 } when TlsPort == Port => "Mqtt:TlsPort and Mqtt:Port must differ.",
         { ConnectionsMax: < 1 } => "Mqtt:ConnectionsMax must be 1 or more.",
         { ConnectTimeout.Ticks: <= 0 } => "Mqtt:ConnectTimeout must be more than zero.",
         { ConnectBytesMax: < 1024 } => "Mqtt:ConnectBytesMax must be 1024 or more.",

@@ -62,6 +62,11 @@ public sealed record Device
     [Column("active_at")] public long? ActiveAt { get; init; }
     [Column("status_at")] public long? StatusAt { get; init; }
 
+    /// <summary>What the device last said of its software: <see cref="SdkInfo"/>.</summary>
+    [Column("device_sdk_version")] public string? DeviceSdkVersion { get; init; }
+    [Column("sw_version")] public string? SwVersion { get; init; }
+    [Column("fw_version")] public string? FwVersion { get; init; }
+
     /// <summary>What notifications about this device say of it.</summary>
     public DeviceHeader Header => new(ProjectId, AppId, NodeId, ProductId, GatewayId ?? DeviceId);
 

@@ -20,6 +20,7 @@ public static class RegistryHosting
             .AddSingleton<Secrets>()
             .AddSingleton<DeviceCache>()
             .AddSingleton<ConnectionLog>()
+            .AddSingleton<SdkInfoLog>()
             .AddSingleton<Products>()
             .AddSingleton<Devices>()
             .AddSingleton<Rules>()

@@ -51,5 +51,9 @@ public static class RegistryMigrations
             "alter table device add gateway_since {bigint}",
             "create index device_by_gateway on device (gateway_id, record_id)",
             "create index device_by_root on device (root_id)"),
+        new("registry", 4,
+            "alter table device add device_sdk_version {text}",
+            "alter table device add sw_version {text}",
+            "alter table device add fw_version {text}"),
     ];
 }

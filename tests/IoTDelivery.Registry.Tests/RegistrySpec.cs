@@ -45,6 +45,24 @@ public abstract class RegistrySpec<TDatabase>(TDatabase server) : IClassFixture<
     }
 
     [SkippableFact]
+    public async Task What_a_device_says_of_its_software_is_kept_and_what_it_does_not_say_stays()
+    {
+        var database = await DatabaseAsync(server);
+        await using (var node = Node(database))
+        {
+            await node.GetRequiredService<Devices>().AddAsync(Device("d"), default);
+            var log = node.GetRequiredService<SdkInfoLog>();
+            log.Report(Id("d"), new SdkInfo("sdk", "sw", "fw"));
+            log.Report(Id("nobody"), new SdkInfo("sdk", "sw", "fw"));
+            log.Report(Id("d"), new SdkInfo(null, "sw-2", null));
+        } // what is to be written is written before the node is gone
+
+        await using var other = Node(database, "node-2");
+        var device = await other.GetRequiredService<Devices>().ReadAsync(Project, Id("d"), default);
+        Assert.Equal(("sdk", "sw-2", "fw"), (device!.DeviceSdkVersion, device.SwVersion, device.FwVersion));
+    }
+
+    [SkippableFact]
     public async Task Ids_that_differ_in_case_only_are_different_devices()
     {
         await using var node = Node(await DatabaseAsync(server));

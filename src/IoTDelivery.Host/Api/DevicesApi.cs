@@ -223,6 +223,9 @@ public static class DevicesApi
         json.WriteNumber("timeout", 0);
         json.WriteEndObject();
         json.WriteString("status", status);
+        if (device.FwVersion is not null) json.WriteString("fw_version", device.FwVersion);
+        if (device.SwVersion is not null) json.WriteString("sw_version", device.SwVersion);
+        if (device.DeviceSdkVersion is not null) json.WriteString("device_sdk_version", device.DeviceSdkVersion);
         json.WriteString("create_time", WireTime.Compact(device.CreatedAt));
         if (device.ActiveAt is { } active) json.WriteString("active_time", WireTime.Millis(DateTimeOffset.FromUnixTimeMilliseconds(active)));
         if (device.StatusAt is { } changed) json.WriteString("connection_status_update_time", WireTime.Millis(DateTimeOffset.FromUnixTimeMilliseconds(changed)));

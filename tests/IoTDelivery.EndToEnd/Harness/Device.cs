@@ -39,14 +39,17 @@ public sealed class Device : IAsyncDisposable
 
     /// <summary>Connects, without subscribing.</summary>
     public static async Task<Device> ConnectAsync(
-        int port, string id, MqttProtocolVersion version = MqttProtocolVersion.V311, bool clean = true, Func<Received, Task<bool>>? acknowledge = null, Action<MqttClientOptionsBuilder>? more = null)
+        int port, string id, MqttProtocolVersion version = MqttProtocolVersion.V311, bool clean = true, Func<Received, Task<bool>>? acknowledge = null, Action<MqttClientOptionsBuilder>? more = null,
+        string? webSocket = null)
     {
         var device = new Device(id);
         if (acknowledge is not null) device.Acknowledge = acknowledge;
         var (clientId, user, password) = Login(id);
         var options = new MqttClientOptionsBuilder()
-            .WithTcpServer("127.0.0.1", port).WithProtocolVersion(version).WithClientId(clientId).WithCredentials(user, password)
+            .WithProtocolVersion(version).WithClientId(clientId).WithCredentials(user, password)
             .WithKeepAlivePeriod(TimeSpan.FromSeconds(60)).WithTimeout(TimeSpan.FromSeconds(30)).WithCleanSession(clean);
+        if (webSocket is null) options.WithTcpServer("127.0.0.1", port);
+        else options.WithWebSocketServer(w => w.WithUri(webSocket));
         more?.Invoke(options);
         await device._client.ConnectAsync(options.Build());
         return device;

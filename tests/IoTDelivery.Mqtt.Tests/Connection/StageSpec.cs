@@ -21,6 +21,8 @@ public abstract class StageSpec : Akka.TestKit.Xunit2.TestKit
 
     private protected TestProbe Device { get; set; }
 
+    private protected ReportSdkInfo? ReportSdkInfo { get; set; }
+
     private protected StageSpec()
         : base("akka.loglevel = WARNING\nakka.log-dead-letters = off")
     {
@@ -34,7 +36,7 @@ public abstract class StageSpec : Akka.TestKit.Xunit2.TestKit
     {
         connect ??= Given.Connect();
         var connections = new MqttConnections(
-            Sys, new DeviceGateway(() => Region.Ref), (gateway, _) => Task.FromResult(WaitingOf(gateway)), options ?? Options, clock ?? TimeProvider.System, NullLogger<MqttConnections>.Instance);
+            Sys, new DeviceGateway(() => Region.Ref), (gateway, _) => Task.FromResult(WaitingOf(gateway)), options ?? Options, clock ?? TimeProvider.System, NullLogger<MqttConnections>.Instance, ReportSdkInfo);
         var client = new Client(connect.Version, window);
         return new Running(connect, client, connections.RunAsync(client.Connection, connect));
     }
