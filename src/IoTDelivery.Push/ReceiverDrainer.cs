@@ -35,7 +35,7 @@ internal sealed class ReceiverDrainer : UntypedActor, IWithTimers
     private readonly CancellationToken _stop;
     private readonly IActorRef _self;
     private List<Done> _done = [];
-    private Uri? _url;
+    private HttpForwarding? _to;
     private Breaker _breaker;
     private bool? _breakerToWrite;
     private int _breakerChanges;
@@ -125,14 +125,14 @@ internal sealed class ReceiverDrainer : UntypedActor, IWithTimers
     // Whatever can be done now is begun here, and only here.
     private void Step()
     {
-        if (_url is not null && !_breaker.IsOpen)
+        if (_to is not null && !_breaker.IsOpen)
         {
             while (_sending < _options.ConcurrencyPerReceiver && _ready.TryDequeue(out var lane)) Send(lane);
         }
 
         if (_settling is null && (_done.Count > 0 || _breakerToWrite is not null)) StartSettling();
         if (!_isReading) StartReading();
-        if (!_isReading && _settling is null && _sending == 0 && _lanes.Count == 0 && !_mayHaveMore && _url is not null)
+        if (!_isReading && _settling is null && _sending == 0 && _lanes.Count == 0 && !_mayHaveMore && _to is not null)
         {
             Context.Stop(Self); // nothing left; the supervisor looks once more
             return;
@@ -144,7 +144,7 @@ internal sealed class ReceiverDrainer : UntypedActor, IWithTimers
     private void StartReading()
     {
         var now = Now;
-        if (_url is null || _mustInspect)
+        if (_to is null || _mustInspect)
         {
             _mustInspect = false;
             Read(InspectAsync([.. InMemory().Select(r => r.Id)]));
@@ -178,14 +178,14 @@ internal sealed class ReceiverDrainer : UntypedActor, IWithTimers
     private void OnInspected(Inspected inspected)
     {
         _isReading = false;
-        if (inspected.Action?.Url is not { } text || !Uri.TryCreate(text, UriKind.Absolute, out var url))
+        if (inspected.Action is not { } action || HttpForwarding.Of(action) is not { } to)
         {
             Context.Stop(Self); // deleted; its rows were dropped and counted
             return;
         }
 
-        var isFirst = _url is null;
-        _url = url;
+        var isFirst = _to is null;
+        _to = to;
         if (isFirst && inspected.OpenedAt is { } openedAt) _breaker = Breaker.OpenSince(openedAt, Now, _options);
     }
 
@@ -265,7 +265,7 @@ internal sealed class ReceiverDrainer : UntypedActor, IWithTimers
         if (lane.Sending is not null || !lane.Rows.TryPeek(out var row)) return; // forgotten when the breaker opened
         lane.Sending = row;
         _sending++;
-        _ = SendAsync(lane, row, _url!);
+        _ = SendAsync(lane, row, _to!);
     }
 
     private void OnSent(Lane lane, BacklogRow row, PushResult result)
@@ -411,11 +411,11 @@ internal sealed class ReceiverDrainer : UntypedActor, IWithTimers
         return new Page(rows, [], IsProbe: true, null, breakerChanges);
     };
 
-    private async Task SendAsync(Lane lane, BacklogRow row, Uri url)
+    private async Task SendAsync(Lane lane, BacklogRow row, HttpForwarding to)
     {
         try
         {
-            _self.Tell(new Sent(lane, row, await _webhook.PostAsync(url, row.Body, _stop).ConfigureAwait(false)), ActorRefs.NoSender);
+            _self.Tell(new Sent(lane, row, await _webhook.PostAsync(to, row.Body, _stop).ConfigureAwait(false)), ActorRefs.NoSender);
         }
         catch (OperationCanceledException)
         {

@@ -209,7 +209,7 @@ public sealed class StatusPusher : UntypedActor
             _receivers.Add(target.ActionId, receiver = new Receiver(target.ActionId) { IsOpen = look.Backlog.IsOpen.Contains(target.ActionId) });
         }
 
-        receiver.Url = target.Url;
+        receiver.To = target.To;
         return receiver;
     }
 
@@ -262,7 +262,7 @@ public sealed class StatusPusher : UntypedActor
             if (lane.State != LaneState.Queued) continue; // went to the backlog instead
             lane.State = LaneState.Sending;
             receiver.Sending++;
-            _ = SendAsync(lane, receiver.Url, lane.Items.Peek().Body!);
+            _ = SendAsync(lane, receiver.To, lane.Items.Peek().Body!);
         }
     }
 
@@ -379,11 +379,11 @@ public sealed class StatusPusher : UntypedActor
         _touched.Clear();
     }
 
-    private async Task SendAsync(Lane lane, Uri url, byte[] body)
+    private async Task SendAsync(Lane lane, HttpForwarding to, byte[] body)
     {
         try
         {
-            _self.Tell(new Sent(lane, await _webhook.PostAsync(url, body, _stop).ConfigureAwait(false)), ActorRefs.NoSender);
+            _self.Tell(new Sent(lane, await _webhook.PostAsync(to, body, _stop).ConfigureAwait(false)), ActorRefs.NoSender);
         }
         catch (OperationCanceledException)
         {
@@ -474,7 +474,7 @@ public sealed class StatusPusher : UntypedActor
     private sealed class Receiver(string actionId)
     {
         public string ActionId { get; } = actionId;
-        public Uri Url { get; set; } = null!;
+        public HttpForwarding To { get; set; } = null!;
         public Dictionary<DeviceId, Lane> Lanes { get; } = [];
         public Queue<Lane> Queue { get; } = new();
         public int Items { get; set; }

@@ -7,13 +7,13 @@ using Microsoft.Extensions.Logging;
 namespace IoTDelivery.Registry;
 
 /// <summary>An HTTP action with all it needs to know whether a notification is for it.</summary>
-public sealed class RuleTarget(RuleAction action, Uri url, string? appId, (long From, long To)[] active)
+public sealed class RuleTarget(RuleAction action, HttpForwarding to, string? appId, (long From, long To)[] active)
 {
     /// <summary>The action.</summary>
     public string ActionId { get; } = action.ActionId;
 
     /// <summary>Where it goes.</summary>
-    public Uri Url { get; } = url;
+    public HttpForwarding To { get; } = to;
 
     /// <summary>True if the rule was active at this time (milliseconds since 1970), the action existed, and the device is of the rule's application.</summary>
     public bool AppliesAt(long at, string? deviceAppId)
@@ -64,8 +64,8 @@ public sealed record RuleSnapshot
             .ToDictionary(subject => subject.Key, subject => subject.Targets));
 
     private static RuleTarget? Target(Rule rule, IEnumerable<RuleActivity> activities, RuleAction action) =>
-        Uri.TryCreate(action.Url, UriKind.Absolute, out var url)
-            ? new RuleTarget(action, url, rule.AppType == Rule.App ? rule.AppId ?? "" : null, [.. activities.Select(a => (a.ActiveFrom, a.ActiveTo ?? long.MaxValue))])
+        HttpForwarding.Of(action) is { } to
+            ? new RuleTarget(action, to, rule.AppType == Rule.App ? rule.AppId ?? "" : null, [.. activities.Select(a => (a.ActiveFrom, a.ActiveTo ?? long.MaxValue))])
             : null;
 }
 
