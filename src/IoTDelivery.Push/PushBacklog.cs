@@ -76,6 +76,7 @@ internal sealed record BacklogWrite(string ActionId, string DeviceId, IReadOnlyL
 public sealed class PushBacklog(SqlDatabase database, PushMetrics metrics, TimeProvider clock)
 {
     private const int MoveMax = 500; // rows per statement with a list of ids
+    private const long PageBytesMax = 8 * 1024 * 1024; // bodies in memory at once: one may have more than a megabyte
 
     /// <summary>The tables, step by step.</summary>
     public static readonly IReadOnlyList<Migration> Migrations =
@@ -118,14 +119,22 @@ public sealed class PushBacklog(SqlDatabase database, PushMetrics metrics, TimeP
         return await CountAsync(db, actionId, cancel);
     }
 
-    /// <summary>Dead letters of an action, oldest first, from behind <paramref name="afterId"/>; and how many there are in all.</summary>
-    public async Task<(IReadOnlyList<DeadLetter> Items, int Count)> DeadLettersAsync(string actionId, long afterId, int limit, CancellationToken cancel)
+    /// <summary>
+    /// Dead letters of an action, oldest first, from behind <paramref name="afterId"/>, as many as <paramref name="bytesMax"/> allows but at least one;
+    /// and how many there are in all.
+    /// </summary>
+    public async Task<(IReadOnlyList<DeadLetter> Items, int Count)> DeadLettersAsync(
+        string actionId, long afterId, int limit, CancellationToken cancel, long bytesMax = PageBytesMax)
     {
         await using var db = database.Open();
         var all = db.GetTable<DeadLetter>().Where(l => l.ActionId == actionId);
-        var items = await all.Where(l => l.Id > afterId).OrderBy(l => l.Id).Take(limit).ToListAsync(cancel);
-        return (items, await all.CountAsync(cancel));
+        var next = all.Where(l => l.Id > afterId).OrderBy(l => l.Id).Take(limit);
+        var (upTo, _) = Fitting(await next.Select(l => new RowSize(l.Id, l.Bytes)).ToListAsync(cancel), bytesMax);
+        return (await next.Where(l => l.Id <= upTo).ToListAsync(cancel), await all.CountAsync(cancel));
     }
+
+    /// <summary>When the receiver of an action began to count as down; null while it does not.</summary>
+    public Task<long?> DownSinceAsync(string actionId, CancellationToken cancel) => OpenedAtAsync(actionId, cancel);
 
     /// <summary>Puts dead letters of an action back into the backlog, oldest first, behind what waits there. They keep their <c>request_id</c>; their time starts again.</summary>
     /// <returns>How many.</returns>
@@ -282,6 +291,22 @@ public sealed class PushBacklog(SqlDatabase database, PushMetrics metrics, TimeP
     }
 
     private long Now => clock.GetUtcNow().ToUnixTimeMilliseconds();
+
+    private sealed record RowSize(long Id, int Bytes);
+
+    // Sizes first, bodies then.
+    private static (long UpTo, bool IsCut) Fitting(List<RowSize> rows, long bytesMax)
+    {
+        var (upTo, bytes) = (0L, 0L);
+        foreach (var row in rows)
+        {
+            bytes += row.Bytes;
+            if (upTo > 0 && bytes > bytesMax) return (upTo, true);
+            upTo = row.Id;
+        }
+
+        return (upTo, false);
+    }
 
     private static async Task<(int Rows, long Bytes)> CountAsync(DataConnection db, string actionId, CancellationToken cancel)
     {

@@ -20,6 +20,8 @@ public sealed class RunningPlatform : IAsyncLifetime
 
     public HttpClient Http { get; private set; } = new();
 
+    public IServiceProvider Services => _app!.Services;
+
     public ActorSystem System => _app!.Services.GetRequiredService<ActorSystem>();
 
     public async Task InitializeAsync()
