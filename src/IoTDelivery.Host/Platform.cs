@@ -63,6 +63,7 @@ public static class Platform
             services.AddDevices();
             _ = Options<PushOptions>(settings, PushOptions.Section, o => o.Problem()); // the box looks at start, which is too late for a sentence
             services.AddPush(settings);
+            services.AddSingleton<TakeUplink>(s => s.GetRequiredService<UplinkReports>().TakeAsync);
             services.AddMqtt(settings);
             services.AddApi(api);
             services.AddSingleton(s => OnlineNodes.Self(s.GetRequiredService<ActorSystem>()));

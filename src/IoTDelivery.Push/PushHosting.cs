@@ -32,6 +32,8 @@ public static class PushHosting
             .AddSingleton<PushMetrics>()
             .AddSingleton<PushBacklog>()
             .AddSingleton<Webhook>()
+            .AddSingleton<Reports>()
+            .AddSingleton<UplinkReports>()
             .AddSingleton<BacklogSignal>();
     }
 

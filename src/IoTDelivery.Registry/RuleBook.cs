@@ -36,9 +36,13 @@ public sealed record RuleSnapshot
     private readonly record struct Subject(string ProjectId, string Resource, string Event);
 
     private readonly Dictionary<Subject, RuleTarget[]> _targets;
+    private readonly HashSet<(string Resource, string Event)> _subjects;
 
-    private RuleSnapshot(long revision, long loadedFrom, Dictionary<Subject, RuleTarget[]> targets) =>
+    private RuleSnapshot(long revision, long loadedFrom, Dictionary<Subject, RuleTarget[]> targets)
+    {
         (Revision, LoadedFrom, _targets) = (revision, loadedFrom, targets);
+        _subjects = [.. targets.Keys.Select(s => (s.Resource, s.Event))];
+    }
 
     /// <summary>The snapshot of a site without rules.</summary>
     public static readonly RuleSnapshot Empty = new(0, long.MinValue, []);
@@ -51,6 +55,9 @@ public sealed record RuleSnapshot
 
     /// <summary>True if no notification can match anything.</summary>
     public bool IsEmpty => _targets.Count == 0;
+
+    /// <summary>False if nothing of this subject can match in any project.</summary>
+    public bool Knows(string resource, string @event) => _subjects.Contains((resource, @event));
 
     /// <summary>The HTTP actions of a subject, active or not: ask each <see cref="RuleTarget.AppliesAt"/>.</summary>
     public ReadOnlySpan<RuleTarget> Targets(string projectId, string resource, string @event) =>
@@ -88,6 +95,9 @@ public sealed partial class RuleBook(SqlDatabase database, ILogger<RuleBook> log
     private Task<RuleSnapshot> _running = Task.FromResult(RuleSnapshot.Empty);
     private long _runningFrom = long.MinValue;
     private Task<RuleSnapshot>? _next; // has not begun to read: whoever asks now may share it
+
+    /// <summary>What was read last, however long ago that is; before the first reading its <see cref="RuleSnapshot.LoadedFrom"/> is the earliest there is.</summary>
+    public RuleSnapshot Newest => _newest;
 
     /// <summary>A snapshot whose reading began at or after this <see cref="TimeProvider.GetTimestamp"/>. While the database is away, waits for it.</summary>
     public ValueTask<RuleSnapshot> LoadedAfterAsync(long timestamp, CancellationToken cancel)

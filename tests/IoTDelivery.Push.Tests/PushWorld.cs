@@ -37,6 +37,7 @@ internal sealed class PushWorld : IAsyncDisposable
     public PushBacklog Backlog { get; }
     public Webhook Webhook { get; }
     public BacklogSignal Signal { get; } = new();
+    public Reports Reports { get; } = new();
     public Application Application { get; private set; } = null!;
     public IActorRef Devices { get; }
     public Owing Owing { get; } = new();
@@ -74,7 +75,7 @@ internal sealed class PushWorld : IAsyncDisposable
     public DeviceHeaders Headers { get; set; } = _ => new(Given.Header);
 
     public void StartPusher() => Pusher = _system.ActorOf(Props.Create(() => new StatusPusher(
-        _settler, Book, Backlog, Webhook, id => Headers(id), Signal, Options, Metrics, Warnings, Clock)));
+        _settler, Reports, Book, Backlog, Webhook, id => Headers(id), Signal, Options, Metrics, Warnings, Clock)));
 
     public void StartDrainers() => Drainers = _system.ActorOf(Props.Create(() => new BacklogDrainers(
         Rules, Backlog, Webhook, Signal, Options, Metrics, NullLogger<BacklogDrainers>.Instance, Clock)));
