@@ -44,6 +44,7 @@ internal sealed class PushWorld : IAsyncDisposable
     public Warnings Warnings { get; } = new();
     public IActorRef Pusher { get; private set; } = ActorRefs.Nobody;
     public IActorRef Drainers { get; private set; } = ActorRefs.Nobody;
+    private UplinkReports? Uplinks { get; set; }
 
     /// <summary>Short enough for tests; everything else as shipped.</summary>
     public static PushOptions Quick(Action<PushOptions>? change = null)
@@ -77,6 +78,9 @@ internal sealed class PushWorld : IAsyncDisposable
     public void StartPusher() => Pusher = _system.ActorOf(Props.Create(() => new StatusPusher(
         _settler, Reports, Book, Backlog, Webhook, id => Headers(id), Signal, Options, Metrics, Warnings, Clock)));
 
+    /// <summary>From now on devices may publish.</summary>
+    public UplinkReports StartUplinks() => Uplinks = new UplinkReports(Reports, Book, Clock);
+
     public void StartDrainers() => Drainers = _system.ActorOf(Props.Create(() => new BacklogDrainers(
         Rules, Backlog, Webhook, Signal, Options, Metrics, NullLogger<BacklogDrainers>.Instance, Clock)));
 
@@ -85,9 +89,10 @@ internal sealed class PushWorld : IAsyncDisposable
     public async Task KillDrainersAsync() => await Drainers.GracefulStop(TimeSpan.FromSeconds(5));
 
     /// <summary>An active rule with one action that posts to this receiver; the action has the receiver's name as id.</summary>
-    public async Task<Rule> AddReceiverAsync(string receiver, bool isActive = true, string? appId = null)
+    public async Task<Rule> AddReceiverAsync(
+        string receiver, bool isActive = true, string? appId = null, string resource = StatusNotification.Resource, string @event = StatusNotification.Event)
     {
-        var rule = NewRule(isActive, appId);
+        var rule = NewRule(isActive, appId) with { Resource = resource, Event = @event };
         await Rules.AddAsync(rule, default);
         Assert.NotNull(await Rules.AddActionAsync(NewAction(rule.RuleId, receiver, Application.Url(receiver).ToString()), default));
         return rule;
@@ -170,6 +175,7 @@ internal sealed class PushWorld : IAsyncDisposable
     {
         await KillPusherAsync();
         if (!Drainers.IsNobody()) await KillDrainersAsync();
+        if (Uplinks is not null) await Uplinks.DisposeAsync();
         await Application.DisposeAsync();
         Webhook.Dispose();
         Book.Dispose();
