@@ -53,6 +53,10 @@ internal sealed record BacklogView(IReadOnlySet<string> HasRows, IReadOnlySet<st
     public static readonly BacklogView Empty = new(new HashSet<string>(), new HashSet<string>());
 }
 
+/// <summary>Rows of an action, in order.</summary>
+/// <param name="IsCut">There may be more.</param>
+internal sealed record BacklogPage(IReadOnlyList<BacklogRow> Rows, bool IsCut);
+
 /// <summary>How a notification goes to the tables.</summary>
 internal enum WriteMode
 {
@@ -146,7 +150,9 @@ public sealed class PushBacklog(SqlDatabase database, PushMetrics metrics, TimeP
         {
             await using var db = database.Open();
             await using var transaction = await db.BeginTransactionAsync(cancel);
-            var letters = await db.GetTable<DeadLetter>().Where(l => l.ActionId == actionId && l.Id <= upTo).OrderBy(l => l.Id).Take(MoveMax).ToListAsync(cancel);
+            var next = db.GetTable<DeadLetter>().Where(l => l.ActionId == actionId && l.Id <= upTo).OrderBy(l => l.Id).Take(MoveMax);
+            var (fits, _) = Fitting(await next.Select(l => new RowSize(l.Id, l.Bytes)).ToListAsync(cancel), PageBytesMax);
+            var letters = await next.Where(l => l.Id <= fits).ToListAsync(cancel);
             if (letters.Count == 0) return replayed;
             var now = Now;
             foreach (var letter in letters) await InsertAsync(db, letter.ActionId, letter.DeviceId, letter.Number, letter.Body, now, cancel);
@@ -212,19 +218,19 @@ public sealed class PushBacklog(SqlDatabase database, PushMetrics metrics, TimeP
     }
 
     /// <summary>The oldest rows of an action, in order, without those of some devices.</summary>
-    internal async Task<IReadOnlyList<BacklogRow>> ReadAsync(string actionId, IReadOnlyCollection<string> withoutDevices, int limit, CancellationToken cancel)
+    internal async Task<BacklogPage> ReadAsync(string actionId, IReadOnlyCollection<string> withoutDevices, int limit, CancellationToken cancel)
     {
         await using var db = database.Open();
         var rows = db.GetTable<BacklogRow>().Where(r => r.ActionId == actionId);
         if (withoutDevices.Count > 0) rows = rows.Where(r => !withoutDevices.Contains(r.DeviceId));
-        return await rows.OrderBy(r => r.Id).Take(limit).ToListAsync(cancel);
+        return await PageAsync(rows, limit, cancel);
     }
 
     /// <summary>The oldest rows of an action, in order, of some devices only.</summary>
-    internal async Task<IReadOnlyList<BacklogRow>> ReadDevicesAsync(string actionId, IReadOnlyCollection<string> devices, int limit, CancellationToken cancel)
+    internal async Task<BacklogPage> ReadDevicesAsync(string actionId, IReadOnlyCollection<string> devices, int limit, CancellationToken cancel)
     {
         await using var db = database.Open();
-        return await db.GetTable<BacklogRow>().Where(r => r.ActionId == actionId && devices.Contains(r.DeviceId)).OrderBy(r => r.Id).Take(limit).ToListAsync(cancel);
+        return await PageAsync(db.GetTable<BacklogRow>().Where(r => r.ActionId == actionId && devices.Contains(r.DeviceId)), limit, cancel);
     }
 
     /// <summary>When the breaker of an action opened, or null.</summary>
@@ -263,7 +269,7 @@ public sealed class PushBacklog(SqlDatabase database, PushMetrics metrics, TimeP
             var (rows, bytes) = await CountAsync(db, actionId, cancel);
             var now = Now;
             var born = now - (long)options.RetryFor.TotalMilliseconds;
-            var oldest = await db.GetTable<BacklogRow>().Where(r => r.ActionId == actionId && !busy.Contains(r.Id)).OrderBy(r => r.Id).Take(MoveMax).ToListAsync(cancel);
+            var (oldest, _) = await PageAsync(db.GetTable<BacklogRow>().Where(r => r.ActionId == actionId && !busy.Contains(r.Id)), MoveMax, cancel);
             var moved = new List<(BacklogRow, string?)>();
             foreach (var row in oldest)
             {
@@ -293,6 +299,14 @@ public sealed class PushBacklog(SqlDatabase database, PushMetrics metrics, TimeP
     private long Now => clock.GetUtcNow().ToUnixTimeMilliseconds();
 
     private sealed record RowSize(long Id, int Bytes);
+
+    private static async Task<BacklogPage> PageAsync(IQueryable<BacklogRow> rows, int limit, CancellationToken cancel)
+    {
+        var next = rows.OrderBy(r => r.Id).Take(limit);
+        var (upTo, isCut) = Fitting(await next.Select(r => new RowSize(r.Id, r.Bytes)).ToListAsync(cancel), PageBytesMax);
+        var page = upTo == 0 ? [] : await next.Where(r => r.Id <= upTo).ToListAsync(cancel);
+        return new BacklogPage(page, isCut || page.Count == limit);
+    }
 
     // Sizes first, bodies then.
     private static (long UpTo, bool IsCut) Fitting(List<RowSize> rows, long bytesMax)

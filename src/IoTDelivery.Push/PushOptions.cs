@@ -56,6 +56,9 @@ public sealed class PushOptions
     /// <summary>How often age and bytes of a backlog are checked. Default 1 min.</summary>
     public TimeSpan BoundsInterval { get; set; } = TimeSpan.FromMinutes(1);
 
+    /// <summary>How often changes of connection states are told, and so the shortest time between two about one device: only the newest state is told. Default 1 s.</summary>
+    public TimeSpan StatusInterval { get; set; } = TimeSpan.FromSeconds(1);
+
     /// <summary>
     /// The CAs a <c>cert_id</c> may name: id to the path of a PEM file with one or several certificates, the same on every node. A receiver with that
     /// <c>cert_id</c> must show a certificate signed by them; what the machine trusts does not count. Default none.
@@ -76,6 +79,7 @@ public sealed class PushOptions
         { WaitingMax: < 0 } => "Push:WaitingMax must be 0 or more.",
         { BacklogBytesMax: < 0 } => "Push:BacklogBytesMax must be 0 or more.",
         { PollInterval.Ticks: <= 0 } => "Push:PollInterval must be more than zero.",
+        { StatusInterval.Ticks: <= 0 } => "Push:StatusInterval must be more than zero.",
         { BoundsInterval.Ticks: <= 0 } => "Push:BoundsInterval must be more than zero.",
         _ => Certificates.Select(Problem).FirstOrDefault(p => p is not null),
     };

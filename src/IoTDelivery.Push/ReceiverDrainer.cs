@@ -16,6 +16,7 @@ namespace IoTDelivery.Push;
 internal sealed class ReceiverDrainer : UntypedActor, IWithTimers
 {
     private const int PageSize = 256;
+    private const long BytesMax = 16 * 1024 * 1024; // in memory before another page is read
 
     // Devices whose oldest row keeps failing. When more fail, no others are begun: a receiver like that is as good as down.
     private const int BlockedMax = 256;
@@ -70,7 +71,7 @@ internal sealed class ReceiverDrainer : UntypedActor, IWithTimers
 
     private sealed record Inspected(RuleAction? Action, long? OpenedAt);
 
-    private sealed record Page(IReadOnlyList<BacklogRow> Rows, IReadOnlyList<Lane> Due, bool IsProbe, long? OpenedAt, int BreakerChanges);
+    private sealed record Page(IReadOnlyList<BacklogRow> Rows, bool IsCut, IReadOnlyList<Lane> Due, bool IsProbe, long? OpenedAt, int BreakerChanges);
 
     private sealed record Sent(Lane Lane, BacklogRow Row, PushResult Result);
 
@@ -163,7 +164,8 @@ internal sealed class ReceiverDrainer : UntypedActor, IWithTimers
         {
             Read(ReadDueAsync(due, _breakerChanges));
         }
-        else if (_mayHaveMore && now >= _youngUntil && _ready.Count < PageSize / 2 && Blocked().Take(BlockedMax).Count() < BlockedMax)
+        else if (_mayHaveMore && now >= _youngUntil && _ready.Count < PageSize / 2 && Blocked().Take(BlockedMax).Count() < BlockedMax
+            && InMemory().Sum(r => (long)r.Bytes) < BytesMax)
         {
             _mayHaveMore = false;
             Read(ReadNextAsync([.. _lanes.Keys], _breakerChanges));
@@ -215,14 +217,13 @@ internal sealed class ReceiverDrainer : UntypedActor, IWithTimers
         foreach (var lane in page.Due)
         {
             var hasRows = page.Rows.Any(r => r.DeviceId == lane.DeviceId);
-            if (!hasRows && page.Rows.Count == PageSize) continue; // did not fit: still due
+            if (!hasRows && page.IsCut) continue; // did not fit: still due
             lane.RetryAt = null;
             if (hasRows) _ready.Enqueue(lane);
             else Drop(lane); // sent by somebody else, given up or deleted
         }
 
         var now = Now;
-        var added = 0;
         foreach (var row in page.Rows)
         {
             if (!_lanes.TryGetValue(row.DeviceId, out var lane))
@@ -239,10 +240,9 @@ internal sealed class ReceiverDrainer : UntypedActor, IWithTimers
             }
 
             lane.Rows.Enqueue(row);
-            added++;
         }
 
-        if (added == PageSize) _mayHaveMore = true;
+        if (page.IsCut) _mayHaveMore = true;
     }
 
     // A row is written when a POST has failed: the first repetition comes RetryFirst later. A time in the future is a clock ahead of ours and no reason to wait.
@@ -395,20 +395,22 @@ internal sealed class ReceiverDrainer : UntypedActor, IWithTimers
     private Func<Task<Page>> ReadNextAsync(string[] inMemory, int breakerChanges) => async () =>
     {
         var openedAt = await _backlog.OpenedAtAsync(_actionId, _stop);
-        return new Page(await _backlog.ReadAsync(_actionId, inMemory, PageSize, _stop), [], IsProbe: false, openedAt, breakerChanges);
+        var (rows, isCut) = await _backlog.ReadAsync(_actionId, inMemory, PageSize, _stop);
+        return new Page(rows, isCut, [], IsProbe: false, openedAt, breakerChanges);
     };
 
     private Func<Task<Page>> ReadDueAsync(Lane[] due, int breakerChanges) => async () =>
     {
         var openedAt = await _backlog.OpenedAtAsync(_actionId, _stop);
-        return new Page(await _backlog.ReadDevicesAsync(_actionId, Array.ConvertAll(due, l => l.DeviceId), PageSize, _stop), due, IsProbe: false, openedAt, breakerChanges);
+        var (rows, isCut) = await _backlog.ReadDevicesAsync(_actionId, Array.ConvertAll(due, l => l.DeviceId), PageSize, _stop);
+        return new Page(rows, isCut, due, IsProbe: false, openedAt, breakerChanges);
     };
 
     private Func<Task<Page>> ReadProbeAsync(string[] blocked, int breakerChanges) => async () =>
     {
-        var rows = await _backlog.ReadAsync(_actionId, blocked, 1, _stop);
-        if (rows.Count == 0) rows = await _backlog.ReadAsync(_actionId, [], 1, _stop);
-        return new Page(rows, [], IsProbe: true, null, breakerChanges);
+        var (rows, _) = await _backlog.ReadAsync(_actionId, blocked, 1, _stop);
+        if (rows.Count == 0) (rows, _) = await _backlog.ReadAsync(_actionId, [], 1, _stop);
+        return new Page(rows, IsCut: false, [], IsProbe: true, null, breakerChanges);
     };
 
     private async Task SendAsync(Lane lane, BacklogRow row, HttpForwarding to)

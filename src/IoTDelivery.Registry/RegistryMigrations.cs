@@ -44,5 +44,6 @@ public static class RegistryMigrations
             // One row. Grows with every change of the three tables above: whoever holds a copy of them asks this number only.
             "create table rule_revision (id {int} not null primary key, revision {bigint} not null)",
             "insert into rule_revision (id, revision) values (1, 1)"),
+        .. StatusChanges.Migrations,
     ];
 }

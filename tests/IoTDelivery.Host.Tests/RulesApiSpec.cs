@@ -77,7 +77,7 @@ public sealed class RulesApiSpec(RunningPlatform platform) : IClassFixture<Runni
     }
 
     [Theory]
-    [InlineData("""{"resource":"device.property","event":"report"}""", "subject.resource must be one of device.message.status")]
+    [InlineData("""{"resource":"device.property","event":"report"}""", "subject.resource must be one of device.message.status, device.status, device.message.")]
     [InlineData("""{"resource":"device.message.status","event":"create"}""", "subject.event must be one of update")]
     public async Task A_subject_that_is_not_forwarded_is_refused_and_the_answer_names_those_that_are(string subject, string says)
     {

@@ -23,6 +23,7 @@ internal sealed class PushWorld : IAsyncDisposable
         Database = new SqlDatabase(storage);
         Rules = new Rules(Database, Clock);
         Book = new RuleBook(Database, NullLogger<RuleBook>.Instance, Clock);
+        Statuses = new StatusChanges(Database, Book, Clock);
         Backlog = new PushBacklog(Database, Metrics, Clock);
         Webhook = new Webhook(options);
         Devices = system.ActorOf(Props.Create(() => new OwingDevices(_settler, Owing)));
@@ -33,6 +34,7 @@ internal sealed class PushWorld : IAsyncDisposable
     public SqlDatabase Database { get; }
     public Rules Rules { get; }
     public RuleBook Book { get; }
+    public StatusChanges Statuses { get; }
     public PushMetrics Metrics { get; } = new();
     public PushBacklog Backlog { get; }
     public Webhook Webhook { get; }
@@ -44,6 +46,7 @@ internal sealed class PushWorld : IAsyncDisposable
     public Warnings Warnings { get; } = new();
     public IActorRef Pusher { get; private set; } = ActorRefs.Nobody;
     public IActorRef Drainers { get; private set; } = ActorRefs.Nobody;
+    public IActorRef Teller { get; private set; } = ActorRefs.Nobody;
     private UplinkReports? Uplinks { get; set; }
 
     /// <summary>Short enough for tests; everything else as shipped.</summary>
@@ -57,6 +60,7 @@ internal sealed class PushWorld : IAsyncDisposable
             ProbeInterval = TimeSpan.FromMilliseconds(150),
             PollInterval = TimeSpan.FromMilliseconds(100),
             BoundsInterval = TimeSpan.FromMilliseconds(100),
+            StatusInterval = TimeSpan.FromMilliseconds(20),
         };
         change?.Invoke(options);
         return options;
@@ -77,6 +81,10 @@ internal sealed class PushWorld : IAsyncDisposable
 
     public void StartPusher() => Pusher = _system.ActorOf(Props.Create(() => new StatusPusher(
         _settler, Reports, Book, Backlog, Webhook, id => Headers(id), Signal, Options, Metrics, Warnings, Clock)));
+
+    public void StartTeller() => Teller = _system.ActorOf(Props.Create(() => new StatusTeller(Statuses, Reports, Options, NullLogger<StatusTeller>.Instance)));
+
+    public async Task KillTellerAsync() => await Teller.GracefulStop(TimeSpan.FromSeconds(5));
 
     /// <summary>From now on devices may publish.</summary>
     public UplinkReports StartUplinks() => Uplinks = new UplinkReports(Reports, Book, Clock);
@@ -175,6 +183,7 @@ internal sealed class PushWorld : IAsyncDisposable
     {
         await KillPusherAsync();
         if (!Drainers.IsNobody()) await KillDrainersAsync();
+        if (!Teller.IsNobody()) await KillTellerAsync();
         if (Uplinks is not null) await Uplinks.DisposeAsync();
         await Application.DisposeAsync();
         Webhook.Dispose();

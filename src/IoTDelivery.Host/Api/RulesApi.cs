@@ -7,9 +7,6 @@ namespace IoTDelivery.Host.Api;
 /// <summary>Routing rules and their actions: channel HTTP_FORWARDING (API manual, "Data Transfer Rule Management").</summary>
 public static class RulesApi
 {
-    // What is forwarded; the manual knows more.
-    private static readonly (string Resource, string Event)[] Subjects = [(StatusNotification.Resource, StatusNotification.Event)];
-
     public static void MapRules(this RouteGroupBuilder project)
     {
         var rules = project.MapGroup("/routing-rule/rules");
@@ -32,8 +29,8 @@ public static class RulesApi
         if (body.Error is not null) return body.Error;
         var fields = new RequestFields(body.Root);
         var subject = fields.Object("subject", required: true);
-        var resource = subject?.OneOf("resource", [.. Subjects.Select(s => s.Resource)], required: true);
-        var @event = subject?.OneOf("event", [.. Subjects.Where(s => s.Resource == resource).Select(s => s.Event)], required: true);
+        var resource = subject?.OneOf("resource", [.. Subjects.All.Select(s => s.Resource)], required: true);
+        var @event = subject?.OneOf("event", [.. Subjects.All.Where(s => s.Resource == resource).Select(s => s.Event)], required: true);
         fields.Adopt(subject);
         var (name, description, select, where, _) = Change(fields);
         var appType = fields.OneOf("app_type", [Rule.Global, Rule.App]) ?? Rule.Global;
