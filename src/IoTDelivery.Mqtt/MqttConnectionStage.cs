@@ -43,7 +43,7 @@ public sealed record AcceptedConnect(
 /// <summary>What all connections of a node share.</summary>
 internal sealed record MqttNode(
     ActorSystem System, DeviceGateway Devices, FindWaitingSubDevices FindWaitingSubDevices, IActorRef DeviceWatch, MqttOptions Options, TimeProvider Clock, ILogger Logger,
-    ReportSdkInfo ReportSdkInfo);
+    ReportSdkInfo ReportSdkInfo, TakeUplink TakeUplink, UplinkBytes UplinkBytes);
 
 /// <summary>
 /// The stage between one pipe and one session, and the connection's end of the talk with its device actor. It is a graph of its own; its stage actor is the
@@ -112,6 +112,7 @@ internal sealed class MqttConnectionStage(ConnectionContext connection, Accepted
         private readonly Queue<Change> _changes = new();
         private readonly List<ushort> _inFlush = []; // QoS 0 tags among the bytes the transport has not taken yet
         private readonly Action _onRead, _onFlushed, _run;
+        private readonly Uplinks _uplinks;
 
         private MqttSession _session;
         private SessionEnd? _end;
@@ -142,6 +143,7 @@ internal sealed class MqttConnectionStage(ConnectionContext connection, Accepted
             _onRead = GetAsyncCallback(OnRead);
             _onFlushed = GetAsyncCallback(OnFlushed);
             _run = GetAsyncCallback(OnSoon);
+            _uplinks = new Uplinks(connect.DeviceId, node.TakeUplink, Options.ReceiveMax, Options.PacketBytesMax, node.UplinkBytes, GetAsyncCallback(OnUplinksTaken));
             SetHandler(stage._nothing, TotallyIgnorantInput);
         }
 
@@ -197,6 +199,21 @@ internal sealed class MqttConnectionStage(ConnectionContext connection, Accepted
             Run();
         }
 
+        private void OnUplinksTaken()
+        {
+            if (_end is null)
+            {
+                _uplinks.Acknowledge(_replies);
+                if (_uplinks.Unpark() is { } parked)
+                {
+                    _receivedAt = _node.Clock.GetTimestamp();
+                    On(parked);
+                }
+            }
+
+            Run();
+        }
+
         private void OnSoon()
         {
             _isSoon = false;
@@ -239,7 +256,7 @@ internal sealed class MqttConnectionStage(ConnectionContext connection, Accepted
         /// <returns>False if there is nothing to do until bytes come.</returns>
         private bool Read()
         {
-            if (_isReading || _changes.Count >= ChangesMax) return false;
+            if (_isReading || _changes.Count >= ChangesMax || _uplinks.IsFull) return false;
             if (!_hasRead)
             {
                 _read = _input.ReadAsync().GetAwaiter();
@@ -279,7 +296,7 @@ internal sealed class MqttConnectionStage(ConnectionContext connection, Accepted
             if (!bytes.IsEmpty) _receivedAt = _node.Clock.GetTimestamp();
 
             var isIncomplete = !_isAccepted; // until CONNACK what comes stays in the pipe; the read only notices that the client goes
-            while (_isAccepted && _end is null && _replies.Count < RepliesMax && _changes.Count < ChangesMax)
+            while (_isAccepted && _end is null && _replies.Count < RepliesMax && _changes.Count < ChangesMax && !_uplinks.IsFull)
             {
                 var frame = MqttFraming.TryRead(ref bytes, _connect.Version, Options.PacketBytesMax, out var packet);
                 if (frame == Frame.Packet)
@@ -300,6 +317,7 @@ internal sealed class MqttConnectionStage(ConnectionContext connection, Accepted
 
         private void On(MqttPacket packet)
         {
+            if (_uplinks.Parks(packet)) return;
             var step = _session.On(packet);
             _session = step.Next;
 
@@ -318,7 +336,7 @@ internal sealed class MqttConnectionStage(ConnectionContext connection, Accepted
 
             // A client that wants its subscriptions kept hears of them when they are kept.
             var isHeld = step.Subscribed is not null && _connect.KeepsSession;
-            if (step.Reply is { } reply && !isHeld) _replies.Enqueue(reply);
+            if (_uplinks.Take(step.Uplink, step.Reply) is { } reply && !isHeld) _replies.Enqueue(reply);
             if (step.Subscribed is { } subscribed) Revise(subscribed, isHeld ? step.Reply : null);
             if (step.End is { } end) End(end);
         }
@@ -334,8 +352,9 @@ internal sealed class MqttConnectionStage(ConnectionContext connection, Accepted
         private void CheckKeepAlive()
         {
             var (limit, silent) = (_connect.KeepAlive * 1.5, _node.Clock.GetElapsedTime(_receivedAt)); // [MQTT-3.1.2-24]
-            if (_isFlushing || _changes.Count >= ChangesMax) silent = TimeSpan.Zero; // it is we who do not listen
-            if (silent >= limit) End(Silent);
+            if (_isFlushing || _changes.Count >= ChangesMax || _uplinks.IsFull) silent = TimeSpan.Zero; // it is we who do not listen
+            if (_uplinks.IsFull && _connection.ConnectionClosed.IsCancellationRequested) End(Gone); // no read that would notice
+            else if (silent >= limit) End(Silent);
             else ScheduleOnce(KeepAliveTimer, limit - silent);
         }
 

@@ -49,8 +49,14 @@ public sealed record MqttOptions
     /// <summary>Topic filters per connection. Default 100 (manual, 2024-07).</summary>
     public int SubscriptionsMax { get; init; } = 100;
 
-    /// <summary>QoS 2 publishes of a device that await their PUBREL; told to MQTT 5 clients as Receive Maximum (3.2.2.3.3). Default 100.</summary>
+    /// <summary>QoS 2 publishes of a device that await their PUBREL, and publishes that nobody has taken yet; told to MQTT 5 clients as Receive Maximum (3.2.2.3.3). Default 100.</summary>
     public int ReceiveMax { get; init; } = 100;
+
+    /// <summary>
+    /// Payload of what devices published that nobody has taken yet, in bytes, of all connections of this node. Beyond it a connection reads on only when nothing
+    /// of its own waits. Default 64 MB. One connection is bounded by <see cref="ReceiveMax"/> and <see cref="PacketBytesMax"/> besides.
+    /// </summary>
+    public long UplinkBytesMax { get; init; } = 64 * 1024 * 1024;
 
     /// <summary>
     /// Packets for one device that wait for the transport. Its window is smaller, so one more means something is wrong: the connection is closed.
@@ -102,6 +108,7 @@ public sealed record MqttOptions
         { CloseTimeout.Ticks: <= 0 } => "Mqtt:CloseTimeout must be more than zero.",
         { SubscriptionsMax: < 1 } => "Mqtt:SubscriptionsMax must be 1 or more.",
         { ReceiveMax: < 1 or > 65535 } => "Mqtt:ReceiveMax must be from 1 to 65535.",
+        { UplinkBytesMax: < 0 } => "Mqtt:UplinkBytesMax must be 0 or more.",
         { OutgoingMax: < 1 } => "Mqtt:OutgoingMax must be 1 or more.",
         { ImplicitSubscriptionGrace.Ticks: < 0 } => "Mqtt:ImplicitSubscriptionGrace must be zero or more.",
         { AttachRetryMin.Ticks: <= 0 } => "Mqtt:AttachRetryMin must be more than zero.",

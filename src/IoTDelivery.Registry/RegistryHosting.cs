@@ -24,6 +24,7 @@ public static class RegistryHosting
             .AddSingleton<Products>()
             .AddSingleton<Devices>()
             .AddSingleton<Rules>()
-            .AddSingleton<RuleBook>();
+            .AddSingleton<RuleBook>()
+            .AddSingleton<StatusChanges>();
     }
 }

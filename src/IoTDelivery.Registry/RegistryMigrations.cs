@@ -55,5 +55,6 @@ public static class RegistryMigrations
             "alter table device add device_sdk_version {text}",
             "alter table device add sw_version {text}",
             "alter table device add fw_version {text}"),
+        .. StatusChanges.Migrations,
     ];
 }

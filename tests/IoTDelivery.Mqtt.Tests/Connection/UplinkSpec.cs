@@ -1,101 +1,157 @@
+using System.Buffers;
 using System.Text;
-using System.Text.Json;
-using IoTDelivery.Registry;
+using System.Threading.Channels;
+using Akka.Actor;
+using IoTDelivery.Devices;
+using IoTDelivery.Domain;
 using MQTTnet.Formatter;
 using MQTTnet.Packets;
 using MQTTnet.Protocol;
+using Xunit;
 
 namespace IoTDelivery.Mqtt.Tests.Connection;
 
-/// <summary>What official SDKs say right after CONNACK: acknowledged, answered where there is an answer, never a reason to close.</summary>
+/// <summary>Chapters 4.3, 4.4 and 4.6: a PUBLISH of the device is acknowledged when somebody has taken it, in order, and never more wait than agreed.</summary>
 public sealed class UplinkSpec : StageSpec
 {
-    private const string TimeSync =
-        """{"object_device_id":"product_node-1","services":[{"service_id":"$time_sync","event_type":"time_sync_request","paras":{"device_send_time":17}}]}""";
+    private readonly Channel<Taking> _takings = Channel.CreateUnbounded<Taking>();
+
+    public UplinkSpec() => TakeUplink = (deviceId, topic, payload) =>
+    {
+        var taking = new Taking(deviceId, topic, Encoding.UTF8.GetString(payload.ToArray()));
+        _takings.Writer.TryWrite(taking);
+        return new ValueTask(taking.Taken.Task);
+    };
+
+    [Theory]
+    [InlineData(MqttProtocolVersion.V311, 1)]
+    [InlineData(MqttProtocolVersion.V311, 2)]
+    [InlineData(MqttProtocolVersion.V500, 1)]
+    [InlineData(MqttProtocolVersion.V500, 2)]
+    public async Task A_PUBLISH_is_acknowledged_when_it_is_taken_and_not_before(MqttProtocolVersion version, int qos)
+    {
+        var running = await Open(Given.Connect(version));
+
+        await running.Client.SendAsync(Given.Publish(Given.Up, qos, id: 7), MqttPingReqPacket.Instance);
+        await running.Client.ReceiveAsync<MqttPingRespPacket>(); // came later, is answered first
+        var taking = await NextAsync();
+        Assert.Equal((Given.DeviceId, Given.Up, "hi"), (taking.DeviceId, taking.Topic, taking.Payload));
+
+        taking.Taken.SetResult();
+        var acknowledged = await running.Client.ReceiveAsync();
+        Assert.Equal(7, qos == 1 ? Assert.IsType<MqttPubAckPacket>(acknowledged).PacketIdentifier : Assert.IsType<MqttPubRecPacket>(acknowledged).PacketIdentifier);
+    }
+
+    // [MQTT-4.6.0-2], [MQTT-4.6.0-3]
+    [Fact]
+    public async Task Acknowledgements_go_in_the_order_of_the_PUBLISHes_whatever_is_taken_first()
+    {
+        var running = await Open(Given.Connect(MqttProtocolVersion.V500));
+        await running.Client.SendAsync(
+            Given.Publish(Given.Up, 1, id: 1), Given.Publish(Given.Up, 2, id: 2), Given.Publish(Given.Up, 0), Given.Publish("$oc/devices/other/sys/messages/up", 1, id: 3));
+        var (first, second, third) = (await NextAsync(), await NextAsync(), await NextAsync());
+
+        third.Taken.SetResult();
+        second.Taken.SetResult();
+        await running.Client.SendAsync(MqttPingReqPacket.Instance);
+        await running.Client.ReceiveAsync<MqttPingRespPacket>();
+        first.Taken.SetResult();
+
+        Assert.Equal(1, (await running.Client.ReceiveAsync<MqttPubAckPacket>()).PacketIdentifier);
+        Assert.Equal(2, (await running.Client.ReceiveAsync<MqttPubRecPacket>()).PacketIdentifier);
+        var refused = await running.Client.ReceiveAsync<MqttPubAckPacket>();
+        Assert.Equal((3, MqttPubAckReasonCode.NotAuthorized), (refused.PacketIdentifier, refused.ReasonCode));
+    }
+
+    [Fact]
+    public async Task What_comes_down_goes_on_and_is_acknowledged_while_the_window_is_full()
+    {
+        var running = await Open(options: Options with { ReceiveMax = 1 });
+        await running.Client.SendAsync(Given.Publish(Given.Up, 1, id: 1));
+        await NextAsync();
+
+        running.Stage.Tell(Given.Transmit(77), Device.Ref);
+        await running.Client.ReceiveAsync<MqttPublishPacket>();
+        await running.Client.SendAsync(new MqttPubAckPacket { PacketIdentifier = 77 });
+
+        Assert.Equal(77, (await Device.ExpectMsgAsync<ToDevice.Answered>()).Tag);
+    }
 
     [Theory]
     [InlineData(MqttProtocolVersion.V311)]
     [InlineData(MqttProtocolVersion.V500)]
-    public async Task A_device_that_asks_for_the_time_is_answered_though_it_has_subscribed_nothing(MqttProtocolVersion version)
+    public async Task A_PUBLISH_beyond_the_window_and_what_is_behind_it_wait_in_the_pipe(MqttProtocolVersion version)
     {
-        var running = await Open(Given.Connect(version), clock: new ManualClock());
+        var running = await Open(Given.Connect(version), Options with { ReceiveMax = 2 });
+        await running.Client.SendAsync(
+            Given.Publish(Given.Up, 1, id: 1), Given.Publish(Given.Up, 0), MqttPingReqPacket.Instance, Given.Publish(Given.Up, 1, id: 3), MqttPingReqPacket.Instance);
+        var (first, second) = (await NextAsync(), await NextAsync());
 
-        await running.Client.SendAsync(Event(TimeSync));
+        await running.Client.ReceiveAsync<MqttPingRespPacket>(); // the one before it
+        Assert.False(_takings.Reader.TryRead(out _));
+        first.Taken.SetResult();
 
-        var answer = await running.Client.ReceiveAsync<MqttPublishPacket>();
-        Assert.Equal(($"$oc/devices/{Given.DeviceId}/sys/events/down", MqttQualityOfServiceLevel.AtMostOnce), (answer.Topic, answer.QualityOfServiceLevel));
-        var service = JsonSerializer.Deserialize<JsonElement>(answer.Payload.FirstSpan).GetProperty("services")[0];
-        var noon = Given.Noon.ToUnixTimeMilliseconds();
-        Assert.Equal(("$time_sync", "time_sync_response", "20260301T120000Z"), (Text("service_id"), Text("event_type"), Text("event_time")));
-        Assert.Equal((17L, noon, noon), (Time("device_send_time"), Time("server_recv_time"), Time("server_send_time")));
-        Assert.Equal(7, (await running.Client.ReceiveAsync<MqttPubAckPacket>()).PacketIdentifier);
-
-        string? Text(string name) => service.GetProperty(name).GetString();
-        long Time(string name) => service.GetProperty("paras").GetProperty(name).GetInt64();
-    }
-
-    [Fact]
-    public async Task Each_asking_is_answered_once_and_a_client_that_does_not_read_gets_no_more_than_it_takes()
-    {
-        var running = await Open(window: 1024);
-
-        for (var i = 0; i < 3000; i++) await running.Client.SendAsync(Event(TimeSync, qos: 0));
-
-        for (var i = 0; i < 3000; i++) await running.Client.ReceiveAsync<MqttPublishPacket>();
-        await running.Client.SendAsync(MqttPingReqPacket.Instance);
+        Assert.Equal(1, (await running.Client.ReceiveAsync<MqttPubAckPacket>()).PacketIdentifier);
         await running.Client.ReceiveAsync<MqttPingRespPacket>();
-    }
-
-    // [MQTT-3.1.2-25] of MQTT 5
-    [Fact]
-    public async Task An_answer_larger_than_the_client_takes_is_left_out()
-    {
-        var running = await Open(Given.Connect(MqttProtocolVersion.V500) with { PacketBytesMax = 100 });
-
-        await running.Client.SendAsync(Event(TimeSync));
-
-        await running.Client.ReceiveAsync<MqttPubAckPacket>();
+        var third = await NextAsync();
+        third.Taken.SetResult();
+        second.Taken.SetResult();
+        Assert.Equal(3, (await running.Client.ReceiveAsync<MqttPubAckPacket>()).PacketIdentifier);
     }
 
     [Fact]
-    public async Task What_a_device_says_of_its_software_is_told()
+    public async Task When_the_node_holds_too_much_each_connection_still_has_room_for_one()
     {
-        var told = new TaskCompletionSource<SdkInfo>();
-        ReportSdkInfo = (_, info) => told.TrySetResult(info);
-        var running = await Open();
+        var options = Options with { UplinkBytesMax = 1 };
+        var (one, other) = (await Open(options: options), await Open(options: options));
+        await one.Client.SendAsync(Given.Publish(Given.Up, 1, id: 1), Given.Publish(Given.Up, 1, id: 2));
+        var first = await NextAsync();
+        await other.Client.SendAsync(Given.Publish(Given.Up, 1, id: 3));
+        (await NextAsync()).Taken.SetResult();
 
-        await running.Client.SendAsync(Event("""{"services":[{"service_id":"$sdk_info","event_type":"sdk_info_report","paras":{"device_sdk_version":"s","sw_version":"w","fw_version":"f"}}]}"""));
-
-        Assert.Equal(new SdkInfo("s", "w", "f"), await Soon(told.Task));
-        await running.Client.ReceiveAsync<MqttPubAckPacket>();
+        Assert.Equal(3, (await other.Client.ReceiveAsync<MqttPubAckPacket>()).PacketIdentifier);
+        Assert.True(one.Client.HearsNothing());
+        first.Taken.SetResult();
+        Assert.Equal(1, (await one.Client.ReceiveAsync<MqttPubAckPacket>()).PacketIdentifier);
+        (await NextAsync()).Taken.SetResult();
+        Assert.Equal(2, (await one.Client.ReceiveAsync<MqttPubAckPacket>()).PacketIdentifier);
     }
 
-    [Theory]
-    [InlineData("sys/events/up", "{ broken")]
-    [InlineData("sys/events/up", """{"services":[{"service_id":"$log","event_type":"log_report"}]}""")]
-    [InlineData("sys/events/up", """{"services":[{"service_id":"$unheard_of"}]}""")]
-    [InlineData("sys/shadow/get/request_id=4711", "{}")]
-    [InlineData("sys/properties/report", "{}")]
-    [InlineData("sys/properties/set/response/request_id=1", "{}")]
-    [InlineData("sys/properties/get/response/request_id=1", "{}")]
-    [InlineData("sys/commands/response/request_id=1", "{}")]
-    [InlineData("sys/gateway/sub_devices/properties/report", "{}")]
-    [InlineData("sys/messages/up", "anything")]
-    [InlineData("user/of/the/product", "anything")]
-    public async Task Every_known_uplink_is_acknowledged_and_the_connection_stays(string topic, string payload)
+    [Fact]
+    public async Task A_client_we_do_not_listen_to_is_not_closed_for_its_silence_but_when_its_transport_is_gone()
+    {
+        var clock = new ManualClock();
+        using var gone = new CancellationTokenSource();
+        var running = Run(Given.Connect(keepAlive: TimeSpan.FromMilliseconds(200)), Options with { ReceiveMax = 1 }, clock: clock);
+        running.Client.Connection.ConnectionClosed = gone.Token;
+        await AttachAsync();
+        await running.Client.ReceiveAsync<MqttConnAckPacket>();
+        await running.Client.SendAsync(Given.Publish(Given.Up, 1, id: 1), Given.Publish(Given.Up, 1, id: 2));
+        await NextAsync();
+
+        clock.Advance(TimeSpan.FromMinutes(1));
+        await Task.WhenAny(running.Ended, Task.Delay(TimeSpan.FromMilliseconds(600))); // twice the time to look at the clock
+        Assert.False(running.Ended.IsCompleted);
+
+        gone.Cancel();
+        Assert.Equal("connection lost", (await Soon(running.Ended)).Why);
+    }
+
+    [Fact]
+    public async Task A_connection_that_ends_leaves_what_was_not_taken_unacknowledged()
     {
         var running = await Open();
+        await running.Client.SendAsync(Given.Publish(Given.Up, 1, id: 1), new MqttDisconnectPacket());
 
-        await running.Client.SendAsync(Event(payload, topic: topic), MqttPingReqPacket.Instance);
-
-        Assert.Equal(7, (await running.Client.ReceiveAsync<MqttPubAckPacket>()).PacketIdentifier);
-        await running.Client.ReceiveAsync<MqttPingRespPacket>();
+        Assert.Equal("disconnect", (await Soon(running.Ended)).Why);
+        (await NextAsync()).Taken.SetResult();
+        Assert.True(running.Client.HearsNothing());
     }
 
-    private static MqttPublishPacket Event(string payload, int qos = 1, string topic = "sys/events/up")
+    private Task<Taking> NextAsync() => Soon(_takings.Reader.ReadAsync().AsTask());
+
+    private sealed record Taking(DeviceId DeviceId, string Topic, string Payload)
     {
-        var publish = Given.Publish($"$oc/devices/{Given.DeviceId}/{topic}", qos);
-        publish.PayloadSegment = Encoding.UTF8.GetBytes(payload);
-        return publish;
+        public TaskCompletionSource Taken { get; } = new(TaskCreationOptions.RunContinuationsAsynchronously);
     }
 }
