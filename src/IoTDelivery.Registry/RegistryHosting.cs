@@ -21,6 +21,7 @@ public static class RegistryHosting
             .AddSingleton<DeviceCache>()
             .AddSingleton<ConnectionLog>()
             .AddSingleton<Products>()
+            .AddSingleton<DeviceGroups>()
             .AddSingleton<Devices>()
             .AddSingleton<Rules>()
             .AddSingleton<RuleBook>();

@@ -31,6 +31,7 @@ public static class ApiHosting
         project.MapMessages();
         project.MapDevices();
         project.MapProducts();
+        project.MapDeviceGroups();
         project.MapRules();
     }
 
