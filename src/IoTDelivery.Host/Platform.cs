@@ -4,6 +4,7 @@ using Akka.Cluster;
 using Akka.Cluster.Hosting;
 using Akka.Configuration;
 using Akka.Hosting;
+using IoTDelivery.Batch;
 using IoTDelivery.Devices;
 using IoTDelivery.Devices.Journal;
 using IoTDelivery.Devices.WakeUps;
@@ -65,6 +66,8 @@ public static class Platform
             services.AddPush(settings);
             services.AddMqtt(settings);
             services.AddApi(api);
+            services.AddSingleton<ReadDocument>(BatchTasksApi.Read);
+            services.AddBatch(Options<BatchOptions>(settings, BatchOptions.Section, o => o.Problem()));
             services.AddSingleton(s => OnlineNodes.Self(s.GetRequiredService<ActorSystem>()));
             services.AddSingleton<OnlineNodes>();
             services.AddSingleton<DeviceDeletion>();
@@ -82,6 +85,7 @@ public static class Platform
                 .WithClustering(new ClusterOptions { Roles = settings.GetSection("Cluster:Roles").Get<string[]>()?.Distinct().ToArray() ?? [] })
                 .WithDevices()
                 .WithPush()
+                .WithBatch()
                 .AddStartup((system, _) => JoinAlone(system)));
 
             // Open requests finish and devices are let go well before whoever sent SIGTERM sends SIGKILL.

@@ -32,6 +32,7 @@ public static class ApiHosting
         project.MapDevices();
         project.MapProducts();
         project.MapDeviceGroups();
+        project.MapBatchTasks();
         project.MapRules();
     }
 
