@@ -121,7 +121,7 @@ public sealed class BatchSender(
         }
         catch (FormatException cause)
         {
-            return new Settled(target, TargetStatus.Fail, null, "IOTDA.000006", $"Invalid input data. document.{cause.Message}");
+            return new Settled(target, TargetStatus.Fail, Problem: cause.Message);
         }
         catch (Exception cause) when (SqlDatabase.IsUnavailable(cause))
         {
@@ -140,19 +140,9 @@ public sealed class BatchSender(
         }
     }
 
-    private Settled Refused(BatchTask task, BatchTarget target, RefusalReason reason)
-    {
-        var (code, message) = reason switch
-        {
-            RefusalReason.NoSuchDevice => ("IOTDA.014000", "The device does not exist."),
-            RefusalReason.TooMuchAtOnce => ("IOTDA.021101", "Request reached the maximum rate limit: the device's queue is full."),
-            RefusalReason.IdConflict => ("IOTDA.000006", "Invalid input data. document.message_id is taken by a message with another body."),
-            _ => ("IOTDA.000001", "Internal server error."),
-        };
-        return target.Refusals < task.RetryCount
-            ? new Settled(target, TargetStatus.FailWaitRetry, (clock.GetUtcNow() + TimeSpan.FromMinutes(task.RetryInterval)).ToUnixTimeMilliseconds(), code, message)
-            : new Settled(target, TargetStatus.Fail, null, code, message);
-    }
+    private Settled Refused(BatchTask task, BatchTarget target, RefusalReason reason) => target.Refusals < task.RetryCount
+        ? new Settled(target, TargetStatus.FailWaitRetry, (clock.GetUtcNow() + TimeSpan.FromMinutes(task.RetryInterval)).ToUnixTimeMilliseconds(), reason)
+        : new Settled(target, TargetStatus.Fail, null, reason);
 
     private async Task SettleAsync(ChannelReader<Settled> settled, CancellationToken cancel)
     {

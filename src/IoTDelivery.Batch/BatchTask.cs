@@ -116,8 +116,12 @@ public sealed record BatchTarget
 
     /// <summary>When to ask; null while it is in hand or has ended.</summary>
     [Column("due_at")] public long? DueAt { get; init; }
-    [Column("error_code")] public string? ErrorCode { get; init; }
-    [Column("error_msg")] public string? ErrorMessage { get; init; }
+
+    /// <summary>Why it was refused the last time, if it was.</summary>
+    [Column("refusal")] public RefusalReason? Refusal { get; init; }
+
+    /// <summary>What is wrong with the document for this target, in words, if that is why it failed.</summary>
+    [Column("problem")] public string? Problem { get; init; }
 }
 
 /// <summary>How many targets stand where. What is not written down yet counts as waiting.</summary>

@@ -1,4 +1,5 @@
 using System.Text.Json;
+using IoTDelivery.Domain;
 using IoTDelivery.Registry;
 using IoTDelivery.Storage;
 using LinqToDB;
@@ -22,7 +23,7 @@ public readonly record struct BatchFilter(string? AppId, BatchStatus? Status);
 
 /// <summary>What became of a target that was asked.</summary>
 /// <param name="Status"><see cref="TargetStatus.Processing"/>: no answer is known, it is asked again at <paramref name="DueAt"/>.</param>
-internal sealed record Settled(BatchTarget Target, TargetStatus Status, long? DueAt = null, string? ErrorCode = null, string? ErrorMessage = null);
+internal sealed record Settled(BatchTarget Target, TargetStatus Status, long? DueAt = null, RefusalReason? Refusal = null, string? Problem = null);
 
 /// <summary>
 /// The tasks and their targets. All that is known of a task is in here, so that whoever works on it may die at any moment: a target is taken (Processing), asked, and
@@ -52,7 +53,7 @@ public class BatchTasks(SqlDatabase database, DeviceGroups groups, TimeProvider 
             "create index batch_task_by_status on batch_task (status, task_id)",
             """
             create table batch_target (
-              task_id {id} not null, n {int} not null, target {id} not null, status {int} not null, refusals {int} not null, due_at {bigint}, error_code {id}, error_msg {text},
+              task_id {id} not null, n {int} not null, target {id} not null, status {int} not null, refusals {int} not null, due_at {bigint}, refusal {int}, problem {text},
               primary key (task_id, n))
             """,
             "create index batch_target_by_due on batch_target (task_id, due_at)",
@@ -129,7 +130,7 @@ public class BatchTasks(SqlDatabase database, DeviceGroups groups, TimeProvider 
         var now = Now;
         return ChangeAsync(
             projectId, taskId, targets, Retryable, [BatchStatus.Processing, BatchStatus.Fail, BatchStatus.PartialSuccess], BatchStatus.Processing,
-            rows => rows.Set(t => t.Status, TargetStatus.Waitting).Set(t => t.DueAt, now).Set(t => t.Refusals, 0).Set(t => t.ErrorCode, (string?)null).Set(t => t.ErrorMessage, (string?)null),
+            rows => rows.Set(t => t.Status, TargetStatus.Waitting).Set(t => t.DueAt, now).Set(t => t.Refusals, 0).Set(t => t.Refusal, (RefusalReason?)null).Set(t => t.Problem, (string?)null),
             cancel);
     }
 
@@ -232,9 +233,9 @@ public class BatchTasks(SqlDatabase database, DeviceGroups groups, TimeProvider 
     {
         await using var db = database.Open();
         await using var transaction = await db.BeginTransactionAsync(cancel);
-        foreach (var same in settled.GroupBy(s => (s.Target.TaskId, s.Status, s.DueAt, s.ErrorCode, s.ErrorMessage)))
+        foreach (var same in settled.GroupBy(s => (s.Target.TaskId, s.Status, s.DueAt, s.Refusal, s.Problem)))
         {
-            var (taskId, status, dueAt, code, message) = same.Key;
+            var (taskId, status, dueAt, refusal, problem) = same.Key;
             var numbers = same.Select(s => s.Target.Number).ToArray();
             var isRefused = status is TargetStatus.Fail or TargetStatus.FailWaitRetry;
             var rows = db.GetTable<BatchTarget>().Where(t => t.TaskId == taskId && numbers.Contains(t.Number));
@@ -242,7 +243,7 @@ public class BatchTasks(SqlDatabase database, DeviceGroups groups, TimeProvider 
             // "Accepted" holds whatever a runner that was thought dead says afterwards; all else only if nobody has said something meanwhile.
             rows = status == TargetStatus.Success ? rows : rows.Where(t => t.Status == TargetStatus.Processing && t.DueAt == null);
             await rows.Set(t => t.Status, status).Set(t => t.DueAt, dueAt).Set(t => t.Refusals, t => t.Refusals + (isRefused ? 1 : 0))
-                .Set(t => t.ErrorCode, code).Set(t => t.ErrorMessage, message).UpdateAsync(cancel);
+                .Set(t => t.Refusal, refusal).Set(t => t.Problem, problem).UpdateAsync(cancel);
         }
 
         await transaction.CommitAsync(cancel);

@@ -86,6 +86,7 @@ public static class Platform
                 .WithDevices()
                 .WithPush()
                 .WithBatch()
+                .WithMqtt()
                 .AddStartup((system, _) => JoinAlone(system)));
 
             // Open requests finish and devices are let go well before whoever sent SIGTERM sends SIGKILL.

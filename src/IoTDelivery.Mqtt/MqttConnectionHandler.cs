@@ -136,11 +136,11 @@ public sealed class MqttConnectionHandler(
         var now = clock.GetUtcNow();
         var isProven = device is not null && login.IsProvenBy(connect.Username, connect.Password, device.Secret, now, options.ClockSkew);
         return isProven
-            ? (MqttConnectReasonCode.Success, Accepted(connect, version, login.DeviceId, now))
+            ? (MqttConnectReasonCode.Success, Accepted(connect, version, login.DeviceId, device!, now))
             : (MqttConnectReasonCode.BadUserNameOrPassword, null);
     }
 
-    private static AcceptedConnect Accepted(MqttConnectPacket connect, MqttProtocolVersion version, DeviceId deviceId, DateTimeOffset now) => new(
+    private static AcceptedConnect Accepted(MqttConnectPacket connect, MqttProtocolVersion version, DeviceId deviceId, Device device, DateTimeOffset now) => new(
         deviceId,
         Guid.CreateVersion7(now),
         now,
@@ -149,7 +149,9 @@ public sealed class MqttConnectionHandler(
         StartsClean: connect.CleanSession,
         KeepsSession: version == MqttProtocolVersion.V500 ? connect.SessionExpiryInterval > 0 : !connect.CleanSession,
         ReceiveMaximum: connect.ReceiveMaximum == 0 ? ushort.MaxValue : connect.ReceiveMaximum, // 0 is how the codec says "absent"
-        PacketBytesMax: connect.MaximumPacketSize == 0 ? uint.MaxValue : connect.MaximumPacketSize);
+        PacketBytesMax: connect.MaximumPacketSize == 0 ? uint.MaxValue : connect.MaximumPacketSize,
+        ProjectId: device.ProjectId,
+        AppId: device.AppId);
 
     private async Task<AcceptedConnect?> RefuseAsync(
         ConnectionContext connection, MqttConnectPacket? connect, MqttProtocolVersion version, MqttConnectReasonCode code, string reason)

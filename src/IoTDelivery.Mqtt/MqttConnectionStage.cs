@@ -24,6 +24,8 @@ namespace IoTDelivery.Mqtt;
 /// <param name="KeepsSession">Clean session 0, or an MQTT 5 session expiry above 0.</param>
 /// <param name="ReceiveMaximum">Unacknowledged packets the client takes.</param>
 /// <param name="PacketBytesMax">Largest packet the client takes (MQTT 5, 3.1.2.11.4).</param>
+/// <param name="ProjectId">Whose device it is: broadcasts are for one project.</param>
+/// <param name="AppId">Its resource space, if it has one.</param>
 public sealed record AcceptedConnect(
     DeviceId DeviceId,
     Guid ConnectionId,
@@ -33,13 +35,15 @@ public sealed record AcceptedConnect(
     bool StartsClean,
     bool KeepsSession,
     int ReceiveMaximum = ushort.MaxValue,
-    uint PacketBytesMax = uint.MaxValue)
+    uint PacketBytesMax = uint.MaxValue,
+    string ProjectId = "",
+    string? AppId = null)
 {
     public bool IsMqtt5 => Version == MqttProtocolVersion.V500;
 }
 
 /// <summary>What all connections of a node share.</summary>
-internal sealed record MqttNode(DeviceGateway Devices, IActorRef DeviceWatch, MqttOptions Options, TimeProvider Clock, ILogger Logger);
+internal sealed record MqttNode(DeviceGateway Devices, IActorRef DeviceWatch, MqttOptions Options, TimeProvider Clock, ILogger Logger, IActorRef Broadcasts);
 
 /// <summary>
 /// The stage between one pipe and one session, and the connection's end of the talk with its device actor. It is a graph of its own; its stage actor is the
@@ -74,6 +78,7 @@ internal sealed class MqttConnectionStage(ConnectionContext connection, Accepted
         private const int FlushBytes = 64 * 1024; // encoded in one go; more waits for the transport
         private const int RepliesMax = 128; // answers to one read before they are written
         private const int ChangesMax = 16; // SUBSCRIBEs the device has not acknowledged before reading stops
+        private const int BroadcastsMax = 16; // waiting for the transport; a slow reader misses the next one
         private const int TurnsMax = 16; // reads in one go before other connections have their turn
         private const byte PacketTooLarge = (byte)MqttDisconnectReasonCode.PacketTooLarge;
         private const byte PayloadFormatInvalid = (byte)MqttDisconnectReasonCode.PayloadFormatInvalid;
@@ -102,6 +107,8 @@ internal sealed class MqttConnectionStage(ConnectionContext connection, Accepted
         private readonly TaskCompletionSource<SessionEnd> _ended = new(TaskCreationOptions.RunContinuationsAsynchronously);
         private readonly Queue<MqttPacket> _replies = new();
         private readonly Queue<ToConnection.Transmit> _outgoing = new();
+        private readonly Queue<MqttPublishPacket> _broadcasts = new();
+        private bool _isListening; // the node's hub knows of broadcast filters of this connection
         private ushort _lastTag; // a device that moves goes on behind it: PUBACKs for its predecessor's packets may still come
         private readonly Queue<Change> _changes = new();
         private readonly List<ushort> _inFlush = []; // QoS 0 tags among the bytes the transport has not taken yet
@@ -164,6 +171,7 @@ internal sealed class MqttConnectionStage(ConnectionContext connection, Accepted
             _shutdown.Dispose();
             if (_device is not null) _node.DeviceWatch.Tell(new DeviceWatch.Unwatch(_device, StageActor.Ref), ActorRefs.NoSender);
             _node.Devices.Tell(new ToDevice.Detach(_connect.DeviceId, _connect.ConnectionId), StageActor.Ref);
+            Listen([]);
             _ended.TrySetResult(_end ?? Stopped);
         }
 
@@ -355,6 +363,14 @@ internal sealed class MqttConnectionStage(ConnectionContext connection, Accepted
         {
             while (_unflushed < FlushBytes && _replies.TryDequeue(out var reply)) _unflushed += MqttFraming.Write(_output, reply, _connect.Version);
             while (_unflushed < FlushBytes && _outgoing.TryDequeue(out var transmit)) Encode(transmit);
+            while (_unflushed < FlushBytes && _broadcasts.TryDequeue(out var broadcast)) Encode(broadcast);
+        }
+
+        private void Encode(MqttPublishPacket broadcast)
+        {
+            var bytes = MqttFraming.Write(_output, broadcast, _connect.Version, _connect.PacketBytesMax);
+            _unflushed += bytes;
+            (bytes > 0 ? MqttMeters.Broadcasts : MqttMeters.BroadcastsMissed).Add(1);
         }
 
         private void Encode(ToConnection.Transmit transmit)
@@ -446,6 +462,11 @@ internal sealed class MqttConnectionStage(ConnectionContext connection, Accepted
                     Enqueue(transmit);
                     Soon(); // what else the device has said by then goes into the same flush
                     return;
+                case BroadcastHub.Deliver broadcast:
+                    if (_broadcasts.Count >= BroadcastsMax) MqttMeters.BroadcastsMissed.Add(1);
+                    else _broadcasts.Enqueue(broadcast.Packet);
+                    Soon();
+                    return;
                 case ToConnection.Attached attached:
                     OnAttached(attached, heard.Sender);
                     break;
@@ -491,6 +512,14 @@ internal sealed class MqttConnectionStage(ConnectionContext connection, Accepted
             _changes.Enqueue(new Change(++_revision, subscribed, heldReply));
             _attempts = 0;
             Attach();
+            Listen(BroadcastHub.FiltersOf(_session.Subscriptions));
+        }
+
+        private void Listen(ImmutableArray<string> filters)
+        {
+            if (filters.IsEmpty && !_isListening) return; // most devices never do
+            _isListening = !filters.IsEmpty;
+            _node.Broadcasts.Tell(new BroadcastHub.Listen(_connect, filters), StageActor.Ref);
         }
 
         private void Attach()
@@ -554,6 +583,7 @@ internal sealed class MqttConnectionStage(ConnectionContext connection, Accepted
             {
                 _session = _session with { Subscriptions = attached.Subscriptions };
                 Accept(attached.SessionPresent);
+                Listen(BroadcastHub.FiltersOf(_session.Subscriptions));
                 _input.CancelPendingRead(); // what came meanwhile lies in the pipe
             }
 
@@ -603,6 +633,7 @@ internal sealed class MqttConnectionStage(ConnectionContext connection, Accepted
             if (_end is not null) return;
             _end = end;
             _outgoing.Clear();
+            _broadcasts.Clear();
             _changes.Clear();
             if (end.Say is { } code)
             {

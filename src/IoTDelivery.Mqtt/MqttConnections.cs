@@ -19,7 +19,8 @@ public sealed class MqttConnections
     public MqttConnections(ActorSystem system, DeviceGateway devices, MqttOptions options, TimeProvider clock, ILogger<MqttConnections> logger)
     {
         var watch = system.ActorOf(Props.Create(typeof(DeviceWatch)), "mqtt-device-watch");
-        _node = new MqttNode(devices, watch, options, clock, logger);
+        var broadcasts = system.ActorOf(Props.Create(typeof(BroadcastHub)), BroadcastHub.Name);
+        _node = new MqttNode(devices, watch, options, clock, logger, broadcasts);
 
         // The stage has no ports: buffers between stages would only cost memory, connection by connection.
         var settings = ActorMaterializerSettings.Create(system).WithInputBuffer(initialSize: 1, maxSize: 4);

@@ -102,7 +102,7 @@ public abstract class BatchSpec<TDatabase>(TDatabase server) : TestKit("akka.log
         world.StartRunner();
 
         Assert.Equal(new BatchProgress { Total = 3, Success = 1, Fail = 2 }, await world.UntilAsync(task, BatchStatus.PartialSuccess));
-        Assert.Equal(["d1 Fail IOTDA.021101", "nobody Fail IOTDA.014000", "d0 Success "], (await world.TargetsAsync(task)).Select(t => $"{t.Target} {t.Status} {t.ErrorCode}"));
+        Assert.Equal(["d1 Fail TooMuchAtOnce", "nobody Fail NoSuchDevice", "d0 Success "], (await world.TargetsAsync(task)).Select(t => $"{t.Target} {t.Status} {t.Refusal}"));
 
         var alone = await world.AddTaskAsync(["nobody"]);
         Assert.Equal(new BatchProgress { Total = 1, Fail = 1 }, await world.UntilAsync(alone, BatchStatus.Fail));
@@ -161,7 +161,7 @@ public abstract class BatchSpec<TDatabase>(TDatabase server) : TestKit("akka.log
         var second = await world.AddTaskAsync(["d0", "d1"], t => t with { Document = """{"message":"two","message_id":"m"}""" });
         await world.UntilAsync(second, BatchStatus.PartialSuccess);
 
-        Assert.Equal(["d1 Success ", "d0 Fail IOTDA.000006"], (await world.TargetsAsync(second)).Select(t => $"{t.Target} {t.Status} {t.ErrorCode}"));
+        Assert.Equal(["d1 Success ", "d0 Fail IdConflict"], (await world.TargetsAsync(second)).Select(t => $"{t.Target} {t.Status} {t.Refusal}"));
         Assert.All(world.Told.Accepted.Values, m => Assert.Equal(["m"], m));
     }
 
@@ -177,7 +177,7 @@ public abstract class BatchSpec<TDatabase>(TDatabase server) : TestKit("akka.log
 
         await world.UntilAsync(bad, BatchStatus.Fail);
         await world.UntilAsync(good, BatchStatus.Success);
-        Assert.Contains("message is missing", (await world.TargetsAsync(bad))[0].ErrorMessage);
+        Assert.Contains("message is missing", (await world.TargetsAsync(bad))[0].Problem);
     }
 
     [SkippableFact]
@@ -258,7 +258,7 @@ public abstract class BatchSpec<TDatabase>(TDatabase server) : TestKit("akka.log
         Assert.Null((await world.Tasks.RetryAsync(BatchWorld.Project, task.TaskId, null, default)).Refusal);
 
         Assert.Equal(new BatchProgress { Total = 2, Success = 2 }, await world.UntilAsync(task, BatchStatus.Success));
-        Assert.All(await world.TargetsAsync(task), t => Assert.Null(t.ErrorCode));
+        Assert.All(await world.TargetsAsync(task), t => Assert.Null(t.Refusal));
     }
 
     [SkippableFact]

@@ -18,6 +18,9 @@ public sealed record ApiError(int Status, string Code, string Message) : IResult
     /// <summary>A field of the request is wrong: which one, and what is allowed.</summary>
     public static ApiError Invalid(string problem) => new(400, "IOTDA.000006", $"Invalid input data. {problem}");
 
+    /// <summary>The request is right, but not for the state things are in: what has to be otherwise.</summary>
+    public static ApiError NotNow(string problem) => new(403, "IOTDA.000006", problem);
+
     /// <summary>The body is no JSON, or not of the kind asked for.</summary>
     public static ApiError Malformed(string problem) => new(400, "IOTDA.000008", $"The request body is malformed. {problem}");
 
@@ -31,6 +34,8 @@ public sealed record ApiError(int Status, string Code, string Message) : IResult
     public static readonly ApiError NoSuchMessage = new(404, "IOTDA.000029", "The message does not exist.");
     public static readonly ApiError NoSuchRule = new(404, "IOTDA.010002", "The rule does not exist.");
     public static readonly ApiError NoSuchAction = new(404, "IOTDA.010002", "The rule action does not exist.");
+    public static readonly ApiError NoSuchGroup = new(404, "IOTDA.000029", "The device group does not exist.");
+    public static readonly ApiError NoSuchBatchTask = new(404, "IOTDA.000029", "The batch task does not exist.");
     public static readonly ApiError DeviceExists = new(400, "IOTDA.014031", "A device with this device_id exists already.");
     public static readonly ApiError ProductExists = new(400, "IOTDA.000006", "Invalid input data. A product with this product_id exists already.");
     public static readonly ApiError TooMuchAtOnce = new(403, "IOTDA.021101", "Request reached the maximum rate limit.") { RetryAfter = 1 };

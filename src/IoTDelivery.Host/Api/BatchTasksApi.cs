@@ -101,7 +101,7 @@ public static class BatchTasksApi
     {
         if (!PageQuery.TryParse(request.Query, out var page, out var problem)) return ApiError.Invalid(problem);
         if (!TryParse<TargetStatus>(request.Query["task_detail_status"].FirstOrDefault(), out var status)) return ApiError.Invalid($"task_detail_status must be one of {Words<TargetStatus>()}.");
-        if (await tasks.FindAsync(project_id, task_id, cancel) is not var (task, progress)) return NoSuchTask;
+        if (await tasks.FindAsync(project_id, task_id, cancel) is not var (task, progress)) return ApiError.NoSuchBatchTask;
         var target = request.Query["target"] is [{ Length: > 0 } given] ? given : null;
         var (items, count) = await tasks.TargetsAsync(task_id, status, target, NumberOf(page.Marker), page.Offset, page.Limit, cancel);
         var document = JsonSerializer.Deserialize<JsonElement>(task.Document);
@@ -122,7 +122,7 @@ public static class BatchTasksApi
         await tasks.RemoveAsync(project_id, task_id, cancel) switch
         {
             null => Results.NoContent(),
-            BatchRefusal.NoSuchTask => NoSuchTask,
+            BatchRefusal.NoSuchTask => ApiError.NoSuchBatchTask,
             _ => WrongStatus("deleted", "it has ended"),
         };
 
@@ -146,7 +146,7 @@ public static class BatchTasksApi
         }
 
         var (done, refusal) = await change(targets);
-        if (refusal is { } why) return why == BatchRefusal.NoSuchTask ? NoSuchTask : wrongStatus;
+        if (refusal is { } why) return why == BatchRefusal.NoSuchTask ? ApiError.NoSuchBatchTask : wrongStatus;
         return new JsonResult(200, json =>
         {
             json.WriteStartObject();
@@ -159,7 +159,7 @@ public static class BatchTasksApi
                 json.WriteString("status", isDone ? "success" : "failure");
                 if (!isDone)
                 {
-                    json.WriteString("error_code", "IOTDA.000006");
+                    json.WriteString("error_code", ApiError.NotNow(notDone).Code);
                     json.WriteString("error_msg", notDone);
                 }
 
@@ -171,9 +171,7 @@ public static class BatchTasksApi
         });
     }
 
-    private static ApiError NoSuchTask => new(404, "IOTDA.000029", "The batch task does not exist.");
-
-    private static ApiError WrongStatus(string what, string when) => new(403, "IOTDA.000006", $"A batch task can be {what} when {when}.");
+    private static ApiError WrongStatus(string what, string when) => ApiError.NotNow($"A batch task can be {what} when {when}.");
 
     // Each once: a device named twice gets the message once.
     private static List<string>? Targets(RequestFields fields, string name, int max)
@@ -316,18 +314,14 @@ public static class BatchTasksApi
         json.WriteStartObject();
         json.WriteString("target", target.Target);
         json.WriteString("status", target.Status.ToString());
-        if (target.Status == TargetStatus.Success)
-        {
-            var deviceId = DeviceId.Parse(target.Target);
-            var given = document.TryGetProperty("message_id", out var id) && id.ValueKind == JsonValueKind.String ? id.GetString()! : task.MessageIdFor(deviceId).Value;
-            json.WriteString("output", $$"""{"message_id":"{{given}}"}""");
-        }
-
-        if (target.ErrorCode is not null)
+        var messageId = document.TryGetProperty("message_id", out var id) && MessageId.TryParse(id.ToString(), out var given) ? given : task.MessageIdFor(DeviceId.Parse(target.Target));
+        if (target.Status == TargetStatus.Success) json.WriteString("output", $$"""{"message_id":"{{messageId}}"}""");
+        var error = target.Problem is { } problem ? ApiError.Invalid($"document.{problem}") : target.Refusal is { } refusal ? ApiError.For(refusal, messageId) : null;
+        if (error is not null)
         {
             json.WriteStartObject("error");
-            json.WriteString("error_code", target.ErrorCode);
-            json.WriteString("error_msg", target.ErrorMessage);
+            json.WriteString("error_code", error.Code);
+            json.WriteString("error_msg", error.Message);
             json.WriteEndObject();
         }
 

@@ -135,15 +135,15 @@ public static class DeviceGroupsApi
 
     private static ApiError For(GroupRefusal refusal) => refusal switch
     {
-        GroupRefusal.NoSuchGroup => new(404, "IOTDA.000029", "The device group does not exist."),
+        GroupRefusal.NoSuchGroup => ApiError.NoSuchGroup,
         GroupRefusal.NoSuchDevice => ApiError.NoSuchDevice,
         GroupRefusal.NameTaken => ApiError.Invalid("name: another device group of this resource space has it."),
         GroupRefusal.NoSuchSuperGroup => ApiError.Invalid("super_group_id: there is no such device group."),
         GroupRefusal.TooDeep => ApiError.Invalid($"super_group_id: device groups may be nested {DeviceGroups.DepthMax} levels deep."),
-        GroupRefusal.TooManyGroups => new(403, "IOTDA.000006", $"A project may have {DeviceGroups.GroupsMax} device groups."),
-        GroupRefusal.TooManyDevices => new(403, "IOTDA.000006", $"A device group may have {DeviceGroups.DevicesMax} devices."),
-        GroupRefusal.InTooManyGroups => new(403, "IOTDA.000006", $"A device may be in {DeviceGroups.GroupsPerDeviceMax} device groups."),
-        GroupRefusal.NotEmpty => new(403, "IOTDA.000006", "The device group still has devices or groups below it: remove them first."),
+        GroupRefusal.TooManyGroups => ApiError.NotNow($"A project may have {DeviceGroups.GroupsMax} device groups."),
+        GroupRefusal.TooManyDevices => ApiError.NotNow($"A device group may have {DeviceGroups.DevicesMax} devices."),
+        GroupRefusal.InTooManyGroups => ApiError.NotNow($"A device may be in {DeviceGroups.GroupsPerDeviceMax} device groups."),
+        GroupRefusal.NotEmpty => ApiError.NotNow("The device group still has devices or groups below it: remove them first."),
         _ => ApiError.Internal,
     };
 
