@@ -36,6 +36,8 @@ public static class ApiHosting
         project.MapMessages();
         project.MapDevices();
         project.MapProducts();
+        project.MapDeviceGroups();
+        project.MapBatchTasks();
         project.MapRules();
         project.MapDeadLetters();
     }
