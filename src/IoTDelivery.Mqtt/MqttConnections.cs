@@ -16,10 +16,15 @@ public sealed class MqttConnections
     private readonly MqttNode _node;
     private readonly ActorMaterializer _materializer;
 
-    public MqttConnections(ActorSystem system, DeviceGateway devices, MqttOptions options, TimeProvider clock, ILogger<MqttConnections> logger)
+    /// <param name="takeUplink">Where what devices publish goes; without one it is acknowledged and not kept.</param>
+    public MqttConnections(
+        ActorSystem system, DeviceGateway devices, FindWaitingSubDevices waiting, MqttOptions options, TimeProvider clock, ILogger<MqttConnections> logger,
+        ReportSdkInfo? reportSdkInfo = null, TakeUplink? takeUplink = null)
     {
         var watch = system.ActorOf(Props.Create(typeof(DeviceWatch)), "mqtt-device-watch");
-        _node = new MqttNode(devices, watch, options, clock, logger);
+        _node = new MqttNode(
+            system, devices, waiting, watch, options, clock, logger, reportSdkInfo ?? ((_, _) => { }), takeUplink ?? ((_, _, _) => ValueTask.CompletedTask),
+            new UplinkBytes(options.UplinkBytesMax));
 
         // The stage has no ports: buffers between stages would only cost memory, connection by connection.
         var settings = ActorMaterializerSettings.Create(system).WithInputBuffer(initialSize: 1, maxSize: 4);

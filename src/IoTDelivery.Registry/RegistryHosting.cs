@@ -20,9 +20,11 @@ public static class RegistryHosting
             .AddSingleton<Secrets>()
             .AddSingleton<DeviceCache>()
             .AddSingleton<ConnectionLog>()
+            .AddSingleton<SdkInfoLog>()
             .AddSingleton<Products>()
             .AddSingleton<Devices>()
             .AddSingleton<Rules>()
-            .AddSingleton<RuleBook>();
+            .AddSingleton<RuleBook>()
+            .AddSingleton<StatusChanges>();
     }
 }

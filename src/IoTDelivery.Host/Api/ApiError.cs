@@ -35,6 +35,8 @@ public sealed record ApiError(int Status, string Code, string Message) : IResult
     public static readonly ApiError NoSuchAction = ErrorCodes.NoSuchRule.With("The rule action does not exist.");
     public static readonly ApiError DeviceExists = ErrorCodes.DeviceExists.With("A device with this device_id exists already.");
     public static readonly ApiError ProductExists = ErrorCodes.InvalidInput.With("Invalid input data. A product with this product_id exists already.");
+    public static readonly ApiError ProductInUse = ErrorCodes.InvalidInput.With("Invalid input data. The product still has devices: delete them first.");
+    public static readonly ApiError HasSubDevices = ErrorCodes.InvalidInput.With("Invalid input data. The device still has sub-devices: delete them first.");
     public static readonly ApiError TooMuchAtOnce = ErrorCodes.TooMuchAtOnce.With("Request reached the maximum rate limit.") with { RetryAfter = 1 };
     public static readonly ApiError Internal = ErrorCodes.Internal.With("Internal server error.");
     public static readonly ApiError StorageAway = ErrorCodes.Unavailable.With("The database of the platform does not answer. Nothing was changed, or the outcome is unknown: ask again.") with { RetryAfter = 2 };

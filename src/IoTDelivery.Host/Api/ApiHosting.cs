@@ -40,6 +40,7 @@ public static class ApiHosting
         project.MapDevices();
         project.MapProducts();
         project.MapRules();
+        project.MapDeadLetters();
     }
 
     private static async Task AnswerErrors(HttpContext context, RequestDelegate next)

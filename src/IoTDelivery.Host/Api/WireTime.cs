@@ -11,6 +11,10 @@ public static class WireTime
     /// <summary><c>2015-12-12T12:12:12.000Z</c></summary>
     public static string Millis(DateTimeOffset at) => at.UtcDateTime.ToString("yyyy-MM-dd'T'HH:mm:ss.fff'Z'", CultureInfo.InvariantCulture);
 
+    /// <summary>Reads the compact form.</summary>
+    public static bool TryParseCompact(string text, out DateTimeOffset at) => DateTimeOffset.TryParseExact(
+        text, "yyyyMMdd'T'HHmmss'Z'", CultureInfo.InvariantCulture, DateTimeStyles.AssumeUniversal | DateTimeStyles.AdjustToUniversal, out at);
+
     /// <summary><c>2015-12-12T12:12:12.000000Z</c>, the identity service's way.</summary>
     public static string Micros(DateTimeOffset at) => at.UtcDateTime.ToString("yyyy-MM-dd'T'HH:mm:ss.ffffff'Z'", CultureInfo.InvariantCulture);
 
