@@ -26,7 +26,11 @@ public sealed partial class ApiDocumentSpec(ApiDocumentSpec.Platform platform) :
         ["CreateProduct"] = """{"product_id":"sensor","name":"n","device_type":"t","protocol_type":"MQTT","data_format":"json","service_capabilities":[{"service_id":"s"}],"manufacturer_name":"m","industry":"i","description":"d","app_id":"a"}""",
         ["CreateRoutingRule"] = """{"rule_name":"n","description":"d","subject":{"resource":"device.message.status","event":"update"},"app_type":"APP","app_id":"a"}""",
         ["UpdateRoutingRule"] = """{"rule_name":"n","description":"d","active":false}""",
-        ["CreateRuleAction"] = """{"rule_id":"RULE","channel":"HTTP_FORWARDING","channel_detail":{"http_forwarding":{"url":"http://127.0.0.1:9/"}}}""",
+        ["CreateRuleAction"] = """{"rule_id":"RULE","channel":"HTTP_FORWARDING","channel_detail":{"http_forwarding":{"url":"https://127.0.0.1:9/","cert_id":"c","cn_name":"n","sni_enable":true,"signature_enable":true,"token":"abc"}}}""",
+        ["UpdateRuleAction"] = """{"channel":"HTTP_FORWARDING","channel_detail":{"http_forwarding":{"url":"https://127.0.0.1:9/","cert_id":"c","cn_name":"n","sni_enable":true,"signature_enable":true,"token":"abc"}}}""",
+        ["UpdateDevice"] = """{"device_name":"n2","description":"d","extension_info":{"a":1}}""",
+        ["ResetDeviceSecret"] = """{"secret":"secret-5678","secret_type":"SECONDARY","force_disconnect":true}""",
+        ["UpdateProduct"] = """{"name":"n2","device_type":"t","protocol_type":"MQTT","data_format":"json","service_capabilities":[],"manufacturer_name":"m","industry":"i","description":"d"}""",
     };
 
     [Fact]
@@ -59,16 +63,28 @@ public sealed partial class ApiDocumentSpec(ApiDocumentSpec.Platform platform) :
     {
         var document = await DocumentAsync();
         var rule = (await Expect("CreateRoutingRule", 201, "p1/routing-rule/rules", FullBodies["CreateRoutingRule"]))!["rule_id"]!.ToString();
-        var action = (await Expect("CreateRuleAction", 201, "p1/routing-rule/actions", FullBodies["CreateRuleAction"].Replace("RULE", rule)))!["action_id"]!.ToString();
+        var action = (await Expect("CreateRuleAction", 201, "p1/routing-rule/actions", FullBodies["CreateRuleAction"].Replace("RULE", rule).Replace("\"cert_id\":\"c\",", "")))!["action_id"]!.ToString();
         await Expect("ShowRoutingRule", 200, $"p1/routing-rule/rules/{rule}");
         await Expect("UpdateRoutingRule", 200, $"p1/routing-rule/rules/{rule}", FullBodies["UpdateRoutingRule"]);
         await Expect("ListRoutingRules", 200, "p1/routing-rule/rules");
         await Expect("ShowRuleAction", 200, $"p1/routing-rule/actions/{action}");
         await Expect("ListRuleActions", 200, "p1/routing-rule/actions");
+        await Expect("UpdateRuleAction", 200, $"p1/routing-rule/actions/{action}", FullBodies["UpdateRuleAction"].Replace("\"cert_id\":\"c\",", ""));
+        await Expect("ShowBacklog", 200, $"p1/routing-rule/actions/{action}/backlog");
+        await Expect("ListDeadLetters", 200, $"p1/routing-rule/actions/{action}/dead-letters");
+        await Expect("ReplayDeadLetters", 200, $"p1/routing-rule/actions/{action}/dead-letters/replay");
+        await Expect("ForgetDeadLetters", 200, $"p1/routing-rule/actions/{action}/dead-letters?up_to={0:x24}");
         await Expect("CreateProduct", 201, "p1/products", FullBodies["CreateProduct"]);
         await Expect("ListProducts", 200, "p1/products");
+        await Expect("UpdateProduct", 200, "p1/products/sensor", FullBodies["UpdateProduct"]);
+        await Expect("ShowProduct", 200, "p1/products/sensor");
+        await Expect("DeleteProduct", 204, "p1/products/sensor");
         await Expect("AddDevice", 201, "p1/devices", FullBodies["AddDevice"]);
+        await Expect("UpdateDevice", 200, "p1/devices/lamp_9", FullBodies["UpdateDevice"]);
+        await Expect("ResetDeviceSecret", 200, "p1/devices/lamp_9/action?action_id=resetSecret", FullBodies["ResetDeviceSecret"]);
         await Expect("ShowDevice", 200, "p1/devices/lamp_9");
+        await Expect("FreezeDevice", 204, "p1/devices/lamp_9/freeze");
+        await Expect("UnfreezeDevice", 204, "p1/devices/lamp_9/unfreeze");
         await Expect("ListDevices", 200, "p1/devices");
         await Expect("CreateMessage", 201, "p1/devices/lamp_9/messages", FullBodies["CreateMessage"].Replace("\"topic\":\"t\",", ""));
         await Expect("CreateMessage", 201, "p1/devices/lamp_9/messages", """{"message":{"a":1},"message_id":"failed","ttl":0}""");
@@ -82,6 +98,7 @@ public sealed partial class ApiDocumentSpec(ApiDocumentSpec.Platform platform) :
         await Expect("CreateMessage", 404, "p1/devices/unknown/messages", """{"message":"x"}""");
         await Expect("DeleteDeviceMessage", 204, "p1/devices/lamp_9/messages/m1");
         await Expect("DeleteDeviceMessage", 404, "p1/devices/lamp_9/messages/m1");
+        await Expect("DeleteDeviceMessages", 204, "p1/devices/lamp_9/messages");
         await Expect("DeleteDevice", 204, "p1/devices/lamp_9");
         await Expect("DeleteRuleAction", 204, $"p1/routing-rule/actions/{action}");
         await Expect("DeleteRoutingRule", 204, $"p1/routing-rule/rules/{rule}");
@@ -117,6 +134,10 @@ public sealed partial class ApiDocumentSpec(ApiDocumentSpec.Platform platform) :
             ["CreateRoutingRule"] = "p1/routing-rule/rules",
             ["UpdateRoutingRule"] = "p1/routing-rule/rules/any",
             ["CreateRuleAction"] = "p1/routing-rule/actions",
+            ["UpdateRuleAction"] = "p1/routing-rule/actions/any",
+            ["UpdateDevice"] = "p1/devices/any",
+            ["ResetDeviceSecret"] = "p1/devices/any/action?action_id=resetSecret",
+            ["UpdateProduct"] = "p1/products/any",
         };
         foreach (var (operationId, full) in FullBodies)
         {

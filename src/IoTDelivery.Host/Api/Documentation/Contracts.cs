@@ -167,7 +167,7 @@ public sealed record AddDeviceRequest
     [MaxLength(256)] public string? DeviceName { get; init; }
     [MaxLength(2048)] public string? Description { get; init; }
     [MaxLength(36)] public string? AppId { get; init; }
-    [MaxLength(128)] public string? GatewayId { get; init; }
+    [MaxLength(128), Description("The device is a sub-device of this gateway.")] public string? GatewayId { get; init; }
     [Description("A JSON object of at most 1 KB.")] public JsonElement? ExtensionInfo { get; init; }
     public AddDeviceAuthInfo? AuthInfo { get; init; }
 }
@@ -176,6 +176,27 @@ public sealed record AddDeviceAuthInfo
 {
     [Description("SECRET.")] public string? AuthType { get; init; }
     [RegularExpression("^[A-Za-z0-9_-]{8,32}$"), Description("Made by the platform if absent.")] public string? Secret { get; init; }
+}
+
+public sealed record UpdateDeviceRequest
+{
+    [MaxLength(256)] public string? DeviceName { get; init; }
+    [MaxLength(2048)] public string? Description { get; init; }
+    [Description("A JSON object of at most 1 KB.")] public JsonElement? ExtensionInfo { get; init; }
+}
+
+public sealed record ResetSecretRequest
+{
+    [RegularExpression("^[A-Za-z0-9_-]{8,32}$"), Description("Made by the platform if absent.")] public string? Secret { get; init; }
+    [Description("PRIMARY (default) or SECONDARY.")] public string? SecretType { get; init; }
+    [Description("Ends the device's connection; default false.")] public bool? ForceDisconnect { get; init; }
+}
+
+public sealed record ResetSecretResponse
+{
+    public required string DeviceId { get; init; }
+    public required string Secret { get; init; }
+    public required string SecretType { get; init; }
 }
 
 public record DeviceSummary
@@ -188,7 +209,7 @@ public record DeviceSummary
     public required string NodeType { get; init; }
     public string? Description { get; init; }
     public required string ProductId { get; init; }
-    [Description("INACTIVE (never connected), ONLINE or OFFLINE.")] public required string Status { get; init; }
+    [Description("INACTIVE (never connected), ONLINE, OFFLINE or FROZEN.")] public required string Status { get; init; }
     public required JsonElement[] Tags { get; init; }
 }
 
@@ -196,6 +217,9 @@ public sealed record DeviceResponse : DeviceSummary
 {
     public string? ProductName { get; init; }
     public required DeviceAuthInfo AuthInfo { get; init; }
+    public string? FwVersion { get; init; }
+    public string? SwVersion { get; init; }
+    public string? DeviceSdkVersion { get; init; }
     public required string CreateTime { get; init; }
     public string? ActiveTime { get; init; }
     public string? ConnectionStatusUpdateTime { get; init; }
@@ -205,7 +229,8 @@ public sealed record DeviceResponse : DeviceSummary
 public sealed record DeviceAuthInfo
 {
     public required string AuthType { get; init; }
-    public string? Secret { get; init; }
+    public required string Secret { get; init; }
+    public string? SecondarySecret { get; init; }
     public required bool SecureAccess { get; init; }
     public required int Timeout { get; init; }
 }
@@ -236,6 +261,18 @@ public record AddProductRequest
     [MaxLength(36)] public string? AppId { get; init; }
 }
 
+public sealed record UpdateProductRequest
+{
+    [MaxLength(64)] public string? Name { get; init; }
+    [MaxLength(32)] public string? DeviceType { get; init; }
+    [Description("One of those of a new product.")] public string? ProtocolType { get; init; }
+    [Description("json or binary.")] public string? DataFormat { get; init; }
+    [Description("At most 500 KB.")] public JsonElement[]? ServiceCapabilities { get; init; }
+    [MaxLength(32)] public string? ManufacturerName { get; init; }
+    [MaxLength(64)] public string? Industry { get; init; }
+    [MaxLength(128)] public string? Description { get; init; }
+}
+
 public sealed record ProductResponse : AddProductRequest
 {
     public required string CreateTime { get; init; }
@@ -249,8 +286,8 @@ public sealed record ListProductsResponse
 
 public sealed record RuleSubject
 {
-    [Description("device.message.status.")] public required string Resource { get; init; }
-    [Description("update.")] public required string Event { get; init; }
+    [Description("device.message.status, device.status or device.message.")] public required string Resource { get; init; }
+    [Description("update, or report with device.message.")] public required string Event { get; init; }
 }
 
 public sealed record CreateRuleRequest
@@ -296,6 +333,12 @@ public sealed record CreateActionRequest
     public required ChannelDetail ChannelDetail { get; init; }
 }
 
+public sealed record UpdateActionRequest
+{
+    [Description("HTTP_FORWARDING.")] public string? Channel { get; init; }
+    public required ChannelDetail ChannelDetail { get; init; }
+}
+
 public sealed record ChannelDetail
 {
     public required HttpForwarding HttpForwarding { get; init; }
@@ -304,6 +347,11 @@ public sealed record ChannelDetail
 public sealed record HttpForwarding
 {
     [MaxLength(2048), Description("Where notifications are POSTed, http or https.")] public required string Url { get; init; }
+    [MaxLength(64), Description("The certificate authority of an https receiver: a name in the setting Push:Certificates.")] public string? CertId { get; init; }
+    [MaxLength(256), Description("The name in the receiver's certificate.")] public string? CnName { get; init; }
+    [Description("Sends cn_name as the server name.")] public bool? SniEnable { get; init; }
+    [Description("Signs every notification with token.")] public bool? SignatureEnable { get; init; }
+    [RegularExpression("^[A-Za-z0-9]{3,32}$")] public string? Token { get; init; }
 }
 
 public sealed record ActionResponse
@@ -319,4 +367,38 @@ public sealed record ListActionsResponse
     public required ActionResponse[] Actions { get; init; }
     public required int Count { get; init; }
     public string? Marker { get; init; }
+}
+
+public sealed record BacklogResponse
+{
+    [Description("Notifications that wait for the receiver.")] public required int Count { get; init; }
+    public required long Bytes { get; init; }
+    [Description("Absent while the receiver answers.")] public string? DownSince { get; init; }
+}
+
+public sealed record DeadLetterInfo
+{
+    public required string DeadLetterId { get; init; }
+    public required string DeviceId { get; init; }
+    public required string Reason { get; init; }
+    public required string CreatedTime { get; init; }
+    public required string DiedTime { get; init; }
+    [Description("What the receiver would have been sent.")] public required JsonElement Notification { get; init; }
+}
+
+public sealed record ListDeadLettersResponse
+{
+    public required DeadLetterInfo[] DeadLetters { get; init; }
+    public required int Count { get; init; }
+    public string? Marker { get; init; }
+}
+
+public sealed record ReplayDeadLettersResponse
+{
+    public required int Replayed { get; init; }
+}
+
+public sealed record ForgetDeadLettersResponse
+{
+    public required int Forgotten { get; init; }
 }

@@ -46,6 +46,11 @@ public static class Operations
         ["node_id"] = "Only devices with this node_id.",
         ["device_name"] = "Only devices with this name.",
         ["app_id"] = "Only those of this resource space.",
+        ["is_cascade_query"] = "true: with gateway_id, sub-devices of its sub-devices too. Default false.",
+        ["start_time"] = "Only devices created at or after this time, such as 20151212T121212Z.",
+        ["end_time"] = "Only devices created at or before this time, such as 20151212T121212Z.",
+        ["action_id"] = "resetSecret.",
+        ["up_to"] = "The dead_letter_id of the last one to forget.",
         ["product_name"] = "Only products with this name.",
         ["resource"] = "Only rules of this resource.",
         ["event"] = "Only rules of this event.",
@@ -74,12 +79,23 @@ public static class Operations
         [$"DELETE {Messages}/{{message_id}}"] = new("DeleteDeviceMessage", "Messages", "Deletes a message that still waits. It ends as FAILED.")
         { Status = 204, Errors = [ErrorCodes.InvalidInput, ErrorCodes.NotWaiting, ErrorCodes.NoSuchDevice] },
 
+        [$"DELETE {Messages}"] = new("DeleteDeviceMessages", "Messages", "Deletes all messages that still wait for a device. They end as FAILED.")
+        { Status = 204, Errors = [ErrorCodes.InvalidInput, ErrorCodes.NoSuchDevice] },
+
         [$"POST {Project}/devices"] = new("AddDevice", "Devices", "Creates a device.")
         { Body = typeof(AddDeviceRequest), Status = 201, Answer = typeof(DeviceResponse), Errors = [ErrorCodes.DeviceExists, ErrorCodes.NoSuchProduct] },
         [$"GET {Project}/devices"] = new("ListDevices", "Devices", "Lists devices, newest first.")
-        { Query = [.. Page, "product_id", "gateway_id", "node_id", "device_name", "app_id"], Answer = typeof(ListDevicesResponse) },
+        { Query = [.. Page, "product_id", "gateway_id", "node_id", "device_name", "app_id", "is_cascade_query", "start_time", "end_time"], Answer = typeof(ListDevicesResponse) },
         [$"GET {Project}/devices/{{device_id}}"] = new("ShowDevice", "Devices", "Shows a device.")
         { Answer = typeof(DeviceResponse), Errors = [ErrorCodes.InvalidInput, ErrorCodes.NoSuchDevice] },
+        [$"PUT {Project}/devices/{{device_id}}"] = new("UpdateDevice", "Devices", "Changes a device.")
+        { Body = typeof(UpdateDeviceRequest), Answer = typeof(DeviceResponse), Errors = [ErrorCodes.NoSuchDevice] },
+        [$"POST {Project}/devices/{{device_id}}/action"] = new("ResetDeviceSecret", "Devices", "Gives a device a new secret.")
+        { Body = typeof(ResetSecretRequest), Query = ["action_id"], Answer = typeof(ResetSecretResponse), Errors = [ErrorCodes.NoSuchDevice] },
+        [$"POST {Project}/devices/{{device_id}}/freeze"] = new("FreezeDevice", "Devices", "Refuses a device from now on and ends its connection. What waits for it waits on.")
+        { Status = 204, Errors = [ErrorCodes.InvalidInput, ErrorCodes.NoSuchDevice] },
+        [$"POST {Project}/devices/{{device_id}}/unfreeze"] = new("UnfreezeDevice", "Devices", "Lets a frozen device connect again.")
+        { Status = 204, Errors = [ErrorCodes.InvalidInput, ErrorCodes.NoSuchDevice] },
         [$"DELETE {Project}/devices/{{device_id}}"] = new("DeleteDevice", "Devices", "Deletes a device. What waits for it ends as FAILED.")
         { Status = 204, Errors = [ErrorCodes.InvalidInput, ErrorCodes.NoSuchDevice] },
 
@@ -87,6 +103,13 @@ public static class Operations
         { Body = typeof(AddProductRequest), Status = 201, Answer = typeof(ProductResponse) },
         [$"GET {Project}/products"] = new("ListProducts", "Products", "Lists products, newest first.")
         { Query = [.. Page, "product_name"], Answer = typeof(ListProductsResponse) },
+
+        [$"GET {Project}/products/{{product_id}}"] = new("ShowProduct", "Products", "Shows a product.")
+        { Answer = typeof(ProductResponse), Errors = [ErrorCodes.NoSuchProduct] },
+        [$"PUT {Project}/products/{{product_id}}"] = new("UpdateProduct", "Products", "Changes a product.")
+        { Body = typeof(UpdateProductRequest), Answer = typeof(ProductResponse), Errors = [ErrorCodes.NoSuchProduct] },
+        [$"DELETE {Project}/products/{{product_id}}"] = new("DeleteProduct", "Products", "Deletes a product that has no devices.")
+        { Status = 204, Errors = [ErrorCodes.InvalidInput, ErrorCodes.NoSuchProduct] },
 
         [$"POST {Rules}"] = new("CreateRoutingRule", "Rules", "Creates a rule: what is forwarded. It is inactive.")
         { Body = typeof(CreateRuleRequest), Status = 201, Answer = typeof(RuleResponse) },
@@ -101,10 +124,21 @@ public static class Operations
         [$"POST {Actions}"] = new("CreateRuleAction", "Rules", "Adds an action to a rule: where it forwards to.")
         { Body = typeof(CreateActionRequest), Status = 201, Answer = typeof(ActionResponse), Errors = [ErrorCodes.NoSuchRule] },
         [$"GET {Actions}"] = new("ListRuleActions", "Rules", "Lists actions, newest first.")
-        { Query = [.. Page, "rule_id", "channel"], Answer = typeof(ListActionsResponse) },
+        { Query = [.. Page, "rule_id", "channel", "app_type", "app_id"], Answer = typeof(ListActionsResponse) },
         [$"GET {Actions}/{{action_id}}"] = new("ShowRuleAction", "Rules", "Shows an action.")
         { Answer = typeof(ActionResponse), Errors = [ErrorCodes.NoSuchRule] },
+        [$"PUT {Actions}/{{action_id}}"] = new("UpdateRuleAction", "Rules", "Changes where an action forwards to, also for what waits already.")
+        { Body = typeof(UpdateActionRequest), Answer = typeof(ActionResponse), Errors = [ErrorCodes.NoSuchRule] },
         [$"DELETE {Actions}/{{action_id}}"] = new("DeleteRuleAction", "Rules", "Deletes an action and what waits for it.")
         { Status = 204, Errors = [ErrorCodes.NoSuchRule] },
+
+        [$"GET {Actions}/{{action_id}}/backlog"] = new("ShowBacklog", "Dead letters", "Tells how much waits for the receiver of an action.")
+        { Answer = typeof(BacklogResponse), Errors = [ErrorCodes.NoSuchRule] },
+        [$"GET {Actions}/{{action_id}}/dead-letters"] = new("ListDeadLetters", "Dead letters", "Lists the notifications of an action that were given up, oldest first.")
+        { Query = ["limit", "marker"], Answer = typeof(ListDeadLettersResponse), Errors = [ErrorCodes.NoSuchRule] },
+        [$"POST {Actions}/{{action_id}}/dead-letters/replay"] = new("ReplayDeadLetters", "Dead letters", "Sends the dead letters of an action once more, behind what waits.")
+        { Answer = typeof(ReplayDeadLettersResponse), Errors = [ErrorCodes.NoSuchRule] },
+        [$"DELETE {Actions}/{{action_id}}/dead-letters"] = new("ForgetDeadLetters", "Dead letters", "Forgets the dead letters of an action up to one that was seen.")
+        { Query = ["up_to"], Answer = typeof(ForgetDeadLettersResponse), Errors = [ErrorCodes.NoSuchRule] },
     };
 }
