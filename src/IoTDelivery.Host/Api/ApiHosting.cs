@@ -3,6 +3,7 @@ using System.Text;
 using System.Threading.RateLimiting;
 using IoTDelivery.Domain;
 using IoTDelivery.Host.Api.Authentication;
+using IoTDelivery.Host.Api.Documentation;
 using IoTDelivery.Storage;
 
 namespace IoTDelivery.Host.Api;
@@ -18,6 +19,7 @@ public static class ApiHosting
         .AddSingleton<UserTokens>()
         .AddSingleton<PasswordLogin>()
         .AddSingleton<ApplicationLogin>()
+        .AddApiDocument()
         .AddRateLimiter(limiter =>
         {
             limiter.GlobalLimiter = PartitionedRateLimiter.Create<HttpContext, object>(_ => RateLimitPartition.GetConcurrencyLimiter(
@@ -31,8 +33,9 @@ public static class ApiHosting
         app.Use(AnswerErrors);
         app.UseRateLimiter(); // first, because a signature is checked over the body: what is read is bounded too
         app.Use(ApplicationLogin.CheckAsync);
-        app.MapGroup("/v3").MapTokens();
-        var project = app.MapGroup("/v5/iot/{project_id}").AddEndpointFilter(KnowProject);
+        if (app.Services.GetRequiredService<ApiOptions>().OpenApi) app.MapApiDocument();
+        app.MapGroup("/v3").Describe().MapTokens();
+        var project = app.MapGroup("/v5/iot/{project_id}").AddEndpointFilter(KnowProject).Describe();
         project.MapMessages();
         project.MapDevices();
         project.MapProducts();

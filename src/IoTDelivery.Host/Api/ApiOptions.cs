@@ -36,6 +36,9 @@ public sealed class ApiOptions
     /// <summary>The <c>project_id</c>s this site knows. Default none: any well-formed id.</summary>
     public string[] Projects { get; set; } = [];
 
+    /// <summary>Serves the OpenAPI document at <c>/openapi/v1.json</c> and its page at <c>/scalar</c>, to anybody. Default true.</summary>
+    public bool OpenApi { get; set; } = true;
+
     /// <summary>Requests worked on at once per node. Default 1,000.</summary>
     public int ConcurrencyMax { get; set; } = 1_000;
 

@@ -6,25 +6,26 @@ using System.Text;
 namespace IoTDelivery.EndToEnd.Harness;
 
 /// <summary>
-/// Signs requests as the vendor's application SDK does, written from the contract and not from the platform. With a scope (<c>{day}/{region}/{service}</c>) the signature is a derived one.
+/// Signs requests as the vendor's application SDK does, written from the contract and not from the platform: plainly, or with a key derived for the day, the region and the service.
 /// </summary>
-public sealed class RequestSigner(string accessKey, string secretKey, string? scope = null)
+public sealed class RequestSigner(string accessKey, string secretKey, bool isDerived = false)
 {
     /// <summary>The lower-case hexadecimal SHA-256.</summary>
     public static string Hash(byte[] bytes) => Convert.ToHexString(SHA256.HashData(bytes)).ToLowerInvariant();
 
     /// <summary>The value of the header, from parts that are canonical already: the path ends in '/', the query is sorted and encoded.</summary>
-    public string Authorization(string method, string path, string query, (string Name, string Value)[] headers, string date, string payloadHash)
+    public string Authorization(string method, string path, string query, (string Name, string Value)[] headers, string date, string payloadHash, string? scope = null)
     {
         var signedHeaders = string.Join(';', headers.Select(h => h.Name));
         var lines = string.Concat(headers.Select(h => $"{h.Name}:{h.Value.Trim()}\n"));
         var request = Hash(Encoding.UTF8.GetBytes($"{method}\n{path}\n{query}\n{lines}\n{signedHeaders}\n{payloadHash}"));
-        if (scope is null)
+        if (!isDerived)
         {
             var plain = Hmac(Encoding.UTF8.GetBytes(secretKey), $"SDK-HMAC-SHA256\n{date}\n{request}");
             return $"SDK-HMAC-SHA256 Access={accessKey}, SignedHeaders={signedHeaders}, Signature={Text(plain)}";
         }
 
+        scope ??= $"{date[..8]}/cn-north-4/iotdm";
         var extracted = Hmac(Encoding.UTF8.GetBytes(accessKey), secretKey);
         var signingKey = Text(Hmac(extracted, scope + "\u0001"));
         var derived = Hmac(Encoding.UTF8.GetBytes(signingKey), $"V11-HMAC-SHA256\n{date}\n{scope}\n{request}");

@@ -293,9 +293,9 @@ public sealed class SignatureSpec
     // What the test's own signer makes of whatever the test made up.
     private static string Signed(SignedRequest request, string algorithm, string signedHeaders, string scope = Scope, string? payloadHash = null)
     {
-        var signer = new RequestSigner("AccessKey", Secret, algorithm == RequestSignature.Derived ? scope : null);
+        var signer = new RequestSigner("AccessKey", Secret, isDerived: algorithm == RequestSignature.Derived);
         return signer.Authorization(
             request.Method, "/resources/", "size=1", [.. signedHeaders.Split(';').Select(name => (name, request.Headers[name].ToString()))], "20200608T023900Z",
-            payloadHash ?? RequestSigner.Hash(request.Body.ToArray()));
+            payloadHash ?? RequestSigner.Hash(request.Body.ToArray()), scope);
     }
 }
