@@ -8,6 +8,7 @@ using IoTDelivery.Devices.WakeUps;
 using IoTDelivery.Domain;
 using IoTDelivery.Host;
 using IoTDelivery.Push;
+using IoTDelivery.Registry;
 using IoTDelivery.Storage;
 using Microsoft.AspNetCore.Builder;
 using Microsoft.AspNetCore.Hosting;
