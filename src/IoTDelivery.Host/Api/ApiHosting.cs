@@ -14,6 +14,7 @@ public static class ApiHosting
     public static IServiceCollection AddApi(this IServiceCollection services, ApiOptions options) => services
         .AddSingleton(options)
         .AddSingleton<ApiToken>()
+        .AddSingleton<BroadcastRate>()
         .AddRateLimiter(limiter =>
         {
             limiter.GlobalLimiter = PartitionedRateLimiter.Create<HttpContext, object>(_ => RateLimitPartition.GetConcurrencyLimiter(
@@ -33,6 +34,7 @@ public static class ApiHosting
         project.MapProducts();
         project.MapDeviceGroups();
         project.MapBatchTasks();
+        project.MapBroadcasts();
         project.MapRules();
     }
 
