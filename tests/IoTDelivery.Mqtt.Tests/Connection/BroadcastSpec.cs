@@ -1,4 +1,6 @@
+using System.Buffers;
 using System.Diagnostics.Metrics;
+using System.Text;
 using Akka.Actor;
 using IoTDelivery.Devices;
 using IoTDelivery.Domain;
@@ -114,7 +116,7 @@ public sealed class BroadcastSpec : StageSpec
 
     private ActorSelection Hub => Sys.ActorSelection("/user/mqtt-broadcasts");
 
-    private void Send(string text) => Hub.Tell(new ToSubscribers.Broadcast("project", null, News, System.Text.Encoding.UTF8.GetBytes(text)));
+    private void Send(string text) => Hub.Tell(new ToSubscribers.Broadcast("project", null, News, Encoding.UTF8.GetBytes(text)));
 
     private async Task<IReadOnlyList<DeviceId>> FindAsync() =>
         (await Hub.Ask<Subscribers>(new ToSubscribers.Find("project", null, News, 10), TimeSpan.FromSeconds(5))).DeviceIds;
@@ -126,5 +128,5 @@ public sealed class BroadcastSpec : StageSpec
         await running.Client.ReceiveAsync<MqttSubAckPacket>();
     }
 
-    private static string Text(MqttPublishPacket packet) => System.Text.Encoding.UTF8.GetString(packet.PayloadSegment);
+    private static string Text(MqttPublishPacket packet) => Encoding.UTF8.GetString(packet.Payload);
 }
