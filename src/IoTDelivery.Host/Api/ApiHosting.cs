@@ -20,6 +20,7 @@ public static class ApiHosting
         .AddSingleton<PasswordLogin>()
         .AddSingleton<ApplicationLogin>()
         .AddApiDocument()
+        .AddSingleton<BroadcastRate>()
         .AddRateLimiter(limiter =>
         {
             limiter.GlobalLimiter = PartitionedRateLimiter.Create<HttpContext, object>(_ => RateLimitPartition.GetConcurrencyLimiter(
@@ -41,6 +42,7 @@ public static class ApiHosting
         project.MapProducts();
         project.MapDeviceGroups();
         project.MapBatchTasks();
+        project.MapBroadcasts();
         project.MapRules();
         project.MapDeadLetters();
     }
