@@ -28,7 +28,7 @@ public class RunningPlatform : IAsyncLifetime
 
     public ActorSystem System => _app!.Services.GetRequiredService<ActorSystem>();
 
-    public async Task InitializeAsync()
+    public virtual async Task InitializeAsync()
     {
         _app = Platform.Build(
         [
