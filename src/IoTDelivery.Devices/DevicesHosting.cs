@@ -41,7 +41,7 @@ public static class DevicesHosting
     public static AkkaConfigurationBuilder WithDevices(this AkkaConfigurationBuilder akka) => akka
         .WithCustomSerializer(
             "iotdelivery",
-            [typeof(DeviceEvents), typeof(Outbox), typeof(ToDevice), typeof(Acted), typeof(ToConnection), typeof(OutboxReply)],
+            [typeof(DeviceEvents), typeof(Outbox), typeof(ToDevice), typeof(Acted), typeof(ToConnection), typeof(OutboxReply), typeof(ToSubscribers), typeof(Subscribers)],
             system => new DeliverySerializer(system))
         .WithShardRegion<DeviceActor>(
             "device",

@@ -4,6 +4,7 @@ using Akka.Cluster;
 using Akka.Cluster.Hosting;
 using Akka.Configuration;
 using Akka.Hosting;
+using IoTDelivery.Batch;
 using IoTDelivery.Devices;
 using IoTDelivery.Devices.Journal;
 using IoTDelivery.Devices.WakeUps;
@@ -73,6 +74,8 @@ public static class Platform
             var addresses = Addresses(settings["Urls"] ?? "http://127.0.0.1:8080");
             if (Array.Find(addresses, a => a.Scheme == "https") is { } secure) services.AddServerCertificate(settings, $"Urls = {secure}");
             services.AddApi(api);
+            services.AddSingleton<ReadDocument>(BatchTasksApi.Read);
+            services.AddBatch(Options<BatchOptions>(settings, BatchOptions.Section, o => o.Problem()));
             services.AddSingleton(s => OnlineNodes.Self(s.GetRequiredService<ActorSystem>()));
             services.AddSingleton<OnlineNodes>();
             services.AddSingleton<DeviceDeletion>();
@@ -90,6 +93,8 @@ public static class Platform
                 .WithClustering(new ClusterOptions { Roles = settings.GetSection("Cluster:Roles").Get<string[]>()?.Distinct().ToArray() ?? [] })
                 .WithDevices()
                 .WithPush()
+                .WithBatch()
+                .WithMqtt()
                 .AddStartup((system, _) => JoinAlone(system)));
 
             // Open requests finish and devices are let go well before whoever sent SIGTERM sends SIGKILL.

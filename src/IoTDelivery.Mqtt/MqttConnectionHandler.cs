@@ -153,7 +153,9 @@ public sealed class MqttConnectionHandler(
         KeepsSession: version == MqttProtocolVersion.V500 ? connect.SessionExpiryInterval > 0 : !connect.CleanSession,
         ReceiveMaximum: connect.ReceiveMaximum == 0 ? ushort.MaxValue : connect.ReceiveMaximum, // 0 is how the codec says "absent"
         PacketBytesMax: connect.MaximumPacketSize == 0 ? uint.MaxValue : connect.MaximumPacketSize,
-        IsGateway: device.GatewaySince is not null);
+        IsGateway: device.GatewaySince is not null,
+        ProjectId: device.ProjectId,
+        AppId: device.AppId);
 
     private async Task<AcceptedConnect?> RefuseAsync(
         ConnectionContext connection, MqttConnectPacket? connect, MqttProtocolVersion version, MqttConnectReasonCode code, string reason)

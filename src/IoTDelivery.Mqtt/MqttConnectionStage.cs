@@ -25,6 +25,8 @@ namespace IoTDelivery.Mqtt;
 /// <param name="ReceiveMaximum">Unacknowledged packets the client takes.</param>
 /// <param name="PacketBytesMax">Largest packet the client takes (MQTT 5, 3.1.2.11.4).</param>
 /// <param name="IsGateway">Sub-devices share this connection.</param>
+/// <param name="ProjectId">Whose device it is: broadcasts are for one project.</param>
+/// <param name="AppId">Its resource space, if it has one.</param>
 public sealed record AcceptedConnect(
     DeviceId DeviceId,
     Guid ConnectionId,
@@ -35,7 +37,9 @@ public sealed record AcceptedConnect(
     bool KeepsSession,
     int ReceiveMaximum = ushort.MaxValue,
     uint PacketBytesMax = uint.MaxValue,
-    bool IsGateway = false)
+    bool IsGateway = false,
+    string ProjectId = "",
+    string? AppId = null)
 {
     public bool IsMqtt5 => Version == MqttProtocolVersion.V500;
 }
@@ -43,7 +47,7 @@ public sealed record AcceptedConnect(
 /// <summary>What all connections of a node share.</summary>
 internal sealed record MqttNode(
     ActorSystem System, DeviceGateway Devices, FindWaitingSubDevices FindWaitingSubDevices, IActorRef DeviceWatch, MqttOptions Options, TimeProvider Clock, ILogger Logger,
-    ReportSdkInfo ReportSdkInfo, TakeUplink TakeUplink, UplinkBytes UplinkBytes);
+    ReportSdkInfo ReportSdkInfo, TakeUplink TakeUplink, UplinkBytes UplinkBytes, IActorRef Broadcasts);
 
 /// <summary>
 /// The stage between one pipe and one session, and the connection's end of the talk with its device actor. It is a graph of its own; its stage actor is the
@@ -78,6 +82,7 @@ internal sealed class MqttConnectionStage(ConnectionContext connection, Accepted
         private const int FlushBytes = 64 * 1024; // encoded in one go; more waits for the transport
         private const int RepliesMax = 128; // answers to one read before they are written
         private const int ChangesMax = 16; // SUBSCRIBEs the device has not acknowledged before reading stops
+        private const int BroadcastsMax = 16; // waiting for the transport; a slow reader misses the next one
         private const int TurnsMax = 16; // reads in one go before other connections have their turn
         private const byte PacketTooLarge = (byte)MqttDisconnectReasonCode.PacketTooLarge;
         private const byte PayloadFormatInvalid = (byte)MqttDisconnectReasonCode.PayloadFormatInvalid;
@@ -108,6 +113,8 @@ internal sealed class MqttConnectionStage(ConnectionContext connection, Accepted
         private readonly Queue<(DeviceId DeviceId, ToConnection.Transmit Packet)> _outgoing = new();
         private readonly HashSet<ushort> _unanswered = []; // packet ids, for an MQTT 5 client that said how many it takes
         private IActorRef? _subDevices;
+        private readonly Queue<MqttPublishPacket> _broadcasts = new();
+        private bool _isListening; // the node's hub knows of broadcast filters of this connection
         private ushort _lastTag; // a device that moves goes on behind it: PUBACKs for its predecessor's packets may still come
         private readonly Queue<Change> _changes = new();
         private readonly List<ushort> _inFlush = []; // QoS 0 tags among the bytes the transport has not taken yet
@@ -173,6 +180,7 @@ internal sealed class MqttConnectionStage(ConnectionContext connection, Accepted
             if (_device is not null) _node.DeviceWatch.Tell(new DeviceWatch.Unwatch(_device, StageActor.Ref), ActorRefs.NoSender);
             if (_subDevices is not null) _node.System.Stop(_subDevices);
             _node.Devices.Tell(new ToDevice.Detach(_connect.DeviceId, _connect.ConnectionId), StageActor.Ref);
+            Listen([]);
             _ended.TrySetResult(_end ?? Stopped);
         }
 
@@ -390,6 +398,14 @@ internal sealed class MqttConnectionStage(ConnectionContext connection, Accepted
         {
             while (_unflushed < FlushBytes && _replies.TryDequeue(out var reply)) _unflushed += MqttFraming.Write(_output, reply, _connect.Version, _connect.PacketBytesMax);
             while (_unflushed < FlushBytes && MayTransmit() && _outgoing.TryDequeue(out var next)) Encode(next.DeviceId, next.Packet);
+            while (_unflushed < FlushBytes && _broadcasts.TryDequeue(out var broadcast)) Encode(broadcast);
+        }
+
+        private void Encode(MqttPublishPacket broadcast)
+        {
+            var bytes = MqttFraming.Write(_output, broadcast, _connect.Version, _connect.PacketBytesMax);
+            _unflushed += bytes;
+            (bytes > 0 ? MqttMeters.Broadcasts : MqttMeters.BroadcastsMissed).Add(1);
         }
 
         // [MQTT-3.3.4-9] The device actors of a gateway and its sub-devices each keep to the window, but not together.
@@ -493,6 +509,11 @@ internal sealed class MqttConnectionStage(ConnectionContext connection, Accepted
                     if (!_isAccepted) heard.Sender.Tell(OutboxReply.Done.Instance); // asked about when the session is known
                     else Gateway().Tell(knocked, heard.Sender);
                     return;
+                case BroadcastHub.Deliver broadcast:
+                    if (_broadcasts.Count >= BroadcastsMax) MqttMeters.BroadcastsMissed.Add(1);
+                    else _broadcasts.Enqueue(broadcast.Packet);
+                    Soon();
+                    return;
                 case ToConnection.Attached attached:
                     OnAttached(attached, heard.Sender);
                     break;
@@ -546,6 +567,14 @@ internal sealed class MqttConnectionStage(ConnectionContext connection, Accepted
             _attempts = 0;
             Attach();
             _subDevices?.Tell(new SubDevices.Subscribed(CarriedSubscriptions(), _isImplicit ? CarriedSubscriptions() : subscribed), StageActor.Ref);
+            Listen(BroadcastHub.FiltersOf(_session.Subscriptions));
+        }
+
+        private void Listen(ImmutableArray<string> filters)
+        {
+            if (filters.IsEmpty && !_isListening) return; // most devices never do
+            _isListening = !filters.IsEmpty;
+            _node.Broadcasts.Tell(new BroadcastHub.Listen(_connect, filters), StageActor.Ref);
         }
 
         private IActorRef Gateway() => _subDevices ??= _node.System.ActorOf(
@@ -610,6 +639,7 @@ internal sealed class MqttConnectionStage(ConnectionContext connection, Accepted
             {
                 _session = _session with { Subscriptions = attached.Subscriptions };
                 Accept(attached.SessionPresent);
+                Listen(BroadcastHub.FiltersOf(_session.Subscriptions));
                 _input.CancelPendingRead(); // what came meanwhile lies in the pipe
             }
 
@@ -667,6 +697,7 @@ internal sealed class MqttConnectionStage(ConnectionContext connection, Accepted
             if (_end is not null) return;
             _end = end;
             _outgoing.Clear();
+            _broadcasts.Clear();
             _changes.Clear();
             if (end.Say is { } code)
             {

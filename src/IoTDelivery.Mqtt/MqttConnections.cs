@@ -22,9 +22,10 @@ public sealed class MqttConnections
         ReportSdkInfo? reportSdkInfo = null, TakeUplink? takeUplink = null)
     {
         var watch = system.ActorOf(Props.Create(typeof(DeviceWatch)), "mqtt-device-watch");
+        var broadcasts = system.ActorOf(Props.Create(typeof(BroadcastHub)), BroadcastHub.Name);
         _node = new MqttNode(
             system, devices, waiting, watch, options, clock, logger, reportSdkInfo ?? ((_, _) => { }), takeUplink ?? ((_, _, _) => ValueTask.CompletedTask),
-            new UplinkBytes(options.UplinkBytesMax));
+            new UplinkBytes(options.UplinkBytesMax), broadcasts);
 
         // The stage has no ports: buffers between stages would only cost memory, connection by connection.
         var settings = ActorMaterializerSettings.Create(system).WithInputBuffer(initialSize: 1, maxSize: 4);

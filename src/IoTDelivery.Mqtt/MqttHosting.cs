@@ -1,5 +1,6 @@
 using System.Net;
 using Akka.Actor;
+using Akka.Hosting;
 using IoTDelivery.Devices;
 using IoTDelivery.Registry;
 using Microsoft.AspNetCore.Connections;
@@ -37,10 +38,14 @@ public static class MqttHosting
         return services
             .AddSingleton(options)
             .AddSingleton<MqttConnections>()
+            .AddSingleton<Broadcasts>()
             .AddSingleton<MqttConnectionHandler>()
             .AddSingleton<MqttEndpoint>()
             .AddSingleton<IConfigureOptions<KestrelServerOptions>>(s => s.GetRequiredService<MqttEndpoint>());
     }
+
+    /// <summary>Starts what connections share at once: a node nobody has connected to yet answers for its subscribers too.</summary>
+    public static AkkaConfigurationBuilder WithMqtt(this AkkaConfigurationBuilder akka) => akka.WithActors((_, _, services) => _ = services.GetService<MqttConnections>());
 }
 
 /// <summary>The MQTT listeners among Kestrel's endpoints.</summary>

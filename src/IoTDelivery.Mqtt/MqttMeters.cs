@@ -39,4 +39,10 @@ public static class MqttMeters
 
     /// <summary>Attach messages, repetitions included: many more than connects and subscribes mean that devices are hard to reach.</summary>
     internal static readonly Counter<long> Attaches = Meter.CreateCounter<long>("mqtt.attaches");
+
+    /// <summary>Broadcasts put on the wire, per connection.</summary>
+    internal static readonly Counter<long> Broadcasts = Meter.CreateCounter<long>("mqtt.broadcasts");
+
+    /// <summary>Broadcasts a subscribed connection did not get: it reads too slowly, or the packet is larger than it takes.</summary>
+    internal static readonly Counter<long> BroadcastsMissed = Meter.CreateCounter<long>("mqtt.broadcasts.missed");
 }

@@ -8,7 +8,9 @@ public static class MqttTopics
     private const string System = "$oc/";
     private const string Devices = "$oc/devices/";
     private const string EventsUp = "/sys/events/up";
-    private const string Broadcast = "$oc/broadcast/";
+
+    /// <summary>What the topics of broadcasts begin with.</summary>
+    public const string Broadcast = "$oc/broadcast/";
 
     /// <summary>A device publishes under its own id, on anything there, and on topics that are not the platform's.</summary>
     public static bool MayPublish(DeviceId deviceId, string topic) =>
@@ -16,7 +18,10 @@ public static class MqttTopics
 
     /// <summary>The same for topic filters, and broadcasts. A filter that reaches past the device's own id, as <c>$oc/devices/+/…</c> does, is another's.</summary>
     public static bool MaySubscribe(DeviceId deviceId, string topicFilter) =>
-        MayPublish(deviceId, topicFilter) || topicFilter.StartsWith(Broadcast, StringComparison.Ordinal);
+        MayPublish(deviceId, topicFilter) || IsBroadcast(topicFilter);
+
+    /// <summary>True for a topic or topic filter of broadcasts.</summary>
+    public static bool IsBroadcast(string topicFilter) => topicFilter.StartsWith(Broadcast, StringComparison.Ordinal);
 
     /// <summary>True for the topic on which the device reports events; what may follow a <c>?</c> is the manual's <c>request_id</c>.</summary>
     public static bool IsEventsUp(DeviceId deviceId, string topic)

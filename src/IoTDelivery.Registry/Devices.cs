@@ -211,6 +211,7 @@ public sealed class Devices(SqlDatabase database, Secrets secrets, DeviceCache c
     public async Task RemoveAsync(DeviceId deviceId, CancellationToken cancel)
     {
         await using var db = database.Open();
+        await db.GetTable<DeviceGroupMember>().Where(m => m.DeviceId == deviceId.Value).DeleteAsync(cancel); // first: what stands marked is resumed, what is gone is not
         await db.GetTable<Device>().Where(d => d.DeviceId == deviceId.Value && d.Phase == DevicePhase.Deleting).DeleteAsync(cancel);
         cache.Forget(deviceId.Value);
     }

@@ -22,6 +22,7 @@ public static class RegistryHosting
             .AddSingleton<ConnectionLog>()
             .AddSingleton<SdkInfoLog>()
             .AddSingleton<Products>()
+            .AddSingleton<DeviceGroups>()
             .AddSingleton<Devices>()
             .AddSingleton<Rules>()
             .AddSingleton<RuleBook>()

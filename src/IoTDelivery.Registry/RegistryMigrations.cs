@@ -7,6 +7,7 @@ public static class RegistryMigrations
 {
     public static readonly IReadOnlyList<Migration> All =
     [
+        .. DeviceGroups.Migrations,
         new("registry", 1,
             "create table site_setting (name {id} not null primary key, value {text} not null)",
             "create table data_key (name {id} not null primary key, xml {text} not null)",

@@ -16,7 +16,8 @@ public sealed class HouseSpec
         ["Registry"] = ["Domain", "Storage"],
         ["Mqtt"] = ["Devices", "Registry"],
         ["Push"] = ["Devices", "Registry"],
-        ["Host"] = ["Devices", "Mqtt", "Push", "Registry"],
+        ["Batch"] = ["Devices", "Registry"],
+        ["Host"] = ["Batch", "Devices", "Mqtt", "Push", "Registry"],
     };
 
     public static TheoryData<string> Boxes => [.. Drawing.Keys];

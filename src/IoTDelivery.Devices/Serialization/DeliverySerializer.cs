@@ -42,6 +42,9 @@ public sealed class DeliverySerializer(ExtendedActorSystem system) : SerializerW
         OutboxReply.Done => "rD",
         OutboxReply.Messages => "rM",
         OutboxReply.Refused => "rR",
+        ToSubscribers.Broadcast => "bB",
+        ToSubscribers.Find => "bF",
+        Subscribers => "bS",
         _ => throw new ArgumentException($"{o.GetType()} is not a type of {nameof(DeliverySerializer)}.", nameof(o)),
     };
 
@@ -75,6 +78,9 @@ public sealed class DeliverySerializer(ExtendedActorSystem system) : SerializerW
         OutboxReply.Done => new Proto.Done(),
         OutboxReply.Messages o => new Proto.Messages { Items = { o.Items.Select(Write) }, More = o.More },
         OutboxReply.Refused o => new Proto.Refused { Reason = (int)o.Reason },
+        ToSubscribers.Broadcast o => new Proto.Broadcast { To = WriteTo(o), Payload = ByteString.CopyFrom(o.Payload.Span) },
+        ToSubscribers.Find o => new Proto.FindSubscribers { To = WriteTo(o), Max = o.Max },
+        Subscribers o => new Proto.Subscribers { DeviceIds = { o.DeviceIds.Select(d => d.Value) } },
         _ => throw new ArgumentException($"{obj.GetType()} is not a type of {nameof(DeliverySerializer)}.", nameof(obj)),
     }).ToByteArray();
 
@@ -101,6 +107,9 @@ public sealed class DeliverySerializer(ExtendedActorSystem system) : SerializerW
         "rD" => OutboxReply.Done.Instance,
         "rM" => Read(Proto.Messages.Parser.ParseFrom(bytes)),
         "rR" => new OutboxReply.Refused((RefusalReason)Proto.Refused.Parser.ParseFrom(bytes).Reason),
+        "bB" => Read(Proto.Broadcast.Parser.ParseFrom(bytes)),
+        "bF" => Read(Proto.FindSubscribers.Parser.ParseFrom(bytes)),
+        "bS" => new Subscribers([.. Proto.Subscribers.Parser.ParseFrom(bytes).DeviceIds.Select(Device)]),
         _ => throw new ArgumentException($"Manifest '{manifest}' is unknown: this release is older than the one that wrote it.", nameof(manifest)),
     };
 
@@ -318,6 +327,17 @@ public sealed class DeliverySerializer(ExtendedActorSystem system) : SerializerW
     private static OutboxReply.Accepted Read(Proto.Accepted m) => new(Id(m.MessageId), Read(m.Status), Time(m.CreatedAt));
 
     private static OutboxReply.Messages Read(Proto.Messages m) => new([.. m.Items.Select(Read)], m.More);
+
+    private static Proto.ToSubscribers WriteTo(ToSubscribers o)
+    {
+        var proto = new Proto.ToSubscribers { ProjectId = o.ProjectId, Topic = o.Topic };
+        if (o.AppId is not null) proto.AppId = o.AppId;
+        return proto;
+    }
+
+    private static ToSubscribers.Broadcast Read(Proto.Broadcast m) => new(m.To.ProjectId, m.To.HasAppId ? m.To.AppId : null, m.To.Topic, m.Payload.Memory);
+
+    private static ToSubscribers.Find Read(Proto.FindSubscribers m) => new(m.To.ProjectId, m.To.HasAppId ? m.To.AppId : null, m.To.Topic, m.Max);
 
     // ---- the small things
 

@@ -18,6 +18,9 @@ public sealed record ApiError(int Status, string Code, string Message) : IResult
     /// <summary>A field of the request is wrong: which one, and what is allowed.</summary>
     public static ApiError Invalid(string problem) => ErrorCodes.InvalidInput.With($"Invalid input data. {problem}");
 
+    /// <summary>The request is right, but not for the state things are in: what has to be otherwise.</summary>
+    public static ApiError NotNow(string problem) => new(403, "IOTDA.000006", problem);
+
     /// <summary>The body is no JSON, or not of the kind asked for.</summary>
     public static ApiError Malformed(string problem) => ErrorCodes.Malformed.With($"The request body is malformed. {problem}");
 
@@ -33,6 +36,8 @@ public sealed record ApiError(int Status, string Code, string Message) : IResult
     public static readonly ApiError NoSuchMessage = ErrorCodes.NotFound.With("The message does not exist.");
     public static readonly ApiError NoSuchRule = ErrorCodes.NoSuchRule.With("The rule does not exist.");
     public static readonly ApiError NoSuchAction = ErrorCodes.NoSuchRule.With("The rule action does not exist.");
+    public static readonly ApiError NoSuchGroup = ErrorCodes.NotFound.With("The device group does not exist.");
+    public static readonly ApiError NoSuchBatchTask = ErrorCodes.NotFound.With("The batch task does not exist.");
     public static readonly ApiError DeviceExists = ErrorCodes.DeviceExists.With("A device with this device_id exists already.");
     public static readonly ApiError ProductExists = ErrorCodes.InvalidInput.With("Invalid input data. A product with this product_id exists already.");
     public static readonly ApiError ProductInUse = ErrorCodes.InvalidInput.With("Invalid input data. The product still has devices: delete them first.");

@@ -20,6 +20,7 @@ public static class ApiHosting
         .AddSingleton<PasswordLogin>()
         .AddSingleton<ApplicationLogin>()
         .AddApiDocument()
+        .AddSingleton<BroadcastRate>()
         .AddRateLimiter(limiter =>
         {
             limiter.GlobalLimiter = PartitionedRateLimiter.Create<HttpContext, object>(_ => RateLimitPartition.GetConcurrencyLimiter(
@@ -39,6 +40,9 @@ public static class ApiHosting
         project.MapMessages();
         project.MapDevices();
         project.MapProducts();
+        project.MapDeviceGroups();
+        project.MapBatchTasks();
+        project.MapBroadcasts();
         project.MapRules();
         project.MapDeadLetters();
     }

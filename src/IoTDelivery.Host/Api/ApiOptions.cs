@@ -45,6 +45,9 @@ public sealed class ApiOptions
     /// <summary>Requests that wait for their turn; beyond it the answer is 403 with the rate-limit code. Default 2,000.</summary>
     public int QueueMax { get; set; } = 2_000;
 
+    /// <summary>Broadcasts per minute and node; beyond it the answer is 403 with the rate-limit code. Default 600; the cloud allows one.</summary>
+    public int BroadcastsPerMinute { get; set; } = 600;
+
     /// <summary>True if requests may name this project.</summary>
     public bool Knows(string projectId) => WireText.IsId(projectId, 64) && (Projects.Length == 0 || Projects.Contains(projectId));
 
@@ -53,6 +56,7 @@ public sealed class ApiOptions
     {
         { Token: { } token } when token.Length < 8 || token.Any(c => c is < '!' or > '~') => "Api:Token must have 8 or more visible ASCII characters.",
         { ConcurrencyMax: < 1 } => "Api:ConcurrencyMax must be 1 or more.",
+        { BroadcastsPerMinute: < 1 } => "Api:BroadcastsPerMinute must be 1 or more.",
         { QueueMax: < 0 } => "Api:QueueMax must be 0 or more.",
         { SignatureClockSkew: var skew } when skew <= TimeSpan.Zero || skew > TimeSpan.FromDays(1) => "Api:SignatureClockSkew must be more than 0 and at most a day.",
         { TokenLifetime: var lifetime } when lifetime <= TimeSpan.Zero || lifetime > TimeSpan.FromDays(365) => "Api:TokenLifetime must be more than 0 and at most 365 days.",

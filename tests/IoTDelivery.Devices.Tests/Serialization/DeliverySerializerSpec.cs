@@ -128,6 +128,9 @@ public sealed class DeliverySerializerSpec : TestKit
             OutboxReply.Done.Instance,
             new OutboxReply.Messages([new KnownMessage(5, Id, Full, MessageStatus.Pending, At, At.AddDays(1), MessageStatus.Failed, At.AddHours(1), ErrorInfo.Deleted)], More: true),
             new OutboxReply.Refused(RefusalReason.TooMuchAtOnce),
+            new ToSubscribers.Broadcast("project", "app", "$oc/broadcast/news", new byte[] { 0, 1, 255 }),
+            new ToSubscribers.Find("project", null, "$oc/broadcast/news", 11),
+            new Subscribers([Device]),
         ];
 
         foreach (var message in said)
