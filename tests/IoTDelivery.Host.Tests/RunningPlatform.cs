@@ -61,6 +61,7 @@ public class RunningPlatform : IAsyncLifetime
         using var request = new HttpRequestMessage(method, path);
         if (token is not null) request.Headers.Add("X-Auth-Token", token);
         if (body is not null) request.Content = new StringContent(body, Encoding.UTF8, contentType);
+        if (body?.Length > 1024 * 1024) request.Headers.ExpectContinue = true; // or the refusal would come in the middle of the sending
         var response = await Http.SendAsync(request);
         var text = await response.Content.ReadAsStringAsync();
         return (response.StatusCode, text.Length == 0 ? default : JsonSerializer.Deserialize<JsonElement>(text), response);

@@ -101,7 +101,7 @@ public static class ApiDocument
             context.Document!.AddComponent(body.Name, await context.GetOrCreateSchemaAsync(body, cancellationToken: cancel));
             document.RequestBody = new OpenApiRequestBody
             {
-                Required = true,
+                Required = !operation.IsBodyOptional,
                 Content = new Dictionary<string, OpenApiMediaType> { [Json] = new() { Schema = new OpenApiSchemaReference(body.Name, context.Document) } },
             };
         }

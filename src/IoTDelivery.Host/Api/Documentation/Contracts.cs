@@ -402,3 +402,155 @@ public sealed record ForgetDeadLettersResponse
 {
     public required int Forgotten { get; init; }
 }
+
+public sealed record CreateDeviceGroupRequest
+{
+    [MaxLength(64)] public required string Name { get; init; }
+    [MaxLength(64)] public string? Description { get; init; }
+    [MaxLength(36), Description("The group this one is in.")] public string? SuperGroupId { get; init; }
+    [MaxLength(36)] public string? AppId { get; init; }
+    [Description("STATIC.")] public string? GroupType { get; init; }
+}
+
+public sealed record UpdateDeviceGroupRequest
+{
+    [MaxLength(64)] public string? Name { get; init; }
+    [MaxLength(64)] public string? Description { get; init; }
+}
+
+public sealed record DeviceGroupResponse
+{
+    public required string GroupId { get; init; }
+    public required string Name { get; init; }
+    public string? Description { get; init; }
+    public string? SuperGroupId { get; init; }
+    public required string GroupType { get; init; }
+}
+
+public sealed record ListDeviceGroupsResponse
+{
+    public required DeviceGroupResponse[] DeviceGroups { get; init; }
+    public required PageInfo Page { get; init; }
+}
+
+public sealed record GroupedDevice
+{
+    public required string DeviceId { get; init; }
+    public required string NodeId { get; init; }
+    public string? DeviceName { get; init; }
+    public required string ProductId { get; init; }
+}
+
+public sealed record ListGroupedDevicesResponse
+{
+    public required GroupedDevice[] Devices { get; init; }
+    public required PageInfo Page { get; init; }
+}
+
+public sealed record CreateBatchTaskRequest
+{
+    [MaxLength(36)] public string? AppId { get; init; }
+    [MaxLength(128)] public required string TaskName { get; init; }
+    [Description("createMessages.")] public required string TaskType { get; init; }
+    [Description("Device ids; without them targets_filter says who.")] public string[]? Targets { get; init; }
+    public BatchTargetsFilter? TargetsFilter { get; init; }
+    [Description("The message: a request body of CreateMessage.")] public required JsonElement Document { get; init; }
+    public BatchTaskPolicy? TaskPolicy { get; init; }
+}
+
+public sealed record BatchTargetsFilter
+{
+    [MaxLength(100)] public string[]? GroupIds { get; init; }
+    [MaxLength(100)] public string[]? ProductIds { get; init; }
+}
+
+public sealed record BatchTaskPolicy
+{
+    [Description("Such as 20151212T121212Z, within the next 7 days.")] public string? ScheduleTime { get; init; }
+    [Range(0, 5), Description("How often a target that failed is asked again; goes with retry_interval.")] public int? RetryCount { get; init; }
+    [Range(1, 1440), Description("Minutes.")] public int? RetryInterval { get; init; }
+}
+
+public sealed record BatchTaskInfo
+{
+    public string? AppId { get; init; }
+    public required string TaskId { get; init; }
+    public required string TaskName { get; init; }
+    public required string TaskType { get; init; }
+    [Description("Only in the answer to the task's creation.")] public string[]? Targets { get; init; }
+    public BatchTargetsFilter? TargetsFilter { get; init; }
+    public required JsonElement Document { get; init; }
+    public BatchTaskPolicy? TaskPolicy { get; init; }
+    [Description("Initializing, Waitting, Processing, Success, Fail, PartialSuccess, Stopping or Stopped.")] public required string Status { get; init; }
+    public required string StatusDesc { get; init; }
+    public required BatchTaskProgress TaskProgress { get; init; }
+    public required string CreateTime { get; init; }
+}
+
+public sealed record BatchTaskProgress
+{
+    public required int Total { get; init; }
+    public required int Processing { get; init; }
+    public required int Success { get; init; }
+    public required int Fail { get; init; }
+    public required int Waitting { get; init; }
+    public required int FailWaitRetry { get; init; }
+    public required int Stopped { get; init; }
+    public required int Removed { get; init; }
+}
+
+public sealed record ListBatchTasksResponse
+{
+    public required BatchTaskInfo[] Batchtasks { get; init; }
+    public required PageInfo Page { get; init; }
+}
+
+public sealed record ShowBatchTaskResponse
+{
+    public required BatchTaskInfo Batchtask { get; init; }
+    public required BatchTargetInfo[] TaskDetails { get; init; }
+    public required PageInfo Page { get; init; }
+}
+
+public sealed record BatchTargetInfo
+{
+    public required string Target { get; init; }
+    public required string Status { get; init; }
+    [Description("JSON text with the message_id.")] public string? Output { get; init; }
+    public ErrorInfoDto? Error { get; init; }
+}
+
+public sealed record ChangeBatchTaskRequest
+{
+    [MaxLength(100), Description("Device ids; default all.")] public string[]? Targets { get; init; }
+}
+
+public sealed record ChangeBatchTaskResponse
+{
+    public required ChangedBatchTarget[] Targets { get; init; }
+}
+
+public sealed record ChangedBatchTarget
+{
+    public required string Target { get; init; }
+    [Description("success or failure.")] public required string Status { get; init; }
+    public string? ErrorCode { get; init; }
+    public string? ErrorMsg { get; init; }
+}
+
+public sealed record BroadcastRequest
+{
+    [MaxLength(36), Description("Only devices of this resource space.")] public string? AppId { get; init; }
+    [MaxLength(128), Description("Begins with $oc/broadcast/.")] public required string TopicFullName { get; init; }
+    [MaxLength(131072), Description("Base64.")] public required string Message { get; init; }
+    [Range(0, 1440), Description("Minutes, a multiple of 5; default 0: only who is online now. Else at most 10 devices.")] public int? Ttl { get; init; }
+    [RegularExpression("^[A-Za-z0-9_-]{1,100}$")] public string? MessageId { get; init; }
+}
+
+public sealed record BroadcastResponse
+{
+    public string? AppId { get; init; }
+    public required string TopicFullName { get; init; }
+    public required string MessageId { get; init; }
+    public required string CreatedTime { get; init; }
+}

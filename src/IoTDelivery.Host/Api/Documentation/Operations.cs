@@ -6,6 +6,9 @@ public sealed record Operation(string Id, string Tag, string Summary)
     /// <summary>The shape of the request body; null: it takes none.</summary>
     public Type? Body { get; init; }
 
+    /// <summary>True: without a body means something too.</summary>
+    public bool IsBodyOptional { get; init; }
+
     /// <summary>The status of success.</summary>
     public int Status { get; init; } = StatusCodes.Status200OK;
 
@@ -31,7 +34,8 @@ public sealed record Operation(string Id, string Tag, string Summary)
 /// <summary>One row for each endpoint of the API. ApiDocumentSpec fails when an endpoint has none.</summary>
 public static class Operations
 {
-    private const string Project = "/v5/iot/{project_id}", Messages = Project + "/devices/{device_id}/messages", Rules = Project + "/routing-rule/rules", Actions = Project + "/routing-rule/actions";
+    private const string Project = "/v5/iot/{project_id}", Messages = Project + "/devices/{device_id}/messages", Rules = Project + "/routing-rule/rules", Actions = Project + "/routing-rule/actions",
+        Groups = Project + "/device-group", Tasks = Project + "/batchtasks";
 
     private static readonly string[] Page = ["limit", "marker", "offset"];
 
@@ -49,7 +53,12 @@ public static class Operations
         ["is_cascade_query"] = "true: with gateway_id, sub-devices of its sub-devices too. Default false.",
         ["start_time"] = "Only devices created at or after this time, such as 20151212T121212Z.",
         ["end_time"] = "Only devices created at or before this time, such as 20151212T121212Z.",
-        ["action_id"] = "resetSecret.",
+        ["action_id"] = "resetSecret; with a group addDevice or removeDevice.",
+        ["device_id"] = "The device.",
+        ["task_type"] = "createMessages.",
+        ["status"] = "Only tasks with this status.",
+        ["task_detail_status"] = "Only targets with this status.",
+        ["target"] = "Only this target.",
         ["up_to"] = "The dead_letter_id of the last one to forget.",
         ["product_name"] = "Only products with this name.",
         ["resource"] = "Only rules of this resource.",
@@ -77,7 +86,7 @@ public static class Operations
         [$"GET {Messages}/{{message_id}}"] = new("ShowDeviceMessage", "Messages", "Shows a message. An unknown one is a 200 without message_id, as in the cloud.")
         { Answer = typeof(DeviceMessage), Errors = [ErrorCodes.InvalidInput, ErrorCodes.NoSuchDevice] },
         [$"DELETE {Messages}/{{message_id}}"] = new("DeleteDeviceMessage", "Messages", "Deletes a message that still waits. It ends as FAILED.")
-        { Status = 204, Errors = [ErrorCodes.InvalidInput, ErrorCodes.NotWaiting, ErrorCodes.NoSuchDevice] },
+        { Status = 204, Errors = [ErrorCodes.InvalidInput, ErrorCodes.NotNow, ErrorCodes.NoSuchDevice] },
 
         [$"DELETE {Messages}"] = new("DeleteDeviceMessages", "Messages", "Deletes all messages that still wait for a device. They end as FAILED.")
         { Status = 204, Errors = [ErrorCodes.InvalidInput, ErrorCodes.NoSuchDevice] },
@@ -110,6 +119,36 @@ public static class Operations
         { Body = typeof(UpdateProductRequest), Answer = typeof(ProductResponse), Errors = [ErrorCodes.NoSuchProduct] },
         [$"DELETE {Project}/products/{{product_id}}"] = new("DeleteProduct", "Products", "Deletes a product that has no devices.")
         { Status = 204, Errors = [ErrorCodes.InvalidInput, ErrorCodes.NoSuchProduct] },
+
+        [$"POST {Groups}"] = new("AddDeviceGroup", "Groups", "Creates a device group.")
+        { Body = typeof(CreateDeviceGroupRequest), Status = 201, Answer = typeof(DeviceGroupResponse), Errors = [ErrorCodes.NotNow] },
+        [$"GET {Groups}"] = new("ListDeviceGroups", "Groups", "Lists device groups, newest first.")
+        { Query = [.. Page, "app_id"], Answer = typeof(ListDeviceGroupsResponse) },
+        [$"GET {Groups}/{{group_id}}"] = new("ShowDeviceGroup", "Groups", "Shows a device group.")
+        { Answer = typeof(DeviceGroupResponse) },
+        [$"PUT {Groups}/{{group_id}}"] = new("UpdateDeviceGroup", "Groups", "Changes a device group.")
+        { Body = typeof(UpdateDeviceGroupRequest), Answer = typeof(DeviceGroupResponse) },
+        [$"DELETE {Groups}/{{group_id}}"] = new("DeleteDeviceGroup", "Groups", "Deletes a device group that is empty.")
+        { Status = 204, Errors = [ErrorCodes.NotNow] },
+        [$"POST {Groups}/{{group_id}}/action"] = new("CreateOrDeleteDeviceInGroup", "Groups", "Adds a device to a group, or takes it out.")
+        { Query = ["action_id", "device_id"], Errors = [ErrorCodes.NotNow, ErrorCodes.NoSuchDevice] },
+        [$"GET {Groups}/{{group_id}}/devices"] = new("ShowDevicesInGroup", "Groups", "Lists the devices of a group, the last added first.")
+        { Query = Page, Answer = typeof(ListGroupedDevicesResponse) },
+
+        [$"POST {Tasks}"] = new("CreateBatchTask", "Many devices", "Sends one message to many devices, now or later.")
+        { Body = typeof(CreateBatchTaskRequest), Status = 201, Answer = typeof(BatchTaskInfo) },
+        [$"GET {Tasks}"] = new("ListBatchTasks", "Many devices", "Lists batch tasks, newest first.")
+        { Query = [.. Page, "task_type", "status", "app_id"], Answer = typeof(ListBatchTasksResponse) },
+        [$"GET {Tasks}/{{task_id}}"] = new("ShowBatchTask", "Many devices", "Shows a batch task and how far it got with each target.")
+        { Query = [.. Page, "task_detail_status", "target"], Answer = typeof(ShowBatchTaskResponse) },
+        [$"DELETE {Tasks}/{{task_id}}"] = new("DeleteBatchTask", "Many devices", "Deletes a batch task that has ended.")
+        { Status = 204, Errors = [ErrorCodes.NotNow] },
+        [$"POST {Tasks}/{{task_id}}/stop"] = new("StopBatchTask", "Many devices", "Stops a batch task, or some of its targets.")
+        { Body = typeof(ChangeBatchTaskRequest), IsBodyOptional = true, Answer = typeof(ChangeBatchTaskResponse), Errors = [ErrorCodes.NotNow] },
+        [$"POST {Tasks}/{{task_id}}/retry"] = new("RetryBatchTask", "Many devices", "Asks the targets that failed once more, or some of them.")
+        { Body = typeof(ChangeBatchTaskRequest), IsBodyOptional = true, Answer = typeof(ChangeBatchTaskResponse), Errors = [ErrorCodes.NotNow] },
+        [$"POST {Project}/broadcast-messages"] = new("BroadcastMessage", "Many devices", "Sends a message to every device that has subscribed a broadcast topic.")
+        { Body = typeof(BroadcastRequest), Status = 201, Answer = typeof(BroadcastResponse) },
 
         [$"POST {Rules}"] = new("CreateRoutingRule", "Rules", "Creates a rule: what is forwarded. It is inactive.")
         { Body = typeof(CreateRuleRequest), Status = 201, Answer = typeof(RuleResponse) },
