@@ -70,6 +70,7 @@ public sealed class DeviceActor : UntypedPersistentActor
     private Outbox _ahead = Outbox.Empty;  // what it will have once everything decided is stored
     private Inflight _wire = Inflight.None;
     private Connection? _connection;
+    private DateTimeOffset _letInAfter = DateTimeOffset.MinValue; // a login proven before that is not worth anything any more
 
     private readonly Queue<Entry> _waiting = [];
     private readonly List<Entry> _writing = [];
@@ -187,7 +188,7 @@ public sealed class DeviceActor : UntypedPersistentActor
             case ToDevice.Command command:
                 Stir();
                 Decide(command.Ask, Sender);
-                if (command.Ask is OutboxCommand.Retire) LetGo(ToConnection.Evicted.ByDeletion);
+                if (command.Ask is OutboxCommand.Retire) LetGo(ToConnection.Evicted.ByOperator);
                 break;
             case ToDevice.List list:
                 Stir();
@@ -198,6 +199,16 @@ public sealed class DeviceActor : UntypedPersistentActor
                 Answer(Sender, _ahead.IsRetired
                     ? new OutboxReply.Refused(RefusalReason.NoSuchDevice)
                     : new OutboxReply.Messages(_ahead.Show(show.MessageId) is { } known ? [known] : []));
+                break;
+            case ToDevice.Knock knock: // no activity of this device
+                if (_connection is { } carrier) carrier.Ref.Forward(new ToConnection.Knocked(knock.SubDevice));
+                else Sender.Tell(OutboxReply.Done.Instance);
+                break;
+            case ToDevice.Disconnect disconnect:
+                Stir();
+                _letInAfter = disconnect.At;
+                if (_connection?.ConnectedAt <= _letInAfter) LetGo(ToConnection.Evicted.ByOperator);
+                Answer(Sender, OutboxReply.Done.Instance);
                 break;
             case ToDevice.Answered answered:
                 Stir();
@@ -404,9 +415,9 @@ public sealed class DeviceActor : UntypedPersistentActor
 
     private void OnAttach(ToDevice.Attach attach)
     {
-        if (_ahead.IsRetired)
+        if (_ahead.IsRetired || attach.ConnectedAt <= _letInAfter)
         {
-            attach.Connection.Tell(ToConnection.Evicted.ByDeletion);
+            attach.Connection.Tell(ToConnection.Evicted.ByOperator);
             return;
         }
 

@@ -34,6 +34,23 @@ public sealed class DeviceGateway(Func<IActorRef> region, TimeSpan? askTimeout =
         }
     }
 
+    /// <summary>Has the gateway's connection carry a sub-device, if there is one. Never fails: without it the message waits until the gateway comes or subscribes.</summary>
+    public async Task KnockAsync(DeviceId gateway, DeviceId subDevice, CancellationToken cancel)
+    {
+        for (var attempt = 0; attempt < 2; attempt++)
+        {
+            try
+            {
+                await region().Ask<OutboxReply>(new ToDevice.Knock(gateway, subDevice), _askTimeout / 2, cancel);
+                return;
+            }
+            catch (AskTimeoutException)
+            {
+                // A shard that moves drops messages: once more.
+            }
+        }
+    }
+
     /// <summary>For what is repeated by the sender until it is answered: attach, acknowledgements, payments.</summary>
     public void Tell(ToDevice message, IActorRef sender) => region().Tell(message, sender);
 }

@@ -47,6 +47,18 @@ public abstract record ToDevice(DeviceId DeviceId)
         IActorRef Connection,
         ushort LastTag = 0) : ToDevice(DeviceId);
 
+    /// <summary>
+    /// Whoever is connected is let go, and so is everybody whose CONNECT was accepted up to <see cref="At"/>: the device was frozen or has a new secret. The answer is
+    /// <see cref="OutboxReply.Done"/>.
+    /// </summary>
+    public sealed record Disconnect(DeviceId DeviceId, DateTimeOffset At) : ToDevice(DeviceId);
+
+    /// <summary>
+    /// Asks a gateway to let its connection carry a sub-device, because something is about to be sent to that. The answer is <see cref="OutboxReply.Done"/>, as soon as the
+    /// sub-device is attached or it is clear that it cannot be.
+    /// </summary>
+    public sealed record Knock(DeviceId DeviceId, DeviceId SubDevice) : ToDevice(DeviceId);
+
     /// <summary>The connection is gone.</summary>
     public sealed record Detach(DeviceId DeviceId, Guid ConnectionId) : ToDevice(DeviceId);
 
@@ -74,11 +86,14 @@ public abstract record ToConnection
     /// <summary>Put this on the wire. At QoS 0 say <see cref="ToDevice.Answered"/> when the transport took the bytes.</summary>
     public sealed record Transmit(MessageId MessageId, MessageBody Body, ushort Tag, int QoS, bool Dup) : ToConnection;
 
-    /// <summary>A younger connection took over (MQTT 5: DISCONNECT 0x8E), or the device was deleted.</summary>
+    /// <summary>Attach this sub-device, too, and then answer the sender with <see cref="OutboxReply.Done"/>.</summary>
+    public sealed record Knocked(DeviceId SubDevice) : ToConnection;
+
+    /// <summary>A younger connection took over (MQTT 5: DISCONNECT 0x8E), or the device was deleted, frozen or given a new secret (0x98).</summary>
     public sealed record Evicted(bool TakenOver) : ToConnection
     {
         public static readonly Evicted ByYounger = new(TakenOver: true);
-        public static readonly Evicted ByDeletion = new(TakenOver: false);
+        public static readonly Evicted ByOperator = new(TakenOver: false);
     }
 
     private ToConnection() { }

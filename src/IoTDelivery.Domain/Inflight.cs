@@ -24,6 +24,9 @@ public readonly record struct Send(KnownMessage Message, ushort Tag, int QoS, bo
 //
 public sealed record Inflight
 {
+    /// <summary>Largest tag. The packet ids above it are for the sub-devices that share the connection of their gateway.</summary>
+    public const ushort TagMax = 0x7FFF;
+
     /// <summary>A device that is away.</summary>
     public static readonly Inflight None = new();
 
@@ -241,7 +244,7 @@ public sealed record Inflight
         }
 
         // MQTT 5: a fresh packet if the client has a place for it; without one this repetition is skipped and the schedule counts on.
-        if (Packets.Count >= Connection.ReceiveMaximum || Packets.Count >= ushort.MaxValue - 1)
+        if (Packets.Count >= Connection.ReceiveMaximum || Packets.Count >= TagMax - 1)
         {
             next = this with { Flights = Flights.SetItem(message.Number, Sent(flight, now, policy) with { LastSentAt = flight.LastSentAt }) };
             return null;
@@ -293,7 +296,7 @@ public sealed record Inflight
         var tag = LastTag;
         do
         {
-            tag = tag == ushort.MaxValue ? (ushort)1 : (ushort)(tag + 1);
+            tag = tag >= TagMax ? (ushort)1 : (ushort)(tag + 1);
         }
         while (Packets.ContainsKey(tag));
         return tag;

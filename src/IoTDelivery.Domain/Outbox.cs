@@ -93,10 +93,11 @@ public sealed record Outbox
         OutboxCommand.Delete delete => FindOpen(delete.MessageId) switch
         {
             null => Decision.Refuse(Ended.Exists(m => m.MessageId == delete.MessageId) ? RefusalReason.NotWaiting : RefusalReason.NoSuchMessage),
-            { Answer: MessageStatus.Delivered } => Decision.Refuse(RefusalReason.NotWaiting),
-            var open when wire.IsOnTheWire(open.Number) => Decision.Refuse(RefusalReason.NotWaiting),
+            var open when !StillWaits(open, wire) => Decision.Refuse(RefusalReason.NotWaiting),
             _ => Decision.Of(new OutboxEvent.MessageDeleted(delete.MessageId, now)),
         },
+        OutboxCommand.DeleteAll when IsRetired => Decision.Refuse(RefusalReason.NoSuchDevice),
+        OutboxCommand.DeleteAll => Decision.Of([.. Open.Where(m => StillWaits(m, wire)).Select(m => new OutboxEvent.MessageDeleted(m.MessageId, now))]),
 
         OutboxCommand.Expire => Decision.Of(
             [.. Open.Where(m => m.ExpiresAt <= now).Select(m => new OutboxEvent.MessageTimedOut(m.MessageId, now))]),
@@ -223,6 +224,9 @@ public sealed record Outbox
         while (paid < Owed.Count && Owed[paid].Number <= number) paid++;
         return paid == 0 ? this : this with { Owed = Owed.RemoveRange(0, paid) };
     }
+
+    // What was answered DELIVERED or is on its way cannot be taken back.
+    private static bool StillWaits(KnownMessage open, Inflight wire) => open.Answer != MessageStatus.Delivered && !wire.IsOnTheWire(open.Number);
 
     // Connected, subscribed, window open, and nobody before it who could go out but still waits: nobody is overtaken.
     private bool GoesOutNow(Inflight wire)

@@ -17,6 +17,12 @@ public abstract record OutboxCommand
     /// <summary>An application takes a waiting message back.</summary>
     public sealed record Delete(MessageId MessageId) : OutboxCommand;
 
+    /// <summary>An application takes back everything that still waits.</summary>
+    public sealed record DeleteAll : OutboxCommand
+    {
+        public static readonly DeleteAll Instance = new();
+    }
+
     /// <summary>Ends what has outlived its ttl.</summary>
     public sealed record Expire : OutboxCommand
     {

@@ -6,6 +6,9 @@ public static class SystemTopics
     /// <summary>Where a message goes that names no topic.</summary>
     public static string MessagesDown(DeviceId deviceId) => $"$oc/devices/{deviceId}/sys/messages/down";
 
+    /// <summary>Where the platform answers what a device asked on its <c>sys/events/up</c>.</summary>
+    public static string EventsDown(DeviceId deviceId) => $"$oc/devices/{deviceId}/sys/events/down";
+
     /// <summary>A product's custom topic, of which the application names only the end.</summary>
     public static string User(DeviceId deviceId, string suffix) => $"$oc/devices/{deviceId}/user/{suffix}";
 

@@ -10,9 +10,11 @@ public sealed class OnlineNodes(ActorSystem system)
     /// <summary>This start of this node.</summary>
     public static NodeIncarnation Self(ActorSystem system) => new(Cluster.Get(system).SelfUniqueAddress.Uid.ToString());
 
-    /// <summary>INACTIVE (never connected), ONLINE or OFFLINE.</summary>
-    public string StatusOf(Device device) =>
-        device.ActiveAt is null ? "INACTIVE"
+    /// <summary>FROZEN, INACTIVE (never connected), ONLINE or OFFLINE. A sub-device is where <paramref name="root"/>, whose connection carries it, is.</summary>
+    public string StatusOf(Device device, Device? root) =>
+        root is not null ? StatusOf(root, null)
+        : device.FrozenAt is not null ? "FROZEN"
+        : device.ActiveAt is null ? "INACTIVE"
         : device.OnlineNode is { } node && Cluster.Get(system).State.Members.Any(m => m.UniqueAddress.Uid.ToString() == node) ? "ONLINE"
         : "OFFLINE";
 }

@@ -14,6 +14,7 @@ using IoTDelivery.Mqtt;
 using IoTDelivery.Push;
 using IoTDelivery.Registry;
 using IoTDelivery.Storage;
+using Microsoft.AspNetCore.Server.Kestrel.Core;
 using Microsoft.Extensions.Options;
 
 namespace IoTDelivery.Host;
@@ -21,6 +22,8 @@ namespace IoTDelivery.Host;
 /// <summary>One node: reads the settings, lists the boxes, runs until it is told to stop.</summary>
 public static class Platform
 {
+    private static readonly TimeSpan TlsHandshakeTimeout = TimeSpan.FromSeconds(10); // Kestrel's own
+
     /// <summary>What a new node could not start with, in a sentence; exit code 1.</summary>
     public sealed class CannotStartException(string message) : Exception(message);
 
@@ -64,7 +67,12 @@ public static class Platform
             services.AddDevices();
             _ = Options<PushOptions>(settings, PushOptions.Section, o => o.Problem()); // the box looks at start, which is too late for a sentence
             services.AddPush(settings);
+            services.AddSingleton<WaitingSubDevices>();
+            services.AddSingleton<FindWaitingSubDevices>(s => s.GetRequiredService<WaitingSubDevices>().FindAsync);
+            services.AddSingleton<TakeUplink>(s => s.GetRequiredService<UplinkReports>().TakeAsync);
             services.AddMqtt(settings);
+            var addresses = Addresses(settings["Urls"] ?? "http://127.0.0.1:8080");
+            if (Array.Find(addresses, a => a.Scheme == "https") is { } secure) services.AddServerCertificate(settings, $"Urls = {secure}");
             services.AddApi(api);
             services.AddSingleton<ReadDocument>(BatchTasksApi.Read);
             services.AddBatch(Options<BatchOptions>(settings, BatchOptions.Section, o => o.Problem()));
@@ -91,7 +99,6 @@ public static class Platform
 
             // Open requests finish and devices are let go well before whoever sent SIGTERM sends SIGKILL.
             services.Configure<HostOptions>(o => o.ShutdownTimeout = TimeSpan.FromSeconds(8));
-            var addresses = Addresses(settings["Urls"] ?? "http://127.0.0.1:8080");
             builder.WebHost.ConfigureKestrel(kestrel => ListenForApplications(kestrel, addresses));
 
             // Until the node runs. Kestrel warns at every start that its URLs setting is not what it listens on (see below); and what keeps a node from starting is
@@ -108,6 +115,7 @@ public static class Platform
 
         var app = builder.Build();
         started = app.Lifetime.ApplicationStarted;
+        app.MapMqtt();
         app.MapApi();
         return app;
 
@@ -154,7 +162,7 @@ public static class Platform
         {
             try
             {
-                return BindingAddress.Parse(url) is { Scheme: "http" } address ? address : throw new ArgumentException($"Urls: {url}: only http is offered yet.");
+                return BindingAddress.Parse(url) is { Scheme: "http" or "https" } address ? address : throw new ArgumentException($"Urls: {url}: only http and https are offered.");
             }
             catch (FormatException)
             {
@@ -164,15 +172,20 @@ public static class Platform
     }
 
     // Kestrel takes either its URLs setting or endpoints in code; the MQTT listener is one in code, so the URLs are too.
-    private static void ListenForApplications(Microsoft.AspNetCore.Server.Kestrel.Core.KestrelServerOptions kestrel, BindingAddress[] addresses)
+    private static void ListenForApplications(KestrelServerOptions kestrel, BindingAddress[] addresses)
     {
         kestrel.AddServerHeader = false;
         kestrel.Limits.MaxRequestBodySize = ApiOptions.BodyBytesMax;
         foreach (var address in addresses)
         {
-            if (address.Host is "localhost") kestrel.ListenLocalhost(address.Port);
-            else if (IPAddress.TryParse(address.Host, out var ip)) kestrel.Listen(ip, address.Port);
-            else kestrel.ListenAnyIP(address.Port);
+            if (address.Host is "localhost") kestrel.ListenLocalhost(address.Port, Listen);
+            else if (IPAddress.TryParse(address.Host, out var ip)) kestrel.Listen(ip, address.Port, Listen);
+            else kestrel.ListenAnyIP(address.Port, Listen);
+
+            void Listen(ListenOptions listener)
+            {
+                if (address.Scheme == "https") listener.UseTls(kestrel.ApplicationServices.GetRequiredService<ServerCertificate>(), TlsHandshakeTimeout, isHttp: true);
+            }
         }
     }
 

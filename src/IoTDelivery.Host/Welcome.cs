@@ -12,9 +12,10 @@ public static class Welcome
     public static void Print(WebApplication app)
     {
         var database = app.Services.GetRequiredService<SqlDatabase>();
-        var mqtt = app.Services.GetRequiredService<MqttEndpoint>().BoundTo;
+        var devices = app.Services.GetRequiredService<MqttEndpoint>();
+        var mqtt = devices.BoundTo;
         var addresses = app.Services.GetRequiredService<IServer>().Features.Get<IServerAddressesFeature>()?.Addresses ?? [];
-        var rest = addresses.FirstOrDefault(a => mqtt is null || !a.EndsWith($":{mqtt.Port}", StringComparison.Ordinal)) ?? "(no REST)";
+        var rest = addresses.FirstOrDefault(a => !devices.Owns(a)) ?? "(no REST)";
         var isGenerated = app.Services.GetRequiredService<ApiOptions>().Token is null;
         var token = isGenerated ? $"$(cat {Login.TokenFile(database)})" : "$TOKEN";
         const string stamp = "2026010100";
@@ -24,7 +25,7 @@ public static class Welcome
 
             IoTDelivery.Akka is running.
               REST     {{{rest}}}
-              MQTT     {{{mqtt?.ToString() ?? "(no MQTT)"}}}
+              MQTT     {{{mqtt?.ToString() ?? "(no MQTT)"}}}{{{(devices.TlsBoundTo is { } tls ? $", with TLS {tls}" : "")}}}
               storage  {{{database.Where}}}
               token    {{{(isGenerated ? Login.TokenFile(database) : "the configured Api:Token")}}}
 

@@ -35,15 +35,20 @@ public sealed record DeviceLogin(DeviceId DeviceId, bool ChecksTime, string Time
         return true;
     }
 
-    /// <summary>True if user name, password and (sign type 1) the hour are those of the device with this <paramref name="secret"/>.</summary>
-    public bool IsProvenBy(string? username, ReadOnlySpan<byte> password, string secret, DateTimeOffset now, TimeSpan clockSkew) =>
+    /// <summary>
+    /// True if user name, password and (sign type 1) the hour are those of the device with this <paramref name="secret"/> or its <paramref name="secondary"/> one
+    /// (API manual, "Resetting a Device Secret": the primary is tried first).
+    /// </summary>
+    public bool IsProvenBy(string? username, ReadOnlySpan<byte> password, string secret, string? secondary, DateTimeOffset now, TimeSpan clockSkew) =>
         username == DeviceId.Value
         && (!ChecksTime || IsNow(now, clockSkew))
-        && CryptographicOperations.FixedTimeEquals(password, Encoding.ASCII.GetBytes(Password(secret, Timestamp)));
+        && (Fits(password, secret) || (secondary is not null && Fits(password, secondary)));
 
     /// <summary>The password that proves knowledge of <paramref name="secret"/>.</summary>
     public static string Password(string secret, string timestamp) =>
         Convert.ToHexStringLower(HMACSHA256.HashData(key: Encoding.UTF8.GetBytes(timestamp), source: Encoding.UTF8.GetBytes(secret)));
+
+    private bool Fits(ReadOnlySpan<byte> password, string secret) => CryptographicOperations.FixedTimeEquals(password, Encoding.ASCII.GetBytes(Password(secret, Timestamp)));
 
     // The stamp names an hour, not a moment: any moment of that hour is right, and the skew is added on both sides.
     private bool IsNow(DateTimeOffset now, TimeSpan clockSkew) =>

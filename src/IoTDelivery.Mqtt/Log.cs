@@ -23,4 +23,7 @@ internal static partial class Log
 
     [LoggerMessage(3006, LogLevel.Warning, "Message {MessageId} cannot be sent to device {DeviceId}: {Reason}.")]
     public static partial void Unsendable(this ILogger logger, MessageId messageId, DeviceId deviceId, string reason);
+
+    [LoggerMessage(3007, LogLevel.Warning, "Which sub-devices of gateway {DeviceId} have something waiting cannot be read ({Reason}); asking again.")]
+    public static partial void SubDevicesUnknown(this ILogger logger, DeviceId deviceId, string reason);
 }

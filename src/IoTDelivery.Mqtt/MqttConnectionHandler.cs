@@ -16,6 +16,9 @@ public delegate ValueTask<Device?> FindDevice(DeviceId deviceId);
 /// <summary>Hears of connections that were let in and ended; never waits. <see cref="ConnectionLog.Report"/> in the product.</summary>
 public delegate void ReportConnection(DeviceId deviceId, Guid connectionId, bool isOnline, DateTimeOffset at);
 
+/// <summary>Hears what devices say of their software; never waits. <see cref="SdkInfoLog.Report"/> in the product.</summary>
+public delegate void ReportSdkInfo(DeviceId deviceId, SdkInfo info);
+
 /// <summary>
 /// Kestrel hands over a connection, its CONNECT is checked, the stage runs. Before the login is proven a connection costs its socket and this method:
 /// no actor, no graph, no more than <see cref="MqttOptions.ConnectBytesMax"/> of buffer.
@@ -120,6 +123,7 @@ public sealed class MqttConnectionHandler(
         if (connect.AuthenticationMethod is not null) return (MqttConnectReasonCode.BadAuthenticationMethod, null);
         if (!DeviceLogin.TryParse(connect.ClientId, out var login)) return (MqttConnectReasonCode.ClientIdentifierNotValid, null);
 
+        var now = clock.GetUtcNow(); // before the look: what is frozen or gets a new secret behind it evicts this connection by this time
         Device? device;
         try
         {
@@ -133,11 +137,10 @@ public sealed class MqttConnectionHandler(
         }
 
         // An unknown device gets the answer of a wrong password: who asks must not learn which ids exist.
-        var now = clock.GetUtcNow();
-        var isProven = device is not null && login.IsProvenBy(connect.Username, connect.Password, device.Secret, now, options.ClockSkew);
-        return isProven
-            ? (MqttConnectReasonCode.Success, Accepted(connect, version, login.DeviceId, device!, now))
-            : (MqttConnectReasonCode.BadUserNameOrPassword, null);
+        var isProven = device is not null && login.IsProvenBy(connect.Username, connect.Password, device.Secret, device.SecondarySecret, now, options.ClockSkew);
+        return !isProven ? (MqttConnectReasonCode.BadUserNameOrPassword, null)
+            : device!.FrozenAt is not null ? (MqttConnectReasonCode.NotAuthorized, null)
+            : (MqttConnectReasonCode.Success, Accepted(connect, version, login.DeviceId, device, now));
     }
 
     private static AcceptedConnect Accepted(MqttConnectPacket connect, MqttProtocolVersion version, DeviceId deviceId, Device device, DateTimeOffset now) => new(
@@ -150,6 +153,7 @@ public sealed class MqttConnectionHandler(
         KeepsSession: version == MqttProtocolVersion.V500 ? connect.SessionExpiryInterval > 0 : !connect.CleanSession,
         ReceiveMaximum: connect.ReceiveMaximum == 0 ? ushort.MaxValue : connect.ReceiveMaximum, // 0 is how the codec says "absent"
         PacketBytesMax: connect.MaximumPacketSize == 0 ? uint.MaxValue : connect.MaximumPacketSize,
+        IsGateway: device.GatewaySince is not null,
         ProjectId: device.ProjectId,
         AppId: device.AppId);
 

@@ -24,6 +24,7 @@ namespace IoTDelivery.Mqtt;
 /// <param name="KeepsSession">Clean session 0, or an MQTT 5 session expiry above 0.</param>
 /// <param name="ReceiveMaximum">Unacknowledged packets the client takes.</param>
 /// <param name="PacketBytesMax">Largest packet the client takes (MQTT 5, 3.1.2.11.4).</param>
+/// <param name="IsGateway">Sub-devices share this connection.</param>
 /// <param name="ProjectId">Whose device it is: broadcasts are for one project.</param>
 /// <param name="AppId">Its resource space, if it has one.</param>
 public sealed record AcceptedConnect(
@@ -36,6 +37,7 @@ public sealed record AcceptedConnect(
     bool KeepsSession,
     int ReceiveMaximum = ushort.MaxValue,
     uint PacketBytesMax = uint.MaxValue,
+    bool IsGateway = false,
     string ProjectId = "",
     string? AppId = null)
 {
@@ -43,7 +45,9 @@ public sealed record AcceptedConnect(
 }
 
 /// <summary>What all connections of a node share.</summary>
-internal sealed record MqttNode(DeviceGateway Devices, IActorRef DeviceWatch, MqttOptions Options, TimeProvider Clock, ILogger Logger, IActorRef Broadcasts);
+internal sealed record MqttNode(
+    ActorSystem System, DeviceGateway Devices, FindWaitingSubDevices FindWaitingSubDevices, IActorRef DeviceWatch, MqttOptions Options, TimeProvider Clock, ILogger Logger,
+    ReportSdkInfo ReportSdkInfo, TakeUplink TakeUplink, UplinkBytes UplinkBytes, IActorRef Broadcasts);
 
 /// <summary>
 /// The stage between one pipe and one session, and the connection's end of the talk with its device actor. It is a graph of its own; its stage actor is the
@@ -89,7 +93,7 @@ internal sealed class MqttConnectionStage(ConnectionContext connection, Accepted
         private static readonly SessionEnd ShuttingDown = new("shutdown", MqttDisconnectReasonCode.ServerShuttingDown);
         private static readonly SessionEnd Silent = new("keep-alive", MqttDisconnectReasonCode.KeepAliveTimeout);
         private static readonly SessionEnd TakenOver = new("taken over", MqttDisconnectReasonCode.SessionTakenOver);
-        private static readonly SessionEnd Deleted = new("device deleted", MqttDisconnectReasonCode.AdministrativeAction);
+        private static readonly SessionEnd LetGo = new("deleted, frozen or secret reset", MqttDisconnectReasonCode.AdministrativeAction);
         private static readonly SessionEnd Overrun = new("outgoing queue full", MqttDisconnectReasonCode.QuotaExceeded);
         private static readonly SessionEnd TooLarge = new("packet too large", MqttDisconnectReasonCode.PacketTooLarge);
         private static readonly SessionEnd Malformed = new("malformed packet", MqttDisconnectReasonCode.MalformedPacket);
@@ -106,13 +110,16 @@ internal sealed class MqttConnectionStage(ConnectionContext connection, Accepted
         private readonly PipeWriter _output;
         private readonly TaskCompletionSource<SessionEnd> _ended = new(TaskCreationOptions.RunContinuationsAsynchronously);
         private readonly Queue<MqttPacket> _replies = new();
-        private readonly Queue<ToConnection.Transmit> _outgoing = new();
+        private readonly Queue<(DeviceId DeviceId, ToConnection.Transmit Packet)> _outgoing = new();
+        private readonly HashSet<ushort> _unanswered = []; // packet ids, for an MQTT 5 client that said how many it takes
+        private IActorRef? _subDevices;
         private readonly Queue<MqttPublishPacket> _broadcasts = new();
         private bool _isListening; // the node's hub knows of broadcast filters of this connection
         private ushort _lastTag; // a device that moves goes on behind it: PUBACKs for its predecessor's packets may still come
         private readonly Queue<Change> _changes = new();
         private readonly List<ushort> _inFlush = []; // QoS 0 tags among the bytes the transport has not taken yet
         private readonly Action _onRead, _onFlushed, _run;
+        private readonly Uplinks _uplinks;
 
         private MqttSession _session;
         private SessionEnd? _end;
@@ -143,6 +150,7 @@ internal sealed class MqttConnectionStage(ConnectionContext connection, Accepted
             _onRead = GetAsyncCallback(OnRead);
             _onFlushed = GetAsyncCallback(OnFlushed);
             _run = GetAsyncCallback(OnSoon);
+            _uplinks = new Uplinks(connect.DeviceId, node.TakeUplink, Options.ReceiveMax, Options.PacketBytesMax, node.UplinkBytes, GetAsyncCallback(OnUplinksTaken));
             SetHandler(stage._nothing, TotallyIgnorantInput);
         }
 
@@ -170,6 +178,7 @@ internal sealed class MqttConnectionStage(ConnectionContext connection, Accepted
         {
             _shutdown.Dispose();
             if (_device is not null) _node.DeviceWatch.Tell(new DeviceWatch.Unwatch(_device, StageActor.Ref), ActorRefs.NoSender);
+            if (_subDevices is not null) _node.System.Stop(_subDevices);
             _node.Devices.Tell(new ToDevice.Detach(_connect.DeviceId, _connect.ConnectionId), StageActor.Ref);
             Listen([]);
             _ended.TrySetResult(_end ?? Stopped);
@@ -195,6 +204,21 @@ internal sealed class MqttConnectionStage(ConnectionContext connection, Accepted
         {
             _isFlushing = false;
             Flushed();
+            Run();
+        }
+
+        private void OnUplinksTaken()
+        {
+            if (_end is null)
+            {
+                _uplinks.Acknowledge(_replies);
+                if (_uplinks.Unpark() is { } parked)
+                {
+                    _receivedAt = _node.Clock.GetTimestamp();
+                    On(parked);
+                }
+            }
+
             Run();
         }
 
@@ -240,7 +264,7 @@ internal sealed class MqttConnectionStage(ConnectionContext connection, Accepted
         /// <returns>False if there is nothing to do until bytes come.</returns>
         private bool Read()
         {
-            if (_isReading || _changes.Count >= ChangesMax) return false;
+            if (_isReading || _changes.Count >= ChangesMax || _uplinks.IsFull) return false;
             if (!_hasRead)
             {
                 _read = _input.ReadAsync().GetAwaiter();
@@ -280,7 +304,7 @@ internal sealed class MqttConnectionStage(ConnectionContext connection, Accepted
             if (!bytes.IsEmpty) _receivedAt = _node.Clock.GetTimestamp();
 
             var isIncomplete = !_isAccepted; // until CONNACK what comes stays in the pipe; the read only notices that the client goes
-            while (_isAccepted && _end is null && _replies.Count < RepliesMax && _changes.Count < ChangesMax)
+            while (_isAccepted && _end is null && _replies.Count < RepliesMax && _changes.Count < ChangesMax && !_uplinks.IsFull)
             {
                 var frame = MqttFraming.TryRead(ref bytes, _connect.Version, Options.PacketBytesMax, out var packet);
                 if (frame == Frame.Packet)
@@ -301,6 +325,7 @@ internal sealed class MqttConnectionStage(ConnectionContext connection, Accepted
 
         private void On(MqttPacket packet)
         {
+            if (_uplinks.Parks(packet)) return;
             var step = _session.On(packet);
             _session = step.Next;
 
@@ -308,6 +333,7 @@ internal sealed class MqttConnectionStage(ConnectionContext connection, Accepted
             {
                 MqttMeters.Uplinks.Add(1);
                 MqttMeters.UplinkBytes.Add(uplink.Payload.Length);
+                OnEvents(EventsUp.Read(_connect.DeviceId, uplink.Topic, uplink.Payload));
             }
 
             if (step.Answer is { } answer)
@@ -318,16 +344,25 @@ internal sealed class MqttConnectionStage(ConnectionContext connection, Accepted
 
             // A client that wants its subscriptions kept hears of them when they are kept.
             var isHeld = step.Subscribed is not null && _connect.KeepsSession;
-            if (step.Reply is { } reply && !isHeld) _replies.Enqueue(reply);
+            if (_uplinks.Take(step.Uplink, step.Reply) is { } reply && !isHeld) _replies.Enqueue(reply);
             if (step.Subscribed is { } subscribed) Revise(subscribed, isHeld ? step.Reply : null);
             if (step.End is { } end) End(end);
+        }
+
+        private void OnEvents(EventsUp events)
+        {
+            if (events.SdkInfo is { } info) _node.ReportSdkInfo(_connect.DeviceId, info);
+            if (events.TimeSync is not { } request) return;
+            var now = _node.Clock.GetUtcNow();
+            _replies.Enqueue(TimeSyncResponse.To(_connect.DeviceId, request, now, now));
         }
 
         private void CheckKeepAlive()
         {
             var (limit, silent) = (_connect.KeepAlive * 1.5, _node.Clock.GetElapsedTime(_receivedAt)); // [MQTT-3.1.2-24]
-            if (_isFlushing || _changes.Count >= ChangesMax) silent = TimeSpan.Zero; // it is we who do not listen
-            if (silent >= limit) End(Silent);
+            if (_isFlushing || _changes.Count >= ChangesMax || _uplinks.IsFull) silent = TimeSpan.Zero; // it is we who do not listen
+            if (_uplinks.IsFull && _connection.ConnectionClosed.IsCancellationRequested) End(Gone); // no read that would notice
+            else if (silent >= limit) End(Silent);
             else ScheduleOnce(KeepAliveTimer, limit - silent);
         }
 
@@ -361,8 +396,8 @@ internal sealed class MqttConnectionStage(ConnectionContext connection, Accepted
         // All that is queued goes into one flush, up to a size.
         private void Encode()
         {
-            while (_unflushed < FlushBytes && _replies.TryDequeue(out var reply)) _unflushed += MqttFraming.Write(_output, reply, _connect.Version);
-            while (_unflushed < FlushBytes && _outgoing.TryDequeue(out var transmit)) Encode(transmit);
+            while (_unflushed < FlushBytes && _replies.TryDequeue(out var reply)) _unflushed += MqttFraming.Write(_output, reply, _connect.Version, _connect.PacketBytesMax);
+            while (_unflushed < FlushBytes && MayTransmit() && _outgoing.TryDequeue(out var next)) Encode(next.DeviceId, next.Packet);
             while (_unflushed < FlushBytes && _broadcasts.TryDequeue(out var broadcast)) Encode(broadcast);
         }
 
@@ -373,11 +408,14 @@ internal sealed class MqttConnectionStage(ConnectionContext connection, Accepted
             (bytes > 0 ? MqttMeters.Broadcasts : MqttMeters.BroadcastsMissed).Add(1);
         }
 
-        private void Encode(ToConnection.Transmit transmit)
+        // [MQTT-3.3.4-9] The device actors of a gateway and its sub-devices each keep to the window, but not together.
+        private bool MayTransmit() => _unanswered.Count < _connect.ReceiveMaximum || (_outgoing.TryPeek(out var next) && next.Packet.QoS == 0);
+
+        private void Encode(DeviceId deviceId, ToConnection.Transmit transmit)
         {
             try
             {
-                var packet = DownPayload.Publish(_connect.DeviceId, transmit, _connect.IsMqtt5);
+                var packet = DownPayload.Publish(deviceId, transmit, _connect.IsMqtt5);
                 var bytes = MqttFraming.Write(_output, packet, _connect.Version, _connect.PacketBytesMax);
                 if (bytes == 0)
                 {
@@ -387,7 +425,8 @@ internal sealed class MqttConnectionStage(ConnectionContext connection, Accepted
 
                 _unflushed += bytes;
                 if (transmit.QoS == 0) _inFlush.Add(transmit.Tag);
-                else _lastTag = transmit.Tag;
+                else if (transmit.Tag <= Inflight.TagMax) _lastTag = transmit.Tag;
+                if (transmit.QoS > 0 && _connect.IsMqtt5) _unanswered.Add(transmit.Tag);
                 MqttMeters.Transmits.Add(1);
             }
             catch (Exception cause) when (cause is FormatException or MqttProtocolViolationException)
@@ -459,8 +498,16 @@ internal sealed class MqttConnectionStage(ConnectionContext connection, Accepted
             switch (heard.Message)
             {
                 case ToConnection.Transmit transmit:
-                    Enqueue(transmit);
+                    Enqueue(_connect.DeviceId, transmit);
                     Soon(); // what else the device has said by then goes into the same flush
+                    return;
+                case SubDevices.Transmit transmit:
+                    Enqueue(transmit.SubDevice, transmit.Packet);
+                    Soon();
+                    return;
+                case ToConnection.Knocked knocked:
+                    if (!_isAccepted) heard.Sender.Tell(OutboxReply.Done.Instance); // asked about when the session is known
+                    else Gateway().Tell(knocked, heard.Sender);
                     return;
                 case BroadcastHub.Deliver broadcast:
                     if (_broadcasts.Count >= BroadcastsMax) MqttMeters.BroadcastsMissed.Add(1);
@@ -471,7 +518,7 @@ internal sealed class MqttConnectionStage(ConnectionContext connection, Accepted
                     OnAttached(attached, heard.Sender);
                     break;
                 case ToConnection.Evicted evicted:
-                    End(evicted.TakenOver ? TakenOver : Deleted);
+                    End(evicted.TakenOver ? TakenOver : LetGo);
                     break;
                 case DeviceWatch.Gone gone when gone.Device.Equals(_device):
                     OnDeviceGone();
@@ -481,18 +528,18 @@ internal sealed class MqttConnectionStage(ConnectionContext connection, Accepted
             Run();
         }
 
-        private void Enqueue(ToConnection.Transmit transmit)
+        private void Enqueue(DeviceId deviceId, ToConnection.Transmit transmit)
         {
             if (transmit.Dup && IsQueued(transmit.Tag)) return; // a slow client does not get faster by repetitions
             if (_outgoing.Count >= Options.OutgoingMax) End(Overrun);
-            else _outgoing.Enqueue(transmit);
+            else _outgoing.Enqueue((deviceId, transmit));
         }
 
         private bool IsQueued(ushort tag)
         {
-            foreach (var transmit in _outgoing)
+            foreach (var (_, packet) in _outgoing)
             {
-                if (transmit.Tag == tag) return true;
+                if (packet.Tag == tag) return true;
             }
 
             return false;
@@ -502,6 +549,13 @@ internal sealed class MqttConnectionStage(ConnectionContext connection, Accepted
         // that acknowledges and leaves would have acknowledged nothing.
         private void Answered(ushort tag, int qos, byte reasonCode)
         {
+            _unanswered.Remove(tag);
+            if (tag > Inflight.TagMax)
+            {
+                _subDevices?.Tell(new SubDevices.Answered(tag, qos, reasonCode), StageActor.Ref);
+                return;
+            }
+
             var answered = new ToDevice.Answered(_connect.DeviceId, _connect.ConnectionId, tag, qos, reasonCode);
             if (_device is not null) _device.Tell(answered, StageActor.Ref);
             else _node.Devices.Tell(answered, StageActor.Ref);
@@ -512,6 +566,7 @@ internal sealed class MqttConnectionStage(ConnectionContext connection, Accepted
             _changes.Enqueue(new Change(++_revision, subscribed, heldReply));
             _attempts = 0;
             Attach();
+            _subDevices?.Tell(new SubDevices.Subscribed(CarriedSubscriptions(), _isImplicit ? CarriedSubscriptions() : subscribed), StageActor.Ref);
             Listen(BroadcastHub.FiltersOf(_session.Subscriptions));
         }
 
@@ -521,6 +576,15 @@ internal sealed class MqttConnectionStage(ConnectionContext connection, Accepted
             _isListening = !filters.IsEmpty;
             _node.Broadcasts.Tell(new BroadcastHub.Listen(_connect, filters), StageActor.Ref);
         }
+
+        private IActorRef Gateway() => _subDevices ??= _node.System.ActorOf(
+            Props.Create(typeof(SubDevices), _connect, CarriedSubscriptions(), StageActor.Ref, _node));
+
+        // What goes to sub-devices goes out on the gateway's topics: its implicit subscription covers them.
+        private ImmutableArray<Subscription> CarriedSubscriptions() =>
+            _isImplicit && !_session.IsSubscribed(SystemTopics.MessagesDown(_connect.DeviceId))
+                ? _session.Subscriptions.Add(new Subscription(SystemTopics.AllSystem(_connect.DeviceId), 0))
+                : _session.Subscriptions;
 
         private void Attach()
         {
@@ -541,7 +605,7 @@ internal sealed class MqttConnectionStage(ConnectionContext connection, Accepted
                 _lastTag);
             _node.Devices.Tell(attach, StageActor.Ref);
             MqttMeters.Attaches.Add(1);
-            ScheduleOnce(AttachTimer, NextWait()); // messages are silently dropped while a shard moves
+            ScheduleOnce(AttachTimer, Options.NextAttachWait(++_attempts)); // messages are silently dropped while a shard moves
         }
 
         // A revision that was never acknowledged may never have arrived: what it subscribed is said again.
@@ -557,14 +621,6 @@ internal sealed class MqttConnectionStage(ConnectionContext connection, Accepted
             }
 
             return [.. union.Values];
-        }
-
-        // By lot between the shortest wait and a growing bound.
-        private TimeSpan NextWait()
-        {
-            var bound = Options.AttachRetryMin * Math.Pow(2, Math.Min(++_attempts, 16));
-            if (bound > Options.AttachRetryMax) bound = Options.AttachRetryMax;
-            return Options.AttachRetryMin + (bound - Options.AttachRetryMin) * Random.Shared.NextDouble();
         }
 
         private void OnAttached(ToConnection.Attached attached, IActorRef device)
@@ -603,11 +659,18 @@ internal sealed class MqttConnectionStage(ConnectionContext connection, Accepted
         private void OnDeviceGone()
         {
             _device = null;
-            _outgoing.Clear(); // the next one knows nothing of these packets and sends what it owes itself,
-            _inFlush.Clear(); // maybe under the same tags: an answer meant for the old one would be taken for its own
+
+            // The next one knows nothing of these packets and sends what it owes itself, maybe under the same tags: an answer meant for the old one would be taken for its own.
+            for (var left = _outgoing.Count; left > 0; left--)
+            {
+                var next = _outgoing.Dequeue();
+                if (next.Packet.Tag > Inflight.TagMax) _outgoing.Enqueue(next);
+            }
+
+            _inFlush.RemoveAll(tag => tag <= Inflight.TagMax);
             _revision++;
             _attempts = 0;
-            ScheduleOnce(AttachTimer, NextWait());
+            ScheduleOnce(AttachTimer, Options.NextAttachWait(++_attempts));
         }
 
         private void SubscribeImplicitly()
@@ -625,6 +688,7 @@ internal sealed class MqttConnectionStage(ConnectionContext connection, Accepted
             _replies.Enqueue(Acknowledge(MqttConnectReasonCode.Success, sessionPresent, Options));
             _receivedAt = _node.Clock.GetTimestamp();
             ScheduleOnce(KeepAliveTimer, _connect.KeepAlive * 1.5);
+            if (_connect.IsGateway) Gateway();
             if (Options.ImplicitSubscription) ScheduleOnce(ImplicitTimer, Options.ImplicitSubscriptionGrace);
         }
 

@@ -16,11 +16,16 @@ public sealed class MqttConnections
     private readonly MqttNode _node;
     private readonly ActorMaterializer _materializer;
 
-    public MqttConnections(ActorSystem system, DeviceGateway devices, MqttOptions options, TimeProvider clock, ILogger<MqttConnections> logger)
+    /// <param name="takeUplink">Where what devices publish goes; without one it is acknowledged and not kept.</param>
+    public MqttConnections(
+        ActorSystem system, DeviceGateway devices, FindWaitingSubDevices waiting, MqttOptions options, TimeProvider clock, ILogger<MqttConnections> logger,
+        ReportSdkInfo? reportSdkInfo = null, TakeUplink? takeUplink = null)
     {
         var watch = system.ActorOf(Props.Create(typeof(DeviceWatch)), "mqtt-device-watch");
         var broadcasts = system.ActorOf(Props.Create(typeof(BroadcastHub)), BroadcastHub.Name);
-        _node = new MqttNode(devices, watch, options, clock, logger, broadcasts);
+        _node = new MqttNode(
+            system, devices, waiting, watch, options, clock, logger, reportSdkInfo ?? ((_, _) => { }), takeUplink ?? ((_, _, _) => ValueTask.CompletedTask),
+            new UplinkBytes(options.UplinkBytesMax), broadcasts);
 
         // The stage has no ports: buffers between stages would only cost memory, connection by connection.
         var settings = ActorMaterializerSettings.Create(system).WithInputBuffer(initialSize: 1, maxSize: 4);

@@ -22,7 +22,7 @@ public static class MqttMeters
     /// <summary>Logged-in connections that ended, by <c>reason</c>.</summary>
     internal static readonly Counter<long> Closed = Meter.CreateCounter<long>("mqtt.closed");
 
-    /// <summary>Messages that devices published; they are acknowledged and not kept.</summary>
+    /// <summary>Messages that devices published.</summary>
     internal static readonly Counter<long> Uplinks = Meter.CreateCounter<long>("mqtt.uplinks");
 
     /// <summary>Payload of <see cref="Uplinks"/>.</summary>

@@ -14,6 +14,9 @@ public sealed record MqttOptions
     /// <summary>TCP port for plain MQTT; 0 takes any free one (<see cref="MqttEndpoint.BoundTo"/> tells which). Default 1883.</summary>
     public int Port { get; init; } = 1883;
 
+    /// <summary>TCP port for MQTT over TLS, with the certificate of section <c>Tls</c>; the usual one is 8883. Default 0: off.</summary>
+    public int TlsPort { get; init; }
+
     /// <summary>
     /// Connections of this node at once, those that have not logged in included. One more is closed unheard. Default 100,000 (about 14 KB each when idle).
     /// </summary>
@@ -46,8 +49,14 @@ public sealed record MqttOptions
     /// <summary>Topic filters per connection. Default 100 (manual, 2024-07).</summary>
     public int SubscriptionsMax { get; init; } = 100;
 
-    /// <summary>QoS 2 publishes of a device that await their PUBREL; told to MQTT 5 clients as Receive Maximum (3.2.2.3.3). Default 100.</summary>
+    /// <summary>QoS 2 publishes of a device that await their PUBREL, and publishes that nobody has taken yet; told to MQTT 5 clients as Receive Maximum (3.2.2.3.3). Default 100.</summary>
     public int ReceiveMax { get; init; } = 100;
+
+    /// <summary>
+    /// Payload of what devices published that nobody has taken yet, in bytes, of all connections of this node. Beyond it a connection reads on only when nothing
+    /// of its own waits. Default 64 MB. One connection is bounded by <see cref="ReceiveMax"/> and <see cref="PacketBytesMax"/> besides.
+    /// </summary>
+    public long UplinkBytesMax { get; init; } = 64 * 1024 * 1024;
 
     /// <summary>
     /// Packets for one device that wait for the transport. Its window is smaller, so one more means something is wrong: the connection is closed.
@@ -70,11 +79,24 @@ public sealed record MqttOptions
     /// <summary>Longest such wait; what lies between is drawn by lot, so that a moved shard is not asked by everybody at once. Default 5 s.</summary>
     public TimeSpan AttachRetryMax { get; init; } = TimeSpan.FromSeconds(5);
 
+    /// <summary>Sub-devices one gateway connection carries at once; more wait until one of these has nothing to do. Default 500.</summary>
+    public int SubDevicesMax { get; init; } = 500;
+
+    /// <summary>How long to wait for an answer to the attempt of this number (from 1): by lot between the shortest wait and a growing bound.</summary>
+    internal TimeSpan NextAttachWait(int attempt)
+    {
+        var bound = AttachRetryMin * Math.Pow(2, Math.Min(attempt, 16));
+        if (bound > AttachRetryMax) bound = AttachRetryMax;
+        return AttachRetryMin + (bound - AttachRetryMin) * Random.Shared.NextDouble();
+    }
+
     /// <summary>What is wrong with these numbers, naming the setting; null if nothing is.</summary>
     public string? Problem() => this switch
     {
         _ when !IPAddress.TryParse(Address, out _) => "Mqtt:Address must be an IP address, such as 127.0.0.1 or 0.0.0.0.",
         { Port: < 0 or > 65535 } => "Mqtt:Port must be from 0 to 65535.",
+        { TlsPort: < 0 or > 65535 } => "Mqtt:TlsPort must be from 0 to 65535.",
+        { TlsPort: > 0 } when TlsPort == Port => "Mqtt:TlsPort and Mqtt:Port must differ.",
         { ConnectionsMax: < 1 } => "Mqtt:ConnectionsMax must be 1 or more.",
         { ConnectTimeout.Ticks: <= 0 } => "Mqtt:ConnectTimeout must be more than zero.",
         { ConnectBytesMax: < 1024 } => "Mqtt:ConnectBytesMax must be 1024 or more.",
@@ -86,9 +108,11 @@ public sealed record MqttOptions
         { CloseTimeout.Ticks: <= 0 } => "Mqtt:CloseTimeout must be more than zero.",
         { SubscriptionsMax: < 1 } => "Mqtt:SubscriptionsMax must be 1 or more.",
         { ReceiveMax: < 1 or > 65535 } => "Mqtt:ReceiveMax must be from 1 to 65535.",
+        { UplinkBytesMax: < 0 } => "Mqtt:UplinkBytesMax must be 0 or more.",
         { OutgoingMax: < 1 } => "Mqtt:OutgoingMax must be 1 or more.",
         { ImplicitSubscriptionGrace.Ticks: < 0 } => "Mqtt:ImplicitSubscriptionGrace must be zero or more.",
         { AttachRetryMin.Ticks: <= 0 } => "Mqtt:AttachRetryMin must be more than zero.",
+        _ when SubDevicesMax < 1 || SubDevicesMax > OutgoingMax / 2 => "Mqtt:SubDevicesMax must be from 1 to half of Mqtt:OutgoingMax.",
         _ when AttachRetryMax < AttachRetryMin => "Mqtt:AttachRetryMax must be Mqtt:AttachRetryMin or more.",
         _ => null,
     };

@@ -19,7 +19,7 @@ public readonly record struct DeviceAnswer(ushort PacketId, byte ReasonCode);
 /// <param name="Reply">For the device.</param>
 /// <param name="Subscribed">Null if the subscriptions are as before; else what this packet subscribed, nothing on an UNSUBSCRIBE.</param>
 /// <param name="Answer">For the outbox.</param>
-/// <param name="Uplink">A PUBLISH that is acknowledged and counted.</param>
+/// <param name="Uplink">A PUBLISH that is counted and taken; <paramref name="Reply"/> waits until it is.</param>
 /// <param name="End">The connection is over, after <paramref name="Reply"/>.</param>
 public readonly record struct SessionStep(
     MqttSession Next,

@@ -7,6 +7,7 @@ public static class MqttTopics
 {
     private const string System = "$oc/";
     private const string Devices = "$oc/devices/";
+    private const string EventsUp = "/sys/events/up";
 
     /// <summary>What the topics of broadcasts begin with.</summary>
     public const string Broadcast = "$oc/broadcast/";
@@ -21,6 +22,14 @@ public static class MqttTopics
 
     /// <summary>True for a topic or topic filter of broadcasts.</summary>
     public static bool IsBroadcast(string topicFilter) => topicFilter.StartsWith(Broadcast, StringComparison.Ordinal);
+
+    /// <summary>True for the topic on which the device reports events; what may follow a <c>?</c> is the manual's <c>request_id</c>.</summary>
+    public static bool IsEventsUp(DeviceId deviceId, string topic)
+    {
+        if (!IsUnder(deviceId, topic)) return false;
+        var end = topic.AsSpan(Devices.Length + deviceId.Value.Length);
+        return end.StartsWith(EventsUp, StringComparison.Ordinal) && (end.Length == EventsUp.Length || end[EventsUp.Length] == '?');
+    }
 
     /// <summary>True for a filter of a shared subscription (MQTT 5, 4.8.2).</summary>
     public static bool IsShared(string topicFilter) => topicFilter.StartsWith("$share/", StringComparison.Ordinal);

@@ -26,6 +26,9 @@ internal static partial class Log
     [LoggerMessage(5007, LogLevel.Warning, "The backlog of action {ActionId} is over its bounds: {TooOld} notifications too old, {TooMany} beyond its bytes. They are dead letters now.")]
     public static partial void Trimmed(this ILogger logger, string actionId, int tooOld, int tooMany);
 
+    [LoggerMessage(5009, LogLevel.Information, "Node {Incarnation} is gone: {Devices} devices it held are offline.")]
+    public static partial void ConnectionsEnded(this ILogger logger, string incarnation, int devices);
+
     [LoggerMessage(5008, LogLevel.Information, "Action {ActionId} is deleted: {Rows} waiting notifications and {DeadLetters} dead letters were dropped with it.")]
     public static partial void Dropped(this ILogger logger, string actionId, int rows, int deadLetters);
 }

@@ -53,6 +53,10 @@ internal sealed record BacklogView(IReadOnlySet<string> HasRows, IReadOnlySet<st
     public static readonly BacklogView Empty = new(new HashSet<string>(), new HashSet<string>());
 }
 
+/// <summary>Rows of an action, in order.</summary>
+/// <param name="IsCut">There may be more.</param>
+internal sealed record BacklogPage(IReadOnlyList<BacklogRow> Rows, bool IsCut);
+
 /// <summary>How a notification goes to the tables.</summary>
 internal enum WriteMode
 {
@@ -76,6 +80,7 @@ internal sealed record BacklogWrite(string ActionId, string DeviceId, IReadOnlyL
 public sealed class PushBacklog(SqlDatabase database, PushMetrics metrics, TimeProvider clock)
 {
     private const int MoveMax = 500; // rows per statement with a list of ids
+    private const long PageBytesMax = 8 * 1024 * 1024; // bodies in memory at once: one may have more than a megabyte
 
     /// <summary>The tables, step by step.</summary>
     public static readonly IReadOnlyList<Migration> Migrations =
@@ -118,14 +123,22 @@ public sealed class PushBacklog(SqlDatabase database, PushMetrics metrics, TimeP
         return await CountAsync(db, actionId, cancel);
     }
 
-    /// <summary>Dead letters of an action, oldest first, from behind <paramref name="afterId"/>; and how many there are in all.</summary>
-    public async Task<(IReadOnlyList<DeadLetter> Items, int Count)> DeadLettersAsync(string actionId, long afterId, int limit, CancellationToken cancel)
+    /// <summary>
+    /// Dead letters of an action, oldest first, from behind <paramref name="afterId"/>, as many as <paramref name="bytesMax"/> allows but at least one;
+    /// and how many there are in all.
+    /// </summary>
+    public async Task<(IReadOnlyList<DeadLetter> Items, int Count)> DeadLettersAsync(
+        string actionId, long afterId, int limit, CancellationToken cancel, long bytesMax = PageBytesMax)
     {
         await using var db = database.Open();
         var all = db.GetTable<DeadLetter>().Where(l => l.ActionId == actionId);
-        var items = await all.Where(l => l.Id > afterId).OrderBy(l => l.Id).Take(limit).ToListAsync(cancel);
-        return (items, await all.CountAsync(cancel));
+        var next = all.Where(l => l.Id > afterId).OrderBy(l => l.Id).Take(limit);
+        var (upTo, _) = Fitting(await next.Select(l => new RowSize(l.Id, l.Bytes)).ToListAsync(cancel), bytesMax);
+        return (await next.Where(l => l.Id <= upTo).ToListAsync(cancel), await all.CountAsync(cancel));
     }
+
+    /// <summary>When the receiver of an action began to count as down; null while it does not.</summary>
+    public Task<long?> DownSinceAsync(string actionId, CancellationToken cancel) => OpenedAtAsync(actionId, cancel);
 
     /// <summary>Puts dead letters of an action back into the backlog, oldest first, behind what waits there. They keep their <c>request_id</c>; their time starts again.</summary>
     /// <returns>How many.</returns>
@@ -137,7 +150,9 @@ public sealed class PushBacklog(SqlDatabase database, PushMetrics metrics, TimeP
         {
             await using var db = database.Open();
             await using var transaction = await db.BeginTransactionAsync(cancel);
-            var letters = await db.GetTable<DeadLetter>().Where(l => l.ActionId == actionId && l.Id <= upTo).OrderBy(l => l.Id).Take(MoveMax).ToListAsync(cancel);
+            var next = db.GetTable<DeadLetter>().Where(l => l.ActionId == actionId && l.Id <= upTo).OrderBy(l => l.Id).Take(MoveMax);
+            var (fits, _) = Fitting(await next.Select(l => new RowSize(l.Id, l.Bytes)).ToListAsync(cancel), PageBytesMax);
+            var letters = await next.Where(l => l.Id <= fits).ToListAsync(cancel);
             if (letters.Count == 0) return replayed;
             var now = Now;
             foreach (var letter in letters) await InsertAsync(db, letter.ActionId, letter.DeviceId, letter.Number, letter.Body, now, cancel);
@@ -203,19 +218,19 @@ public sealed class PushBacklog(SqlDatabase database, PushMetrics metrics, TimeP
     }
 
     /// <summary>The oldest rows of an action, in order, without those of some devices.</summary>
-    internal async Task<IReadOnlyList<BacklogRow>> ReadAsync(string actionId, IReadOnlyCollection<string> withoutDevices, int limit, CancellationToken cancel)
+    internal async Task<BacklogPage> ReadAsync(string actionId, IReadOnlyCollection<string> withoutDevices, int limit, CancellationToken cancel)
     {
         await using var db = database.Open();
         var rows = db.GetTable<BacklogRow>().Where(r => r.ActionId == actionId);
         if (withoutDevices.Count > 0) rows = rows.Where(r => !withoutDevices.Contains(r.DeviceId));
-        return await rows.OrderBy(r => r.Id).Take(limit).ToListAsync(cancel);
+        return await PageAsync(rows, limit, cancel);
     }
 
     /// <summary>The oldest rows of an action, in order, of some devices only.</summary>
-    internal async Task<IReadOnlyList<BacklogRow>> ReadDevicesAsync(string actionId, IReadOnlyCollection<string> devices, int limit, CancellationToken cancel)
+    internal async Task<BacklogPage> ReadDevicesAsync(string actionId, IReadOnlyCollection<string> devices, int limit, CancellationToken cancel)
     {
         await using var db = database.Open();
-        return await db.GetTable<BacklogRow>().Where(r => r.ActionId == actionId && devices.Contains(r.DeviceId)).OrderBy(r => r.Id).Take(limit).ToListAsync(cancel);
+        return await PageAsync(db.GetTable<BacklogRow>().Where(r => r.ActionId == actionId && devices.Contains(r.DeviceId)), limit, cancel);
     }
 
     /// <summary>When the breaker of an action opened, or null.</summary>
@@ -254,7 +269,7 @@ public sealed class PushBacklog(SqlDatabase database, PushMetrics metrics, TimeP
             var (rows, bytes) = await CountAsync(db, actionId, cancel);
             var now = Now;
             var born = now - (long)options.RetryFor.TotalMilliseconds;
-            var oldest = await db.GetTable<BacklogRow>().Where(r => r.ActionId == actionId && !busy.Contains(r.Id)).OrderBy(r => r.Id).Take(MoveMax).ToListAsync(cancel);
+            var (oldest, _) = await PageAsync(db.GetTable<BacklogRow>().Where(r => r.ActionId == actionId && !busy.Contains(r.Id)), MoveMax, cancel);
             var moved = new List<(BacklogRow, string?)>();
             foreach (var row in oldest)
             {
@@ -282,6 +297,30 @@ public sealed class PushBacklog(SqlDatabase database, PushMetrics metrics, TimeP
     }
 
     private long Now => clock.GetUtcNow().ToUnixTimeMilliseconds();
+
+    private sealed record RowSize(long Id, int Bytes);
+
+    private static async Task<BacklogPage> PageAsync(IQueryable<BacklogRow> rows, int limit, CancellationToken cancel)
+    {
+        var next = rows.OrderBy(r => r.Id).Take(limit);
+        var (upTo, isCut) = Fitting(await next.Select(r => new RowSize(r.Id, r.Bytes)).ToListAsync(cancel), PageBytesMax);
+        var page = upTo == 0 ? [] : await next.Where(r => r.Id <= upTo).ToListAsync(cancel);
+        return new BacklogPage(page, isCut || page.Count == limit);
+    }
+
+    // Sizes first, bodies then.
+    private static (long UpTo, bool IsCut) Fitting(List<RowSize> rows, long bytesMax)
+    {
+        var (upTo, bytes) = (0L, 0L);
+        foreach (var row in rows)
+        {
+            bytes += row.Bytes;
+            if (upTo > 0 && bytes > bytesMax) return (upTo, true);
+            upTo = row.Id;
+        }
+
+        return (upTo, false);
+    }
 
     private static async Task<(int Rows, long Bytes)> CountAsync(DataConnection db, string actionId, CancellationToken cancel)
     {

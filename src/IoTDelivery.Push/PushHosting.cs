@@ -32,13 +32,17 @@ public static class PushHosting
             .AddSingleton<PushMetrics>()
             .AddSingleton<PushBacklog>()
             .AddSingleton<Webhook>()
+            .AddSingleton<Reports>()
+            .AddSingleton<UplinkReports>()
             .AddSingleton<BacklogSignal>();
     }
 
-    /// <summary>Starts the pusher of this node and takes part in the singleton that drains the backlog. For nodes that carry the role, and only for them.</summary>
+    /// <summary>Starts the pusher of this node and takes part in the singletons that drain the backlog and tell connection states. For nodes that carry the role, and only for them.</summary>
     public static AkkaConfigurationBuilder WithPush(this AkkaConfigurationBuilder builder, string role = "device") => builder
         .WithActors((system, _, services) => system.ActorOf(PusherProps(services), "push"))
-        .WithSingleton<BacklogDrainers>("push-drainers", (_, _, services) => services.Props<BacklogDrainers>(), new ClusterSingletonOptions { Role = role }, createProxyToo: false);
+        .WithSingleton<BacklogDrainers>("push-drainers", (_, _, services) => services.Props<BacklogDrainers>(), new ClusterSingletonOptions { Role = role }, createProxyToo: false)
+        .WithSingleton<StatusTeller>("push-status", (_, _, services) => services.Props<StatusTeller>(), new ClusterSingletonOptions { Role = role }, createProxyToo: false)
+        .WithSingleton<LostConnections>("push-lost-connections", (_, _, services) => services.Props<LostConnections>(), new ClusterSingletonOptions { Role = role }, createProxyToo: false);
 
     // On failure a new pusher with a new address, never the old one with an empty memory: see StatusPusher.
     private static Props PusherProps(IDependencyResolver services) => BackoffSupervisor.Props(Backoff.OnFailure(

@@ -1,3 +1,7 @@
+using System.Security.Cryptography;
+using System.Security.Cryptography.X509Certificates;
+using IoTDelivery.Domain;
+
 namespace IoTDelivery.Push;
 
 /// <summary>Which of the manual's two shapes a notification has.</summary>
@@ -52,6 +56,15 @@ public sealed class PushOptions
     /// <summary>How often age and bytes of a backlog are checked. Default 1 min.</summary>
     public TimeSpan BoundsInterval { get; set; } = TimeSpan.FromMinutes(1);
 
+    /// <summary>How often changes of connection states are told, and so the shortest time between two about one device: only the newest state is told. Default 1 s.</summary>
+    public TimeSpan StatusInterval { get; set; } = TimeSpan.FromSeconds(1);
+
+    /// <summary>
+    /// The CAs a <c>cert_id</c> may name: id to the path of a PEM file with one or several certificates, the same on every node. A receiver with that
+    /// <c>cert_id</c> must show a certificate signed by them; what the machine trusts does not count. Default none.
+    /// </summary>
+    public Dictionary<string, string> Certificates { get; set; } = [];
+
     /// <summary>What is wrong with these settings, naming the setting; null if nothing is.</summary>
     public string? Problem() => this switch
     {
@@ -66,7 +79,28 @@ public sealed class PushOptions
         { WaitingMax: < 0 } => "Push:WaitingMax must be 0 or more.",
         { BacklogBytesMax: < 0 } => "Push:BacklogBytesMax must be 0 or more.",
         { PollInterval.Ticks: <= 0 } => "Push:PollInterval must be more than zero.",
+        { StatusInterval.Ticks: <= 0 } => "Push:StatusInterval must be more than zero.",
         { BoundsInterval.Ticks: <= 0 } => "Push:BoundsInterval must be more than zero.",
-        _ => null,
+        _ => Certificates.Select(Problem).FirstOrDefault(p => p is not null),
     };
+
+    internal static X509Certificate2Collection ReadCertificates(string file)
+    {
+        var certificates = new X509Certificate2Collection();
+        certificates.ImportFromPemFile(file);
+        return certificates;
+    }
+
+    private static string? Problem(KeyValuePair<string, string> certificate)
+    {
+        if (!WireText.IsId(certificate.Key, 64)) return $"Push:Certificates: '{certificate.Key}' is not a cert_id (1 to 64 letters, digits, '_' or '-').";
+        try
+        {
+            return ReadCertificates(certificate.Value).Count > 0 ? null : $"Push:Certificates:{certificate.Key}: {certificate.Value} holds no certificate in PEM.";
+        }
+        catch (Exception cause) when (cause is IOException or UnauthorizedAccessException or CryptographicException or ArgumentException)
+        {
+            return $"Push:Certificates:{certificate.Key}: {certificate.Value} cannot be read. {cause.Message}";
+        }
+    }
 }

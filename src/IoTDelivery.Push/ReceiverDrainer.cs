@@ -16,6 +16,7 @@ namespace IoTDelivery.Push;
 internal sealed class ReceiverDrainer : UntypedActor, IWithTimers
 {
     private const int PageSize = 256;
+    private const long BytesMax = 16 * 1024 * 1024; // in memory before another page is read
 
     // Devices whose oldest row keeps failing. When more fail, no others are begun: a receiver like that is as good as down.
     private const int BlockedMax = 256;
@@ -35,7 +36,7 @@ internal sealed class ReceiverDrainer : UntypedActor, IWithTimers
     private readonly CancellationToken _stop;
     private readonly IActorRef _self;
     private List<Done> _done = [];
-    private Uri? _url;
+    private HttpForwarding? _to;
     private Breaker _breaker;
     private bool? _breakerToWrite;
     private int _breakerChanges;
@@ -70,7 +71,7 @@ internal sealed class ReceiverDrainer : UntypedActor, IWithTimers
 
     private sealed record Inspected(RuleAction? Action, long? OpenedAt);
 
-    private sealed record Page(IReadOnlyList<BacklogRow> Rows, IReadOnlyList<Lane> Due, bool IsProbe, long? OpenedAt, int BreakerChanges);
+    private sealed record Page(IReadOnlyList<BacklogRow> Rows, bool IsCut, IReadOnlyList<Lane> Due, bool IsProbe, long? OpenedAt, int BreakerChanges);
 
     private sealed record Sent(Lane Lane, BacklogRow Row, PushResult Result);
 
@@ -125,14 +126,14 @@ internal sealed class ReceiverDrainer : UntypedActor, IWithTimers
     // Whatever can be done now is begun here, and only here.
     private void Step()
     {
-        if (_url is not null && !_breaker.IsOpen)
+        if (_to is not null && !_breaker.IsOpen)
         {
             while (_sending < _options.ConcurrencyPerReceiver && _ready.TryDequeue(out var lane)) Send(lane);
         }
 
         if (_settling is null && (_done.Count > 0 || _breakerToWrite is not null)) StartSettling();
         if (!_isReading) StartReading();
-        if (!_isReading && _settling is null && _sending == 0 && _lanes.Count == 0 && !_mayHaveMore && _url is not null)
+        if (!_isReading && _settling is null && _sending == 0 && _lanes.Count == 0 && !_mayHaveMore && _to is not null)
         {
             Context.Stop(Self); // nothing left; the supervisor looks once more
             return;
@@ -144,7 +145,7 @@ internal sealed class ReceiverDrainer : UntypedActor, IWithTimers
     private void StartReading()
     {
         var now = Now;
-        if (_url is null || _mustInspect)
+        if (_to is null || _mustInspect)
         {
             _mustInspect = false;
             Read(InspectAsync([.. InMemory().Select(r => r.Id)]));
@@ -163,7 +164,8 @@ internal sealed class ReceiverDrainer : UntypedActor, IWithTimers
         {
             Read(ReadDueAsync(due, _breakerChanges));
         }
-        else if (_mayHaveMore && now >= _youngUntil && _ready.Count < PageSize / 2 && Blocked().Take(BlockedMax).Count() < BlockedMax)
+        else if (_mayHaveMore && now >= _youngUntil && _ready.Count < PageSize / 2 && Blocked().Take(BlockedMax).Count() < BlockedMax
+            && InMemory().Sum(r => (long)r.Bytes) < BytesMax)
         {
             _mayHaveMore = false;
             Read(ReadNextAsync([.. _lanes.Keys], _breakerChanges));
@@ -178,14 +180,14 @@ internal sealed class ReceiverDrainer : UntypedActor, IWithTimers
     private void OnInspected(Inspected inspected)
     {
         _isReading = false;
-        if (inspected.Action?.Url is not { } text || !Uri.TryCreate(text, UriKind.Absolute, out var url))
+        if (inspected.Action is not { } action || HttpForwarding.Of(action) is not { } to)
         {
             Context.Stop(Self); // deleted; its rows were dropped and counted
             return;
         }
 
-        var isFirst = _url is null;
-        _url = url;
+        var isFirst = _to is null;
+        _to = to;
         if (isFirst && inspected.OpenedAt is { } openedAt) _breaker = Breaker.OpenSince(openedAt, Now, _options);
     }
 
@@ -215,14 +217,13 @@ internal sealed class ReceiverDrainer : UntypedActor, IWithTimers
         foreach (var lane in page.Due)
         {
             var hasRows = page.Rows.Any(r => r.DeviceId == lane.DeviceId);
-            if (!hasRows && page.Rows.Count == PageSize) continue; // did not fit: still due
+            if (!hasRows && page.IsCut) continue; // did not fit: still due
             lane.RetryAt = null;
             if (hasRows) _ready.Enqueue(lane);
             else Drop(lane); // sent by somebody else, given up or deleted
         }
 
         var now = Now;
-        var added = 0;
         foreach (var row in page.Rows)
         {
             if (!_lanes.TryGetValue(row.DeviceId, out var lane))
@@ -239,10 +240,9 @@ internal sealed class ReceiverDrainer : UntypedActor, IWithTimers
             }
 
             lane.Rows.Enqueue(row);
-            added++;
         }
 
-        if (added == PageSize) _mayHaveMore = true;
+        if (page.IsCut) _mayHaveMore = true;
     }
 
     // A row is written when a POST has failed: the first repetition comes RetryFirst later. A time in the future is a clock ahead of ours and no reason to wait.
@@ -265,7 +265,7 @@ internal sealed class ReceiverDrainer : UntypedActor, IWithTimers
         if (lane.Sending is not null || !lane.Rows.TryPeek(out var row)) return; // forgotten when the breaker opened
         lane.Sending = row;
         _sending++;
-        _ = SendAsync(lane, row, _url!);
+        _ = SendAsync(lane, row, _to!);
     }
 
     private void OnSent(Lane lane, BacklogRow row, PushResult result)
@@ -395,27 +395,29 @@ internal sealed class ReceiverDrainer : UntypedActor, IWithTimers
     private Func<Task<Page>> ReadNextAsync(string[] inMemory, int breakerChanges) => async () =>
     {
         var openedAt = await _backlog.OpenedAtAsync(_actionId, _stop);
-        return new Page(await _backlog.ReadAsync(_actionId, inMemory, PageSize, _stop), [], IsProbe: false, openedAt, breakerChanges);
+        var (rows, isCut) = await _backlog.ReadAsync(_actionId, inMemory, PageSize, _stop);
+        return new Page(rows, isCut, [], IsProbe: false, openedAt, breakerChanges);
     };
 
     private Func<Task<Page>> ReadDueAsync(Lane[] due, int breakerChanges) => async () =>
     {
         var openedAt = await _backlog.OpenedAtAsync(_actionId, _stop);
-        return new Page(await _backlog.ReadDevicesAsync(_actionId, Array.ConvertAll(due, l => l.DeviceId), PageSize, _stop), due, IsProbe: false, openedAt, breakerChanges);
+        var (rows, isCut) = await _backlog.ReadDevicesAsync(_actionId, Array.ConvertAll(due, l => l.DeviceId), PageSize, _stop);
+        return new Page(rows, isCut, due, IsProbe: false, openedAt, breakerChanges);
     };
 
     private Func<Task<Page>> ReadProbeAsync(string[] blocked, int breakerChanges) => async () =>
     {
-        var rows = await _backlog.ReadAsync(_actionId, blocked, 1, _stop);
-        if (rows.Count == 0) rows = await _backlog.ReadAsync(_actionId, [], 1, _stop);
-        return new Page(rows, [], IsProbe: true, null, breakerChanges);
+        var (rows, _) = await _backlog.ReadAsync(_actionId, blocked, 1, _stop);
+        if (rows.Count == 0) (rows, _) = await _backlog.ReadAsync(_actionId, [], 1, _stop);
+        return new Page(rows, IsCut: false, [], IsProbe: true, null, breakerChanges);
     };
 
-    private async Task SendAsync(Lane lane, BacklogRow row, Uri url)
+    private async Task SendAsync(Lane lane, BacklogRow row, HttpForwarding to)
     {
         try
         {
-            _self.Tell(new Sent(lane, row, await _webhook.PostAsync(url, row.Body, _stop).ConfigureAwait(false)), ActorRefs.NoSender);
+            _self.Tell(new Sent(lane, row, await _webhook.PostAsync(to, row.Body, _stop).ConfigureAwait(false)), ActorRefs.NoSender);
         }
         catch (OperationCanceledException)
         {

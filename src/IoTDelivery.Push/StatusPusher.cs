@@ -20,6 +20,7 @@ public delegate ValueTask<DeviceHeader?> DeviceHeaders(DeviceId deviceId);
 //
 // A lane does one thing at a time, so the order of a device is the order of its lane. Lanes do not wait for each other. What has become a row is the
 // drainer's business: this actor never reads it again.
+// What no outbox owes, a Report, goes the same way; instead of Paid it is told to Reports.
 
 /// <summary>
 /// Settles what the devices of this node owe: every matching action answered 200, or a row in the backlog, or a dead letter; then the device is paid.
@@ -32,6 +33,7 @@ public sealed class StatusPusher : UntypedActor
     private const int RowsPerWrite = 1000;
 
     private readonly OwedSettler _settler;
+    private readonly Reports _reports;
     private readonly RuleBook _rules;
     private readonly PushBacklog _backlog;
     private readonly Webhook _webhook;
@@ -43,6 +45,7 @@ public sealed class StatusPusher : UntypedActor
     private readonly TimeProvider _clock;
 
     private readonly Dictionary<DeviceId, Debt> _debts = [];
+    private readonly Dictionary<DeviceId, Debt> _reporting = []; // the same for what no outbox owes
     private readonly Dictionary<string, Receiver> _receivers = [];
     private readonly List<Debt> _touched = [];
     private readonly CancellationTokenSource _stopped = new();
@@ -56,20 +59,25 @@ public sealed class StatusPusher : UntypedActor
     private bool _isWriting;
 
     public StatusPusher(
-        OwedSettler settler, RuleBook rules, PushBacklog backlog, Webhook webhook, DeviceHeaders headers, BacklogSignal signal,
+        OwedSettler settler, Reports reports, RuleBook rules, PushBacklog backlog, Webhook webhook, DeviceHeaders headers, BacklogSignal signal,
         PushOptions options, PushMetrics metrics, ILogger<StatusPusher> logger, TimeProvider clock)
     {
-        (_settler, _rules, _backlog, _webhook, _headers, _signal) = (settler, rules, backlog, webhook, headers, signal);
+        (_settler, _reports, _rules, _backlog, _webhook, _headers, _signal) = (settler, reports, rules, backlog, webhook, headers, signal);
         (_options, _metrics, _logger, _clock) = (options, metrics, logger, clock);
         _stop = _stopped.Token;
         _self = Self;
     }
 
-    protected override void PreStart() => _settler.Current = Self;
+    protected override void PreStart()
+    {
+        _settler.Current = Self;
+        foreach (var report in _reports.TakeOver(Self)) OnReport(report); // what another pusher left
+    }
 
     protected override void PostStop()
     {
         if (_settler.Current.Equals(Self)) _settler.Current = ActorRefs.Nobody;
+        _reports.Leave(Self);
         _stopped.Cancel();
     }
 
@@ -79,9 +87,11 @@ public sealed class StatusPusher : UntypedActor
         {
             case Sent sent: OnSent(sent.Lane, sent.Result); break;
             case Owed owed: OnOwed(owed); break;
+            case Report report: OnReport(report); break;
             case Looked looked: OnLooked(looked); break;
             case Written written: OnWritten(written); break;
             case HeaderRead read: OnHeaderRead(read.Debt, read.Header); break;
+            case ObjectRead read: OnObjectRead(read.Item, read.Header); break;
             default: Unhandled(message); break;
         }
 
@@ -114,20 +124,43 @@ public sealed class StatusPusher : UntypedActor
         if (debt.Items.Count == 0) _debts.Remove(debt.DeviceId);
     }
 
+    private void OnReport(Report report)
+    {
+        if (!_reporting.TryGetValue(report.DeviceId, out var debt)) _reporting.Add(report.DeviceId, debt = new Debt(report.DeviceId));
+        var item = new Item(debt, report);
+        debt.Items.Enqueue(item);
+        debt.Headerless.Enqueue(item);
+        if (!debt.IsReadingHeader) Admit(debt);
+    }
+
     private void Admit(Debt debt)
     {
         if (debt.Headerless.Count == 0) return;
-        if (debt.Header is null && debt.Headerless.Any(i => i.Notification.Header is null))
+        if (debt.Header is null && debt.Headerless.Any(i => i.Header is null))
         {
             var reading = _headers(debt.DeviceId);
             if (!reading.IsCompletedSuccessfully)
             {
                 debt.IsReadingHeader = true;
-                _ = ReadHeaderAsync(debt, reading.AsTask());
+                _ = ReadHeaderAsync(debt.DeviceId, reading.AsTask(), header => new HeaderRead(debt, header));
                 return;
             }
 
             debt.Header = reading.Result;
+        }
+
+        foreach (var item in debt.Headerless)
+        {
+            if (item.ObjectDeviceId is not { } objectId) continue;
+            var reading = _headers(objectId);
+            if (!reading.IsCompletedSuccessfully)
+            {
+                debt.IsReadingHeader = true;
+                _ = ReadHeaderAsync(objectId, reading.AsTask(), header => new ObjectRead(item, header));
+                return;
+            }
+
+            item.IsAbout(objectId, reading.Result);
         }
 
         Arrive(debt);
@@ -136,7 +169,15 @@ public sealed class StatusPusher : UntypedActor
     private void OnHeaderRead(Debt debt, DeviceHeader? header)
     {
         (debt.IsReadingHeader, debt.Header) = (false, header);
-        Arrive(debt);
+        if (header is null) Arrive(debt);
+        else Admit(debt);
+    }
+
+    private void OnObjectRead(Item item, DeviceHeader? header)
+    {
+        item.Debt.IsReadingHeader = false;
+        item.IsAbout(item.ObjectDeviceId!, header);
+        Admit(item.Debt);
     }
 
     private void Arrive(Debt debt)
@@ -182,21 +223,20 @@ public sealed class StatusPusher : UntypedActor
 
     private void Match(Item item, Looked look)
     {
-        var (debt, notification) = (item.Debt, item.Notification);
-        if ((notification.Header ?? debt.Header) is { } header)
+        if ((item.Header ?? item.Debt.Header) is { } header)
         {
-            var at = notification.At.ToUnixTimeMilliseconds();
-            foreach (var target in look.Rules.Targets(header.ProjectId, StatusNotification.Resource, StatusNotification.Event))
+            var at = item.At.ToUnixTimeMilliseconds();
+            foreach (var target in look.Rules.Targets(header.ProjectId, item.Resource, item.Event))
             {
                 if (!target.AppliesAt(at, header.AppId)) continue;
-                item.Body ??= StatusNotification.Write(debt.DeviceId, notification, header, _options.Shape);
+                item.Body ??= item.Write(header, _options.Shape);
                 item.Unsettled++;
                 Join(ReceiverOf(target, look), item, look);
             }
         }
         else
         {
-            _logger.UnknownDevice(debt.DeviceId, notification.Number);
+            _logger.UnknownDevice(item.Debt.DeviceId, item.Number);
         }
 
         Settle(item);
@@ -209,7 +249,7 @@ public sealed class StatusPusher : UntypedActor
             _receivers.Add(target.ActionId, receiver = new Receiver(target.ActionId) { IsOpen = look.Backlog.IsOpen.Contains(target.ActionId) });
         }
 
-        receiver.Url = target.Url;
+        receiver.To = target.To;
         return receiver;
     }
 
@@ -262,7 +302,7 @@ public sealed class StatusPusher : UntypedActor
             if (lane.State != LaneState.Queued) continue; // went to the backlog instead
             lane.State = LaneState.Sending;
             receiver.Sending++;
-            _ = SendAsync(lane, receiver.Url, lane.Items.Peek().Body!);
+            _ = SendAsync(lane, receiver.To, lane.Items.Peek().Body!);
         }
     }
 
@@ -280,13 +320,13 @@ public sealed class StatusPusher : UntypedActor
                 Next(lane);
                 break;
             case PushOutcome.Refused:
-                _logger.Refused(receiver.ActionId, lane.DeviceId.Value, item.Notification.Number, result.Reason);
+                _logger.Refused(receiver.ActionId, lane.DeviceId.Value, item.Number, result.Reason);
                 receiver.Breaker = receiver.Breaker.Answered();
                 Write(lane, WriteMode.GiveUp, result.Reason);
                 break;
             default:
                 _metrics.Failed();
-                _logger.PushFailed(receiver.ActionId, lane.DeviceId.Value, item.Notification.Number, result.Reason);
+                _logger.PushFailed(receiver.ActionId, lane.DeviceId.Value, item.Number, result.Reason);
                 Write(lane, WriteMode.Append); // what is behind it in the lane goes with it
                 Count(receiver, result.Reason);
                 break;
@@ -316,7 +356,7 @@ public sealed class StatusPusher : UntypedActor
         lane.State = LaneState.Writing;
         var items = mode == WriteMode.GiveUp ? [lane.Items.Peek()] : lane.Items.ToArray();
         _writes.Enqueue(new LaneWrite(lane, items.Length, new BacklogWrite(
-            lane.Receiver.ActionId, lane.DeviceId.Value, Array.ConvertAll(items, i => (i.Notification.Number, i.Body!)), mode, reason)));
+            lane.Receiver.ActionId, lane.DeviceId.Value, Array.ConvertAll(items, i => (i.Number, i.Body!)), mode, reason)));
         StartWriting();
     }
 
@@ -371,19 +411,27 @@ public sealed class StatusPusher : UntypedActor
         {
             debt.IsTouched = false;
             var before = debt.SettledUpTo;
-            while (debt.Items.TryPeek(out var item) && item.Unsettled == 0) debt.SettledUpTo = debt.Items.Dequeue().Notification.Number;
+            while (debt.Items.TryPeek(out var item) && item.Unsettled == 0)
+            {
+                debt.Items.Dequeue();
+                if (item.Report is { } report) _reports.Settled(report);
+                else debt.SettledUpTo = item.Number;
+            }
+
             if (debt.SettledUpTo > before) debt.Pay(_self);
-            if (debt.Items.Count == 0) _debts.Remove(debt.DeviceId);
+            if (debt.Items.Count > 0) continue;
+            if (_debts.GetValueOrDefault(debt.DeviceId) == debt) _debts.Remove(debt.DeviceId);
+            else _reporting.Remove(debt.DeviceId);
         }
 
         _touched.Clear();
     }
 
-    private async Task SendAsync(Lane lane, Uri url, byte[] body)
+    private async Task SendAsync(Lane lane, HttpForwarding to, byte[] body)
     {
         try
         {
-            _self.Tell(new Sent(lane, await _webhook.PostAsync(url, body, _stop).ConfigureAwait(false)), ActorRefs.NoSender);
+            _self.Tell(new Sent(lane, await _webhook.PostAsync(to, body, _stop).ConfigureAwait(false)), ActorRefs.NoSender);
         }
         catch (OperationCanceledException)
         {
@@ -398,11 +446,8 @@ public sealed class StatusPusher : UntypedActor
         return new Looked(from, rules, backlog);
     });
 
-    private Task ReadHeaderAsync(Debt debt, Task<DeviceHeader?> reading) => UnlessStoppedAsync(async () =>
-    {
-        var result = reading.IsFaulted ? await _headers(debt.DeviceId) : await reading;
-        return new HeaderRead(debt, result);
-    });
+    private Task ReadHeaderAsync<T>(DeviceId deviceId, Task<DeviceHeader?> reading, Func<DeviceHeader?, T> tell) => UnlessStoppedAsync(async () =>
+        tell(reading.IsFaulted ? await _headers(deviceId) : await reading));
 
     private Task WriteAsync(List<LaneWrite> batch, List<Receiver> opened) => UnlessStoppedAsync(async () =>
     {
@@ -434,6 +479,8 @@ public sealed class StatusPusher : UntypedActor
 
     private sealed record HeaderRead(Debt Debt, DeviceHeader? Header);
 
+    private sealed record ObjectRead(Item Item, DeviceHeader? Header);
+
     private sealed record Written(List<LaneWrite> Batch, List<Receiver> Opened, bool[] Done);
 
     private readonly record struct LaneWrite(Lane Lane, int Items, BacklogWrite Write);
@@ -462,19 +509,52 @@ public sealed class StatusPusher : UntypedActor
         public void Pay(IActorRef self) => Device.Tell(new ToDevice.Paid(DeviceId, SettledUpTo), self);
     }
 
-    private sealed class Item(Debt debt, Notification notification)
+    private sealed class Item
     {
-        public Debt Debt { get; } = debt;
-        public Notification Notification { get; } = notification;
+        private readonly Notification? _notification;
+        private DeviceId _about;
+
+        public Item(Debt debt, Notification notification)
+        {
+            (Debt, _about, _notification) = (debt, debt.DeviceId, notification);
+            (Number, At, Header) = (notification.Number, notification.At, notification.Header);
+        }
+
+        public Item(Debt debt, Report report)
+        {
+            (Debt, _about, Report) = (debt, debt.DeviceId, report);
+            (Number, At, ObjectDeviceId) = (report.Number, report.At, report.ObjectDeviceId);
+        }
+
+        public Debt Debt { get; }
+        public Report? Report { get; }
+        public long Number { get; }
+        public DateTimeOffset At { get; }
+        public string Resource => Report?.Resource ?? StatusNotification.Resource;
+        public string Event => Report?.Event ?? StatusNotification.Event;
+        public DeviceHeader? Header { get; private set; } // its own; else the debt's
+
+        /// <summary>Whom it claims to be about, as long as nobody has looked whether that is so.</summary>
+        public DeviceId? ObjectDeviceId { get; private set; }
         public long ArrivedAt { get; set; }
         public byte[]? Body { get; set; }
         public int Unsettled { get; set; } = 1; // the match itself; each matching action adds one
+
+        public byte[] Write(DeviceHeader header, PushShape shape) =>
+            Report is null ? StatusNotification.Write(_about, _notification!, header, shape) : Report.Write(_about, header, shape);
+
+        // A gateway speaks for the devices behind it and for nobody else.
+        public void IsAbout(DeviceId deviceId, DeviceHeader? header)
+        {
+            ObjectDeviceId = null;
+            if (header is not null && header.GatewayId == Debt.DeviceId.Value) (_about, Header) = (deviceId, header);
+        }
     }
 
     private sealed class Receiver(string actionId)
     {
         public string ActionId { get; } = actionId;
-        public Uri Url { get; set; } = null!;
+        public HttpForwarding To { get; set; } = null!;
         public Dictionary<DeviceId, Lane> Lanes { get; } = [];
         public Queue<Lane> Queue { get; } = new();
         public int Items { get; set; }

@@ -1,5 +1,7 @@
 using System.Net;
 using System.Net.Http.Headers;
+using System.Security.Cryptography.X509Certificates;
+using IoTDelivery.Registry;
 
 namespace IoTDelivery.Push;
 
@@ -27,36 +29,32 @@ public class Webhook : IDisposable
 {
     private static readonly MediaTypeHeaderValue Json = new("application/json");
 
+    private readonly TimeSpan _timeout;
+    private readonly TimeProvider _clock;
     private readonly HttpClient _client;
+    private readonly Dictionary<string, HttpClient> _clients; // by cert_id
 
-    public Webhook(PushOptions options)
+    /// <exception cref="System.Security.Cryptography.CryptographicException">A file of <see cref="PushOptions.Certificates"/> cannot be read.</exception>
+    public Webhook(PushOptions options, TimeProvider? clock = null)
     {
-        // No limit on connections per server: the senders count per action, and two actions on one host must not wait for each other.
-        var handler = new SocketsHttpHandler
-        {
-            AllowAutoRedirect = false,
-            UseCookies = false,
-            UseProxy = false,
-            AutomaticDecompression = DecompressionMethods.None,
-            ActivityHeadersPropagator = null,
-            ConnectTimeout = options.Timeout,
-            PooledConnectionLifetime = TimeSpan.FromMinutes(2), // a receiver that moves is found again by its name
-            MaxResponseHeadersLength = 16,
-            MaxResponseDrainSize = 4 * 1024,
-            ResponseDrainTimeout = TimeSpan.FromSeconds(1),
-        };
-        _client = new HttpClient(handler) { Timeout = options.Timeout };
+        (_timeout, _clock) = (options.Timeout, clock ?? TimeProvider.System);
+        _client = Client(trusted: null);
+        _clients = options.Certificates.ToDictionary(c => c.Key, c => Client(PushOptions.ReadCertificates(c.Value)));
     }
 
     /// <summary>Never throws, except for the cancellation asked for.</summary>
-    public virtual async Task<PushResult> PostAsync(Uri url, byte[] body, CancellationToken cancel)
+    public virtual async Task<PushResult> PostAsync(HttpForwarding to, byte[] body, CancellationToken cancel)
     {
+        var client = _client;
+        if (to.CertId is { } certId && !_clients.TryGetValue(certId, out client!)) return new(PushOutcome.Failed, $"cert_id {certId} is not among Push:Certificates");
         try
         {
-            using var request = new HttpRequestMessage(HttpMethod.Post, url);
+            using var request = new HttpRequestMessage(HttpMethod.Post, to.Url);
             request.Content = new ByteArrayContent(body);
             request.Content.Headers.ContentType = Json;
-            using var response = await _client.SendAsync(request, HttpCompletionOption.ResponseHeadersRead, cancel).ConfigureAwait(false);
+            if (to.ServerName is { } serverName) request.Headers.Host = serverName; // the handler takes SNI and the name to verify from it
+            if (to.Token is { } token) PushSignature.Sign(request.Headers, token, _clock.GetUtcNow());
+            using var response = await client.SendAsync(request, HttpCompletionOption.ResponseHeadersRead, cancel).ConfigureAwait(false);
             return response.StatusCode switch
             {
                 HttpStatusCode.OK => PushResult.Answered,
@@ -71,13 +69,41 @@ public class Webhook : IDisposable
         }
         catch (Exception cause) when (cause is not OperationCanceledException)
         {
-            return new(PushOutcome.Failed, cause.Message);
+            return new(PushOutcome.Failed, cause.GetBaseException().Message);
         }
     }
 
     public void Dispose()
     {
         _client.Dispose();
+        foreach (var client in _clients.Values) client.Dispose();
         GC.SuppressFinalize(this);
+    }
+
+    private HttpClient Client(X509Certificate2Collection? trusted)
+    {
+        // No limit on connections per server: the senders count per action, and two actions on one host must not wait for each other.
+        var handler = new SocketsHttpHandler
+        {
+            AllowAutoRedirect = false,
+            UseCookies = false,
+            UseProxy = false,
+            AutomaticDecompression = DecompressionMethods.None,
+            ActivityHeadersPropagator = null,
+            ConnectTimeout = _timeout,
+            PooledConnectionLifetime = TimeSpan.FromMinutes(2), // a receiver that moves is found again by its name
+            MaxResponseHeadersLength = 16,
+            MaxResponseDrainSize = 4 * 1024,
+            ResponseDrainTimeout = TimeSpan.FromSeconds(1),
+        };
+        if (trusted is not null)
+        {
+            // This CA and no other: what the machine trusts does not count. A private CA has no revocation list we could reach.
+            var policy = new X509ChainPolicy { TrustMode = X509ChainTrustMode.CustomRootTrust, RevocationMode = X509RevocationMode.NoCheck };
+            policy.CustomTrustStore.AddRange(trusted);
+            handler.SslOptions.CertificateChainPolicy = policy;
+        }
+
+        return new HttpClient(handler) { Timeout = _timeout };
     }
 }

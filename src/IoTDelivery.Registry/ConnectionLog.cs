@@ -16,19 +16,20 @@ public sealed record NodeIncarnation(string Value);
 /// </summary>
 public sealed class ConnectionLog : IAsyncDisposable
 {
-    private readonly record struct Change(bool IsOnline, Guid ConnectionId, DateTimeOffset At);
+    private readonly record struct Change(bool IsOnline, Guid ConnectionId, DateTimeOffset At, DateTimeOffset? OnlineAt);
 
     private const int BatchMax = 500;
     private readonly Dictionary<string, Change> _changes = []; // newest per device: bounded by the devices of this node
     private readonly Channel<bool> _signal = Channel.CreateBounded<bool>(new BoundedChannelOptions(1) { FullMode = BoundedChannelFullMode.DropWrite });
     private readonly SqlDatabase _database;
     private readonly NodeIncarnation _node;
+    private readonly StatusChanges _statuses;
     private readonly ILogger<ConnectionLog> _logger;
     private readonly Task _writer;
 
-    public ConnectionLog(SqlDatabase database, NodeIncarnation node, ILogger<ConnectionLog> logger)
+    public ConnectionLog(SqlDatabase database, NodeIncarnation node, StatusChanges statuses, ILogger<ConnectionLog> logger)
     {
-        (_database, _node, _logger) = (database, node, logger);
+        (_database, _node, _statuses, _logger) = (database, node, statuses, logger);
         _writer = Task.Run(WriteAsync);
     }
 
@@ -38,9 +39,9 @@ public sealed class ConnectionLog : IAsyncDisposable
         lock (_changes)
         {
             // The end of an older connection says nothing about a younger one.
-            var isStale = !isOnline && _changes.TryGetValue(deviceId.Value, out var newest) && newest is { IsOnline: true } && newest.ConnectionId != connectionId;
-            if (isStale) return;
-            _changes[deviceId.Value] = new Change(isOnline, connectionId, at);
+            var hasBegun = _changes.TryGetValue(deviceId.Value, out var newest) && newest.IsOnline;
+            if (!isOnline && hasBegun && newest.ConnectionId != connectionId) return;
+            _changes[deviceId.Value] = new Change(isOnline, connectionId, at, OnlineAt: isOnline ? at : hasBegun ? newest.At : null);
         }
 
         _signal.Writer.TryWrite(true);
@@ -88,28 +89,40 @@ public sealed class ConnectionLog : IAsyncDisposable
     {
         lock (_changes)
         {
-            foreach (var (id, change) in batch) _changes.TryAdd(id, change);
+            foreach (var (id, change) in batch)
+            {
+                if (_changes.TryAdd(id, change)) continue;
+                var newer = _changes[id];
+                if (newer.ConnectionId == change.ConnectionId) _changes[id] = newer with { OnlineAt = newer.OnlineAt ?? change.OnlineAt };
+            }
         }
     }
 
     private async Task WriteAsync(KeyValuePair<string, Change>[] batch)
     {
+        var isWanted = await _statuses.AreWantedAsync();
         await using var db = _database.Open();
         await using var transaction = await db.BeginTransactionAsync();
         foreach (var (id, change) in batch)
         {
+            var before = isWanted ? await db.GetTable<Device>().Where(d => d.DeviceId == id).Select(d => new { d.OnlineNode, d.StatusAt }).FirstOrDefaultAsync() : null;
+            int rows;
             var at = change.At.ToUnixTimeMilliseconds();
             if (change.IsOnline)
             {
-                await db.GetTable<Device>().Where(d => d.DeviceId == id)
+                rows = await db.GetTable<Device>().Where(d => d.DeviceId == id)
                     .Set(d => d.OnlineNode, _node.Value).Set(d => d.ConnectionId, change.ConnectionId).Set(d => d.StatusAt, at)
                     .Set(d => d.ActiveAt, d => d.ActiveAt ?? at).UpdateAsync();
             }
             else
             {
-                await db.GetTable<Device>().Where(d => d.DeviceId == id && (d.ConnectionId == change.ConnectionId || d.ConnectionId == null))
+                rows = await db.GetTable<Device>().Where(d => d.DeviceId == id && (d.ConnectionId == change.ConnectionId || d.ConnectionId == null))
                     .Set(d => d.OnlineNode, (string?)null).Set(d => d.StatusAt, at).Set(d => d.ActiveAt, d => d.ActiveAt ?? at).UpdateAsync();
             }
+
+            if (rows == 0 || before is null) continue;
+            var lastOnlineAt = change.OnlineAt?.ToUnixTimeMilliseconds() ?? (before.OnlineNode is null ? null : before.StatusAt) ?? at;
+            await StatusChanges.NoteAsync(db, id, change.IsOnline, at, lastOnlineAt);
         }
 
         await transaction.CommitAsync();

@@ -72,7 +72,7 @@ public sealed class DeviceCache : IAsyncDisposable
                 var ids = batch.Select(m => m.DeviceId).Distinct().ToArray();
                 await using var db = _database.Open();
                 var rows = await db.GetTable<Device>().Where(d => ids.Contains(d.DeviceId)).ToListAsync();
-                var found = rows.ToDictionary(d => d.DeviceId, d => d with { Secret = _secrets.Unprotect(d.Secret) });
+                var found = rows.ToDictionary(d => d.DeviceId, _secrets.Unprotect);
                 foreach (var device in found.Values)
                 {
                     if (generation == Interlocked.Read(ref _generation))

@@ -2,6 +2,7 @@ using IoTDelivery.Domain;
 using IoTDelivery.Storage;
 using LinqToDB;
 using LinqToDB.Async;
+using LinqToDB.Linq;
 using LinqToDB.Mapping;
 
 namespace IoTDelivery.Registry;
@@ -26,7 +27,14 @@ public sealed record Device
     [Column("product_id")] public required string ProductId { get; init; }
     [Column("node_id")] public required string NodeId { get; init; }
     [Column("app_id")] public string? AppId { get; init; }
+
+    /// <summary>The device above a sub-device; null for a device that connects by itself.</summary>
     [Column("gateway_id")] public string? GatewayId { get; init; }
+
+    /// <summary>The directly connected device at the top, whose connection carries a sub-device's messages; null for a device that connects by itself.</summary>
+    [Column("root_id")] public string? RootId { get; init; }
+    /// <summary>When the first sub-device was created that is carried by this device's connection; null if there never was one.</summary>
+    [Column("gateway_since")] public long? GatewaySince { get; init; }
     [Column("device_name")] public string? DeviceName { get; init; }
     [Column("description")] public string? Description { get; init; }
 
@@ -35,6 +43,12 @@ public sealed record Device
 
     /// <summary>Encrypted in the table, in clear in memory; never logged.</summary>
     [Column("secret")] public required string Secret { get; init; }
+
+    /// <summary>Valid beside <see cref="Secret"/>, so that a device can be given a new one without a gap; kept like it.</summary>
+    [Column("secondary_secret")] public string? SecondarySecret { get; init; }
+
+    /// <summary>Since when the device may not connect; null if it may.</summary>
+    [Column("frozen_at")] public long? FrozenAt { get; init; }
 
     /// <summary>Milliseconds since 1970, UTC, like the other times.</summary>
     [Column("created_at")] public required long CreatedAt { get; init; }
@@ -48,6 +62,11 @@ public sealed record Device
     [Column("active_at")] public long? ActiveAt { get; init; }
     [Column("status_at")] public long? StatusAt { get; init; }
 
+    /// <summary>What the device last said of its software: <see cref="SdkInfo"/>.</summary>
+    [Column("device_sdk_version")] public string? DeviceSdkVersion { get; init; }
+    [Column("sw_version")] public string? SwVersion { get; init; }
+    [Column("fw_version")] public string? FwVersion { get; init; }
+
     /// <summary>What notifications about this device say of it.</summary>
     public DeviceHeader Header => new(ProjectId, AppId, NodeId, ProductId, GatewayId ?? DeviceId);
 
@@ -56,7 +75,14 @@ public sealed record Device
 }
 
 /// <summary>What a list of devices may be narrowed to; null means any.</summary>
-public readonly record struct DeviceFilter(string? ProductId, string? GatewayId, string? NodeId, string? DeviceName, string? AppId);
+/// <param name="IsCascade">With <see cref="GatewayId"/>: also the sub-devices of its sub-devices.</param>
+/// <param name="CreatedFrom">Milliseconds since 1970, UTC, as <see cref="Device.CreatedAt"/>.</param>
+/// <param name="CreatedTo">The same, included.</param>
+public readonly record struct DeviceFilter(
+    string? ProductId, string? GatewayId, string? NodeId, string? DeviceName, string? AppId, bool IsCascade = false, long? CreatedFrom = null, long? CreatedTo = null);
+
+/// <summary>What an update may change of a device; null leaves as it is.</summary>
+public readonly record struct DeviceChange(string? DeviceName, string? Description, string? ExtensionInfo);
 
 /// <summary>The devices of this site. Reading one that has not changed costs no query: <see cref="DeviceCache"/>.</summary>
 public sealed class Devices(SqlDatabase database, Secrets secrets, DeviceCache cache)
@@ -65,11 +91,17 @@ public sealed class Devices(SqlDatabase database, Secrets secrets, DeviceCache c
     public async Task<bool> AddAsync(Device device, CancellationToken cancel)
     {
         await using var db = database.Open();
-        var row = device with { Secret = secrets.Protect(device.Secret) };
+        var row = secrets.Protect(device);
         var added = await UniqueInsert.TryAsync(
             () => db.InsertAsync(row, token: cancel),
             () => db.GetTable<Device>().AnyAsync(d => d.DeviceId == device.DeviceId, cancel));
         cache.Forget(device.DeviceId);
+        if (added && device.RootId is { } root)
+        {
+            await db.GetTable<Device>().Where(d => d.DeviceId == root && d.GatewaySince == null).Set(d => d.GatewaySince, device.CreatedAt).UpdateAsync(cancel);
+            cache.Forget(root);
+        }
+
         return added;
     }
 
@@ -87,7 +119,38 @@ public sealed class Devices(SqlDatabase database, Secrets secrets, DeviceCache c
         await using var db = database.Open();
         var row = await db.GetTable<Device>().FirstOrDefaultAsync(
             d => d.DeviceId == deviceId.Value && d.ProjectId == projectId && d.Phase == DevicePhase.Ready, cancel);
-        return row is null ? null : row with { Secret = secrets.Unprotect(row.Secret) };
+        return row is null ? null : secrets.Unprotect(row);
+    }
+
+    /// <summary>The device as it is afterwards, or null if this project has none of this id.</summary>
+    public async Task<Device?> UpdateAsync(string projectId, DeviceId deviceId, DeviceChange change, CancellationToken cancel)
+    {
+        await ChangeAsync(projectId, deviceId, own => own
+            .Set(d => d.DeviceName, d => change.DeviceName ?? d.DeviceName)
+            .Set(d => d.Description, d => change.Description ?? d.Description)
+            .Set(d => d.ExtensionInfo, d => change.ExtensionInfo ?? d.ExtensionInfo), cancel);
+        return await ReadAsync(projectId, deviceId, cancel);
+    }
+
+    /// <summary>False if this project has none of this id. Connections that are open stay.</summary>
+    public Task<bool> ResetSecretAsync(string projectId, DeviceId deviceId, string secret, bool isSecondary, CancellationToken cancel)
+    {
+        var stored = secrets.Protect(secret);
+        return ChangeAsync(projectId, deviceId, own => isSecondary ? own.Set(d => d.SecondarySecret, stored) : own.Set(d => d.Secret, stored), cancel);
+    }
+
+    /// <summary>False if this project has none of this id. Null lets it connect again.</summary>
+    public Task<bool> FreezeAsync(string projectId, DeviceId deviceId, DateTimeOffset? at, CancellationToken cancel)
+    {
+        var since = at?.ToUnixTimeMilliseconds();
+        return ChangeAsync(projectId, deviceId, own => own.Set(d => d.FrozenAt, since), cancel);
+    }
+
+    /// <summary>True if a device stands under this one.</summary>
+    public async Task<bool> HasSubDevicesAsync(DeviceId deviceId, CancellationToken cancel)
+    {
+        await using var db = database.Open();
+        return await db.GetTable<Device>().AnyAsync(d => d.GatewayId == deviceId.Value && d.DeviceId != deviceId.Value, cancel);
     }
 
     /// <summary>A page of devices, newest first, and how many there are in all. Secrets stay encrypted.</summary>
@@ -96,13 +159,24 @@ public sealed class Devices(SqlDatabase database, Secrets secrets, DeviceCache c
         await using var db = database.Open();
         var all = db.GetTable<Device>().Where(d => d.ProjectId == projectId && d.Phase == DevicePhase.Ready);
         if (filter.ProductId is { } product) all = all.Where(d => d.ProductId == product);
-        if (filter.GatewayId is { } gateway) all = all.Where(d => d.GatewayId == gateway);
+        if (filter.GatewayId is { } gateway) all = filter.IsCascade ? all.Where(d => d.GatewayId == gateway || d.RootId == gateway) : all.Where(d => d.GatewayId == gateway);
+        if (filter.CreatedFrom is { } from) all = all.Where(d => d.CreatedAt >= from);
+        if (filter.CreatedTo is { } to) all = all.Where(d => d.CreatedAt <= to);
         if (filter.NodeId is { } node) all = all.Where(d => d.NodeId == node);
         if (filter.DeviceName is { } name) all = all.Where(d => d.DeviceName == name);
         if (filter.AppId is { } app) all = all.Where(d => d.AppId == app);
         var items = await all.Where(d => d.RecordId.CompareTo(page.Marker) < 0)
             .OrderByDescending(d => d.RecordId).Skip(page.Offset).Take(page.Limit).ToListAsync(cancel);
         return (items, await all.CountAsync(cancel));
+    }
+
+    /// <summary>The rows of the devices whose connections carry these sub-devices, by id; a device that connects by itself needs none.</summary>
+    public async Task<IReadOnlyDictionary<string, Device>> RootsAsync(IEnumerable<Device> devices, CancellationToken cancel)
+    {
+        var ids = devices.Select(d => d.RootId).OfType<string>().Distinct().ToArray();
+        if (ids.Length == 0) return new Dictionary<string, Device>();
+        await using var db = database.Open();
+        return await db.GetTable<Device>().Where(d => ids.Contains(d.DeviceId)).ToDictionaryAsync(d => d.DeviceId, cancel);
     }
 
     /// <summary>First step of a deletion: the device is gone for everybody but whoever retires its outbox. Null if this project has none of this id.</summary>
@@ -121,6 +195,16 @@ public sealed class Devices(SqlDatabase database, Secrets secrets, DeviceCache c
     {
         await using var db = database.Open();
         return await db.GetTable<Device>().Where(d => d.Phase == DevicePhase.Deleting).ToListAsync(cancel);
+    }
+
+    // Whoever changes a row makes this node forget what it has cached of it; the others hear of it when their entry is old (DeviceCache.MaxAge).
+    private async Task<bool> ChangeAsync(string projectId, DeviceId deviceId, Func<IQueryable<Device>, IUpdatable<Device>> change, CancellationToken cancel)
+    {
+        await using var db = database.Open();
+        var own = db.GetTable<Device>().Where(d => d.DeviceId == deviceId.Value && d.ProjectId == projectId && d.Phase == DevicePhase.Ready);
+        var changed = await change(own).UpdateAsync(cancel);
+        cache.Forget(deviceId.Value);
+        return changed > 0;
     }
 
     /// <summary>Last step of a deletion, once the outbox is retired.</summary>

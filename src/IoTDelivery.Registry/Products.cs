@@ -47,6 +47,32 @@ public sealed class Products(SqlDatabase database)
         return await db.GetTable<Product>().FirstOrDefaultAsync(p => p.ProductId == productId && p.ProjectId == projectId, cancel);
     }
 
+    /// <summary>The product as it is afterwards, or null if this project has none of this id.</summary>
+    public async Task<Product?> UpdateAsync(string projectId, string productId, Func<Product, Product> change, CancellationToken cancel)
+    {
+        await using var db = database.Open();
+        await using var transaction = await db.BeginTransactionAsync(cancel);
+        if (await db.GetTable<Product>().FirstOrDefaultAsync(p => p.ProductId == productId && p.ProjectId == projectId, cancel) is not { } before) return null;
+        var after = change(before);
+        await db.UpdateAsync(after, token: cancel);
+        await transaction.CommitAsync(cancel);
+        return after;
+    }
+
+    /// <summary>Removes a product without devices.</summary>
+    /// <returns>Null if this project has none of this id; false if it still has devices.</returns>
+    public async Task<bool?> RemoveAsync(string projectId, string productId, CancellationToken cancel)
+    {
+        await using var db = database.Open();
+        await using var transaction = await db.BeginTransactionAsync(cancel);
+        var own = db.GetTable<Product>().Where(p => p.ProductId == productId && p.ProjectId == projectId);
+        if (!await own.AnyAsync(cancel)) return null;
+        if (await db.GetTable<Device>().AnyAsync(d => d.ProductId == productId, cancel)) return false;
+        await own.DeleteAsync(cancel);
+        await transaction.CommitAsync(cancel);
+        return true;
+    }
+
     /// <summary>A page of products, newest first, and how many there are in all.</summary>
     public async Task<(IReadOnlyList<Product> Items, int Count)> ListAsync(string projectId, string? name, Page page, CancellationToken cancel)
     {

@@ -20,10 +20,12 @@ public static class RegistryHosting
             .AddSingleton<Secrets>()
             .AddSingleton<DeviceCache>()
             .AddSingleton<ConnectionLog>()
+            .AddSingleton<SdkInfoLog>()
             .AddSingleton<Products>()
             .AddSingleton<DeviceGroups>()
             .AddSingleton<Devices>()
             .AddSingleton<Rules>()
-            .AddSingleton<RuleBook>();
+            .AddSingleton<RuleBook>()
+            .AddSingleton<StatusChanges>();
     }
 }

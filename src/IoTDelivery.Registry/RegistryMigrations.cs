@@ -45,5 +45,17 @@ public static class RegistryMigrations
             // One row. Grows with every change of the three tables above: whoever holds a copy of them asks this number only.
             "create table rule_revision (id {int} not null primary key, revision {bigint} not null)",
             "insert into rule_revision (id, revision) values (1, 1)"),
+        new("registry", 3,
+            "alter table device add secondary_secret {text}",
+            "alter table device add frozen_at {bigint}",
+            "alter table device add root_id {id}",
+            "alter table device add gateway_since {bigint}",
+            "create index device_by_gateway on device (gateway_id, record_id)",
+            "create index device_by_root on device (root_id)"),
+        new("registry", 4,
+            "alter table device add device_sdk_version {text}",
+            "alter table device add sw_version {text}",
+            "alter table device add fw_version {text}"),
+        .. StatusChanges.Migrations,
     ];
 }

@@ -7,13 +7,13 @@ using Microsoft.Extensions.Logging;
 namespace IoTDelivery.Registry;
 
 /// <summary>An HTTP action with all it needs to know whether a notification is for it.</summary>
-public sealed class RuleTarget(RuleAction action, Uri url, string? appId, (long From, long To)[] active)
+public sealed class RuleTarget(RuleAction action, HttpForwarding to, string? appId, (long From, long To)[] active)
 {
     /// <summary>The action.</summary>
     public string ActionId { get; } = action.ActionId;
 
     /// <summary>Where it goes.</summary>
-    public Uri Url { get; } = url;
+    public HttpForwarding To { get; } = to;
 
     /// <summary>True if the rule was active at this time (milliseconds since 1970), the action existed, and the device is of the rule's application.</summary>
     public bool AppliesAt(long at, string? deviceAppId)
@@ -36,9 +36,13 @@ public sealed record RuleSnapshot
     private readonly record struct Subject(string ProjectId, string Resource, string Event);
 
     private readonly Dictionary<Subject, RuleTarget[]> _targets;
+    private readonly HashSet<(string Resource, string Event)> _subjects;
 
-    private RuleSnapshot(long revision, long loadedFrom, Dictionary<Subject, RuleTarget[]> targets) =>
+    private RuleSnapshot(long revision, long loadedFrom, Dictionary<Subject, RuleTarget[]> targets)
+    {
         (Revision, LoadedFrom, _targets) = (revision, loadedFrom, targets);
+        _subjects = [.. targets.Keys.Select(s => (s.Resource, s.Event))];
+    }
 
     /// <summary>The snapshot of a site without rules.</summary>
     public static readonly RuleSnapshot Empty = new(0, long.MinValue, []);
@@ -52,6 +56,9 @@ public sealed record RuleSnapshot
     /// <summary>True if no notification can match anything.</summary>
     public bool IsEmpty => _targets.Count == 0;
 
+    /// <summary>False if nothing of this subject can match in any project.</summary>
+    public bool Knows(string resource, string @event) => _subjects.Contains((resource, @event));
+
     /// <summary>The HTTP actions of a subject, active or not: ask each <see cref="RuleTarget.AppliesAt"/>.</summary>
     public ReadOnlySpan<RuleTarget> Targets(string projectId, string resource, string @event) =>
         _targets.TryGetValue(new Subject(projectId, resource, @event), out var targets) ? targets : [];
@@ -64,8 +71,8 @@ public sealed record RuleSnapshot
             .ToDictionary(subject => subject.Key, subject => subject.Targets));
 
     private static RuleTarget? Target(Rule rule, IEnumerable<RuleActivity> activities, RuleAction action) =>
-        Uri.TryCreate(action.Url, UriKind.Absolute, out var url)
-            ? new RuleTarget(action, url, rule.AppType == Rule.App ? rule.AppId ?? "" : null, [.. activities.Select(a => (a.ActiveFrom, a.ActiveTo ?? long.MaxValue))])
+        HttpForwarding.Of(action) is { } to
+            ? new RuleTarget(action, to, rule.AppType == Rule.App ? rule.AppId ?? "" : null, [.. activities.Select(a => (a.ActiveFrom, a.ActiveTo ?? long.MaxValue))])
             : null;
 }
 
@@ -88,6 +95,9 @@ public sealed partial class RuleBook(SqlDatabase database, ILogger<RuleBook> log
     private Task<RuleSnapshot> _running = Task.FromResult(RuleSnapshot.Empty);
     private long _runningFrom = long.MinValue;
     private Task<RuleSnapshot>? _next; // has not begun to read: whoever asks now may share it
+
+    /// <summary>What was read last, however long ago that is; before the first reading its <see cref="RuleSnapshot.LoadedFrom"/> is the earliest there is.</summary>
+    public RuleSnapshot Newest => _newest;
 
     /// <summary>A snapshot whose reading began at or after this <see cref="TimeProvider.GetTimestamp"/>. While the database is away, waits for it.</summary>
     public ValueTask<RuleSnapshot> LoadedAfterAsync(long timestamp, CancellationToken cancel)

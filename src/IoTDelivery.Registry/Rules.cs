@@ -84,7 +84,7 @@ internal sealed record RuleRevision
 public readonly record struct RuleFilter(string? Resource, string? Event, string? AppType, string? AppId, string? Name, bool? IsActive);
 
 /// <summary>What a list of actions may be narrowed to; null means any.</summary>
-public readonly record struct ActionFilter(string? RuleId, string? Channel);
+public readonly record struct ActionFilter(string? RuleId, string? Channel, string? AppType = null, string? AppId = null);
 
 /// <summary>What a PUT may change of a rule; null leaves as it is.</summary>
 public readonly record struct RuleChange(string? Name, string? Description, string? Select, string? Where, bool? IsActive);
@@ -191,6 +191,10 @@ public sealed class Rules(SqlDatabase database, TimeProvider? clock = null)
         var all = db.GetTable<RuleAction>().Where(a => a.ProjectId == projectId);
         if (filter.RuleId is { } rule) all = all.Where(a => a.RuleId == rule);
         if (filter.Channel is { } channel) all = all.Where(a => a.Channel == channel);
+
+        // An application's actions are those of its rules.
+        if (filter.AppType is { } appType) all = all.Where(a => db.GetTable<Rule>().Any(r => r.RuleId == a.RuleId && r.AppType == appType));
+        if (filter.AppId is { } app) all = all.Where(a => db.GetTable<Rule>().Any(r => r.RuleId == a.RuleId && r.AppId == app));
         var items = await all.Where(a => a.RecordId.CompareTo(page.Marker) < 0)
             .OrderByDescending(a => a.RecordId).Skip(page.Offset).Take(page.Limit).ToListAsync(cancel);
         return (items, await all.CountAsync(cancel));

@@ -18,6 +18,12 @@ public sealed class Secrets(IDataProtectionProvider protection)
 
     /// <summary>Out of the table.</summary>
     public string Unprotect(string stored) => _protector.Unprotect(stored);
+
+    /// <summary>A device for the table.</summary>
+    internal Device Protect(Device device) => device with { Secret = Protect(device.Secret), SecondarySecret = device.SecondarySecret is { } second ? Protect(second) : null };
+
+    /// <summary>A device out of the table.</summary>
+    internal Device Unprotect(Device row) => row with { Secret = Unprotect(row.Secret), SecondarySecret = row.SecondarySecret is { } second ? Unprotect(second) : null };
 }
 
 /// <summary>The key ring of the site, in its database, so that the second node reads what the first one wrote.</summary>

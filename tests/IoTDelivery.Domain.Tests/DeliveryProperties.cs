@@ -9,7 +9,7 @@ public sealed class DeliveryProperties
 {
     private static readonly DeliveryPolicy Small = Policy with { PendingMax = 4, InflightMax = 3, HistoryMax = 3, IdempotencyMax = 5 };
 
-    private enum Step { Accept, AcceptOtherBody, AcceptTtl0, PubAck, Refuse, Delete, Wait, Connect, ConnectV5, Resume, Disconnect, Subscribe, Pay, Retire, Register }
+    private enum Step { Accept, AcceptOtherBody, AcceptTtl0, PubAck, Refuse, Delete, DeleteAll, Wait, Connect, ConnectV5, Resume, Disconnect, Subscribe, Pay, Retire, Register }
 
     private static readonly Gen<(Step Step, int Which)[]> Histories =
         Gen.Select(Gen.Enum<Step>(), Gen.Int[0, 7]).Array[0, 80];
@@ -37,6 +37,7 @@ public sealed class DeliveryProperties
                 case Step.PubAck: Answer(which, refuses: false); break;
                 case Step.Refuse: Answer(which, refuses: true); break;
                 case Step.Delete: Do(new OutboxCommand.Delete(Id($"m{which}"))); break;
+                case Step.DeleteAll: Do(OutboxCommand.DeleteAll.Instance); break;
                 case Step.Wait: Now = Now.AddSeconds(which * which * 7); Do(OutboxCommand.Expire.Instance); break;
                 case Step.Connect: Connect(new WireConnection(false, 65535), resumes: false, QoS1); break;
                 case Step.ConnectV5: Connect(new WireConnection(true, 2 + which), resumes: false, QoS1); break;

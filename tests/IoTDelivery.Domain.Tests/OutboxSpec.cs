@@ -209,6 +209,20 @@ public sealed class OutboxSpec
     }
 
     [Fact]
+    public void Taking_everything_back_ends_what_still_waits_and_lets_what_is_on_its_way_go_on()
+    {
+        var outbox = Outbox.Empty.Apply(Decide(Outbox.Empty, Accept("sent"), Online(Outbox.Empty, QoS1)).Events, Policy);
+        foreach (var id in (string[])["m1", "m2"]) outbox = outbox.Apply(Decide(outbox, Accept(id)).Events, Policy);
+
+        var next = outbox.Apply(Decide(outbox, OutboxCommand.DeleteAll.Instance).Events, Policy);
+
+        Assert.Equal("sent", Assert.Single(next.Open).MessageId.Value);
+        Assert.Equal(["m1", "m2"], next.Owed.Where(n => n.Error == ErrorInfo.Deleted).Select(n => n.MessageId.Value));
+        Assert.Null(next.Show(Id("m1")));
+        Assert.Empty(Decide(next, OutboxCommand.DeleteAll.Instance).Events);
+    }
+
+    [Fact]
     public void Deleting_the_device_ends_everything_FAILED_and_what_is_owed_carries_its_header()
     {
         var header = new DeviceHeader("project", null, "node", "product", null);

@@ -188,7 +188,7 @@ public sealed class BadMqttSpec(ImpatientSite site) : IClassFixture<ImpatientSit
         {
             await good.SendAsync(new byte[] { 0xC0, 0 });
             Assert.Equal(RawMqtt.PingResp, (await good.NextAsync())?.Type);
-            await Task.WhenAny(closed, Task.Delay(200));
+            await Task.WhenAny(closed, Task.Delay(200)); // a ping every fifth of its keep-alive is what it does
         }
 
         await good.SendAsync(new byte[] { 0xC0, 0 });

@@ -220,7 +220,7 @@ public sealed class BurstSpec(ITestOutputHelper output)
                 Assert.True(clock.Elapsed < TimeSpan.FromSeconds(30), $"The events were never deleted: {rows}.");
             }
 
-            await Task.Delay(50);
+            await Task.Delay(50); // a table tells nobody when it changes
         }
     }
 

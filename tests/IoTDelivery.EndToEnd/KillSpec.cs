@@ -91,6 +91,7 @@ public sealed class KillSpec(PostgreSqlDatabase postgres, ITestOutputHelper outp
         await Parallel.ForEachAsync(ids, sixtyFour, async (id, _) =>
         {
             var device = await Device.ConnectAsync(node.MqttPort, id);
+            while (!device.Client.IsConnected && clock.Elapsed < TimeSpan.FromSeconds(30)) device = await Device.ConnectAsync(node.MqttPort, id); // told that the server is not available: asks again
             Assert.True(device.Client.IsConnected, $"{id} was not let in after {clock.Elapsed}, as number {online.Count}. The node said:\n{node.Output}");
             await device.SubscribeAsync();
             online.Add(device);

@@ -149,15 +149,17 @@ public sealed class LifeAndDeathSpec(PostgreSqlDatabase database, ITestOutputHel
 
         // A power cut of the database in the middle of work.
         var (answers, isGone) = (new ConcurrentQueue<(string Lamp, string Id, Answer Answer)>(), false);
+        var isBusy = new TaskCompletionSource();
         var work = Task.WhenAll(Enumerable.Range(0, 4).Select(lane => Task.Run(async () =>
         {
             for (var i = 0; !Volatile.Read(ref isGone); i++)
             {
                 var (lamp, id) = ($"lamp_{1 + (lane % 2)}", $"cut_{lane}_{i}");
                 answers.Enqueue((lamp, id, await node.Api.SendMessageAsync(lamp, messageId: id)));
+                if (answers.Count >= 20) isBusy.TrySetResult();
             }
         })));
-        while (answers.Count < 20) await Task.WhenAny(work, Task.Delay(10));
+        await Task.WhenAny(work, isBusy.Task);
         await database.StopAsync();
         Volatile.Write(ref isGone, true);
         await work;

@@ -12,13 +12,19 @@ using Microsoft.Extensions.DependencyInjection;
 namespace IoTDelivery.Host.Tests;
 
 /// <summary>The whole platform in the test's own process, on free ports and SQLite in a folder of its own.</summary>
-public sealed class RunningPlatform : IAsyncLifetime
+public class RunningPlatform : IAsyncLifetime
 {
     public const string Token = "host-tests-token";
     private readonly string _folder = Directory.CreateTempSubdirectory("iotdelivery-host-").FullName;
     private WebApplication? _app;
 
     public HttpClient Http { get; private set; } = new();
+
+    /// <summary>More settings, as on the command line.</summary>
+    protected virtual string[] Settings => [];
+
+    /// <summary>The services of the running node.</summary>
+    public IServiceProvider Services => _app!.Services;
 
     public ActorSystem System => _app!.Services.GetRequiredService<ActorSystem>();
 
@@ -27,7 +33,7 @@ public sealed class RunningPlatform : IAsyncLifetime
         _app = Platform.Build(
         [
             "--urls=http://127.0.0.1:0", "--Mqtt:Port=0", $"--Storage:DataFolder={_folder}", $"--Api:Token={Token}", "--Api:Projects:0=p1", "--Api:Projects:1=p2",
-            "--Logging:LogLevel:Default=Warning", "--Devices:SleepAfter=00:00:00.5",
+            "--Logging:LogLevel:Default=Warning", "--Devices:SleepAfter=00:00:00.5", .. Settings,
         ]);
         await Platform.StartAsync(_app);
         var mqtt = _app.Services.GetRequiredService<MqttEndpoint>().BoundTo!.Port;

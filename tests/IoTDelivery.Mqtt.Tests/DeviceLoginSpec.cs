@@ -64,6 +64,14 @@ public sealed class DeviceLoginSpec
     public void Another_secret_proves_nothing() => Assert.False(Proves("dev_0_0_2025041401", Given.Noon, secret: "12345679"));
 
     [Fact]
+    public void The_secondary_secret_proves_as_much_as_the_primary()
+    {
+        Assert.True(Proves("dev_0_0_2025041401", Given.Noon, secret: "second-secret", secondary: "second-secret"));
+        Assert.True(Proves("dev_0_0_2025041401", Given.Noon, secondary: "second-secret"));
+        Assert.False(Proves("dev_0_0_2025041401", Given.Noon, secret: "third-secret", secondary: "second-secret"));
+    }
+
+    [Fact]
     public void Another_user_name_proves_nothing() => Assert.False(Proves("dev_0_0_2025041401", Given.Noon, username: "other"));
 
     [Fact]
@@ -72,15 +80,15 @@ public sealed class DeviceLoginSpec
         Assert.True(DeviceLogin.TryParse("dev_0_0_2025041401", out var login));
         var password = DeviceLogin.Password(Given.Secret, "2025041401").ToUpperInvariant();
 
-        Assert.False(login.IsProvenBy("dev", Encoding.ASCII.GetBytes(password), Given.Secret, Given.Noon, Skew));
-        Assert.False(login.IsProvenBy("dev", null, Given.Secret, Given.Noon, Skew));
+        Assert.False(login.IsProvenBy("dev", Encoding.ASCII.GetBytes(password), Given.Secret, null, Given.Noon, Skew));
+        Assert.False(login.IsProvenBy("dev", null, Given.Secret, null, Given.Noon, Skew));
     }
 
     private static bool Proves(
-        string clientId, DateTimeOffset now, string secret = Given.Secret, string username = "dev", string timestamp = Given.Timestamp)
+        string clientId, DateTimeOffset now, string secret = Given.Secret, string username = "dev", string timestamp = Given.Timestamp, string? secondary = null)
     {
         Assert.True(DeviceLogin.TryParse(clientId, out var login));
         var password = Encoding.ASCII.GetBytes(DeviceLogin.Password(secret, timestamp));
-        return login.IsProvenBy(username, password, Given.Secret, now, Skew);
+        return login.IsProvenBy(username, password, Given.Secret, secondary, now, Skew);
     }
 }

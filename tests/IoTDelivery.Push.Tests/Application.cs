@@ -85,6 +85,6 @@ internal sealed class Application : IAsyncDisposable
         _happening.Pulse();
         context.Response.StatusCode = answer;
 
-        static string Text(JsonElement json, string name) => json.GetProperty(name).GetString()!;
+        static string Text(JsonElement json, string name) => json.TryGetProperty(name, out var value) ? value.GetString()! : "";
     }
 }

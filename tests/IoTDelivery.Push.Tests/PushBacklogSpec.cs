@@ -22,6 +22,26 @@ public abstract class PushBacklogSpec<TDatabase>(TDatabase server) : PushSpec(se
     }
 
     [SkippableFact]
+    public async Task A_page_is_bounded_in_rows_and_in_bytes_but_has_one_row_at_least()
+    {
+        var (large, huge) = (new byte[5 * 1024 * 1024], new byte[9 * 1024 * 1024]);
+        await _world.Backlog.WriteAsync([new BacklogWrite("a", "lamp", [(1, large), (2, large)], WriteMode.Append)], [], default);
+        await _world.Backlog.WriteAsync([new BacklogWrite("a", "huge", [(1, huge), (2, [])], WriteMode.Append)], [], default);
+        await _world.Backlog.WriteAsync([new BacklogWrite("a", "small", [(1, []), (2, []), (3, [])], WriteMode.Append)], [], default);
+
+        Assert.Equal(("1", true), await PageAsync("lamp", 100));
+        Assert.Equal(("1", true), await PageAsync("huge", 100));
+        Assert.Equal(("1 2", true), await PageAsync("small", 2));
+        Assert.Equal(("1 2 3", false), await PageAsync("small", 100));
+
+        async Task<(string Numbers, bool IsCut)> PageAsync(string device, int limit)
+        {
+            var (rows, isCut) = await _world.Backlog.ReadDevicesAsync("a", [device], limit, default);
+            return (string.Join(' ', rows.Select(r => r.Number)), isCut);
+        }
+    }
+
+    [SkippableFact]
     public async Task A_notification_given_up_twice_is_one_dead_letter()
     {
         await WriteAsync(WriteMode.GiveUp, 1);
@@ -103,7 +123,7 @@ public abstract class PushBacklogSpec<TDatabase>(TDatabase server) : PushSpec(se
 
     private async Task<bool> WriteAsync(WriteMode mode, params int[] numbers) => (await _world.Backlog.WriteAsync([Of("a", mode, numbers)], [], default))[0];
 
-    private Task<IReadOnlyList<BacklogRow>> ReadAsync() => _world.Backlog.ReadAsync("a", [], 100, default);
+    private async Task<IReadOnlyList<BacklogRow>> ReadAsync() => (await _world.Backlog.ReadAsync("a", [], 100, default)).Rows;
 }
 
 public sealed class SqlitePushBacklogSpec(SqliteDatabase database) : PushBacklogSpec<SqliteDatabase>(database);

@@ -23,6 +23,7 @@ internal sealed class PushWorld : IAsyncDisposable
         Database = new SqlDatabase(storage);
         Rules = new Rules(Database, Clock);
         Book = new RuleBook(Database, NullLogger<RuleBook>.Instance, Clock);
+        Statuses = new StatusChanges(Database, Book, Clock);
         Backlog = new PushBacklog(Database, Metrics, Clock);
         Webhook = new Webhook(options);
         Devices = system.ActorOf(Props.Create(() => new OwingDevices(_settler, Owing)));
@@ -33,16 +34,20 @@ internal sealed class PushWorld : IAsyncDisposable
     public SqlDatabase Database { get; }
     public Rules Rules { get; }
     public RuleBook Book { get; }
+    public StatusChanges Statuses { get; }
     public PushMetrics Metrics { get; } = new();
     public PushBacklog Backlog { get; }
     public Webhook Webhook { get; }
     public BacklogSignal Signal { get; } = new();
+    public Reports Reports { get; } = new();
     public Application Application { get; private set; } = null!;
     public IActorRef Devices { get; }
     public Owing Owing { get; } = new();
     public Warnings Warnings { get; } = new();
     public IActorRef Pusher { get; private set; } = ActorRefs.Nobody;
     public IActorRef Drainers { get; private set; } = ActorRefs.Nobody;
+    public IActorRef Teller { get; private set; } = ActorRefs.Nobody;
+    private UplinkReports? Uplinks { get; set; }
 
     /// <summary>Short enough for tests; everything else as shipped.</summary>
     public static PushOptions Quick(Action<PushOptions>? change = null)
@@ -55,6 +60,7 @@ internal sealed class PushWorld : IAsyncDisposable
             ProbeInterval = TimeSpan.FromMilliseconds(150),
             PollInterval = TimeSpan.FromMilliseconds(100),
             BoundsInterval = TimeSpan.FromMilliseconds(100),
+            StatusInterval = TimeSpan.FromMilliseconds(20),
         };
         change?.Invoke(options);
         return options;
@@ -74,7 +80,14 @@ internal sealed class PushWorld : IAsyncDisposable
     public DeviceHeaders Headers { get; set; } = _ => new(Given.Header);
 
     public void StartPusher() => Pusher = _system.ActorOf(Props.Create(() => new StatusPusher(
-        _settler, Book, Backlog, Webhook, id => Headers(id), Signal, Options, Metrics, Warnings, Clock)));
+        _settler, Reports, Book, Backlog, Webhook, id => Headers(id), Signal, Options, Metrics, Warnings, Clock)));
+
+    public void StartTeller() => Teller = _system.ActorOf(Props.Create(() => new StatusTeller(Statuses, Reports, Options, NullLogger<StatusTeller>.Instance)));
+
+    public async Task KillTellerAsync() => await Teller.GracefulStop(TimeSpan.FromSeconds(5));
+
+    /// <summary>From now on devices may publish.</summary>
+    public UplinkReports StartUplinks() => Uplinks = new UplinkReports(Reports, Book, Clock);
 
     public void StartDrainers() => Drainers = _system.ActorOf(Props.Create(() => new BacklogDrainers(
         Rules, Backlog, Webhook, Signal, Options, Metrics, NullLogger<BacklogDrainers>.Instance, Clock)));
@@ -84,9 +97,10 @@ internal sealed class PushWorld : IAsyncDisposable
     public async Task KillDrainersAsync() => await Drainers.GracefulStop(TimeSpan.FromSeconds(5));
 
     /// <summary>An active rule with one action that posts to this receiver; the action has the receiver's name as id.</summary>
-    public async Task<Rule> AddReceiverAsync(string receiver, bool isActive = true, string? appId = null)
+    public async Task<Rule> AddReceiverAsync(
+        string receiver, bool isActive = true, string? appId = null, string resource = StatusNotification.Resource, string @event = StatusNotification.Event)
     {
-        var rule = NewRule(isActive, appId);
+        var rule = NewRule(isActive, appId) with { Resource = resource, Event = @event };
         await Rules.AddAsync(rule, default);
         Assert.NotNull(await Rules.AddActionAsync(NewAction(rule.RuleId, receiver, Application.Url(receiver).ToString()), default));
         return rule;
@@ -169,6 +183,8 @@ internal sealed class PushWorld : IAsyncDisposable
     {
         await KillPusherAsync();
         if (!Drainers.IsNobody()) await KillDrainersAsync();
+        if (!Teller.IsNobody()) await KillTellerAsync();
+        if (Uplinks is not null) await Uplinks.DisposeAsync();
         await Application.DisposeAsync();
         Webhook.Dispose();
         Book.Dispose();

@@ -2,6 +2,7 @@ using System.Net;
 using System.Net.Sockets;
 using System.Text;
 using IoTDelivery.Domain;
+using IoTDelivery.Registry;
 
 namespace IoTDelivery.Push.Tests;
 
@@ -94,13 +95,13 @@ public sealed class WebhookSpec : IAsyncLifetime
     public async Task Only_the_cancellation_asked_for_throws()
     {
         using var webhook = new Webhook(new PushOptions());
-        await Assert.ThrowsAnyAsync<OperationCanceledException>(() => webhook.PostAsync(_application.Url("a"), Body, new CancellationToken(canceled: true)));
+        await Assert.ThrowsAnyAsync<OperationCanceledException>(() => webhook.PostAsync(new HttpForwarding(_application.Url("a")), Body, new CancellationToken(canceled: true)));
     }
 
     private static async Task<PushResult> PostAsync(Uri url, Action<PushOptions>? change = null)
     {
         using var webhook = new Webhook(PushWorld.Quick(change));
-        return await webhook.PostAsync(url, Body, default);
+        return await webhook.PostAsync(new HttpForwarding(url), Body, default);
     }
 
     private static async Task ServeAsync(TcpListener listener, string answer, byte[]? andThen = null)

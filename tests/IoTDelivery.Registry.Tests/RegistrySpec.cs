@@ -45,6 +45,24 @@ public abstract class RegistrySpec<TDatabase>(TDatabase server) : IClassFixture<
     }
 
     [SkippableFact]
+    public async Task What_a_device_says_of_its_software_is_kept_and_what_it_does_not_say_stays()
+    {
+        var database = await DatabaseAsync(server);
+        await using (var node = Node(database))
+        {
+            await node.GetRequiredService<Devices>().AddAsync(Device("d"), default);
+            var log = node.GetRequiredService<SdkInfoLog>();
+            log.Report(Id("d"), new SdkInfo("sdk", "sw", "fw"));
+            log.Report(Id("nobody"), new SdkInfo("sdk", "sw", "fw"));
+            log.Report(Id("d"), new SdkInfo(null, "sw-2", null));
+        } // what is to be written is written before the node is gone
+
+        await using var other = Node(database, "node-2");
+        var device = await other.GetRequiredService<Devices>().ReadAsync(Project, Id("d"), default);
+        Assert.Equal(("sdk", "sw-2", "fw"), (device!.DeviceSdkVersion, device.SwVersion, device.FwVersion));
+    }
+
+    [SkippableFact]
     public async Task Ids_that_differ_in_case_only_are_different_devices()
     {
         await using var node = Node(await DatabaseAsync(server));
@@ -102,6 +120,45 @@ public abstract class RegistrySpec<TDatabase>(TDatabase server) : IClassFixture<
         await devices.RemoveAsync(Id("lamp"), default);
         Assert.Empty(await devices.DeletingAsync(default));
         Assert.True(await devices.AddAsync(Device("lamp"), default));
+    }
+
+    [SkippableFact]
+    public async Task Secrets_the_freezer_and_the_fields_of_a_device_change_one_by_one_and_its_own_node_sees_it_at_once()
+    {
+        await using var node = Node(await DatabaseAsync(server));
+        var devices = node.GetRequiredService<Devices>();
+        await devices.AddAsync(Device("lamp") with { DeviceName = "hall" }, default);
+        Assert.Null((await devices.FindAsync(Id("lamp")))!.SecondarySecret);
+
+        Assert.True(await devices.ResetSecretAsync(Project, Id("lamp"), "second-secret", isSecondary: true, default));
+        Assert.True(await devices.FreezeAsync(Project, Id("lamp"), DateTimeOffset.FromUnixTimeMilliseconds(5), default));
+        Assert.Equal("door", (await devices.UpdateAsync(Project, Id("lamp"), new DeviceChange { Description = "door" }, default))!.Description);
+        var changed = (await devices.FindAsync(Id("lamp")))!;
+        Assert.Equal(("secret of lamp", "second-secret", 5, "hall"), (changed.Secret, changed.SecondarySecret, changed.FrozenAt, changed.DeviceName));
+        Assert.False(await devices.FreezeAsync("project-2", Id("lamp"), null, default));
+        Assert.True(await devices.FreezeAsync(Project, Id("lamp"), null, default));
+        Assert.Null((await devices.FindAsync(Id("lamp")))!.FrozenAt);
+    }
+
+    [SkippableFact]
+    public async Task A_gateway_is_known_to_be_one_and_a_product_with_devices_stays()
+    {
+        await using var node = Node(await DatabaseAsync(server));
+        var (devices, products) = (node.GetRequiredService<Devices>(), node.GetRequiredService<Products>());
+        await products.AddAsync(Product("lamp"), default);
+        await devices.AddAsync(Device("hub"), default);
+        Assert.Null((await devices.FindAsync(Id("hub")))!.GatewaySince);
+        await devices.AddAsync(Device("plug") with { GatewayId = "hub", RootId = "hub" }, default);
+        await devices.AddAsync(Device("bulb") with { GatewayId = "plug", RootId = "hub" }, default);
+
+        Assert.NotNull((await devices.FindAsync(Id("hub")))!.GatewaySince);
+        Assert.True(await devices.HasSubDevicesAsync(Id("plug"), default));
+        Assert.False(await devices.HasSubDevicesAsync(Id("bulb"), default));
+        Assert.Equal(1, (await devices.ListAsync(Project, new DeviceFilter { GatewayId = "hub" }, Page.First, default)).Count);
+        Assert.Equal(2, (await devices.ListAsync(Project, new DeviceFilter { GatewayId = "hub", IsCascade = true }, Page.First, default)).Count);
+        Assert.False(await products.RemoveAsync(Project, "lamp", default));
+        Assert.Null(await products.RemoveAsync("project-2", "lamp", default));
+        Assert.Equal("light", (await products.UpdateAsync(Project, "lamp", p => p with { Industry = "light" }, default))!.Industry);
     }
 
     [SkippableFact]

@@ -28,6 +28,8 @@ public sealed class DeliverySerializer(ExtendedActorSystem system) : SerializerW
         ToDevice.Show => "dS",
         ToDevice.Attach => "dA",
         ToDevice.Detach => "dD",
+        ToDevice.Disconnect => "dX",
+        ToDevice.Knock => "dK",
         ToDevice.Answered => "dP",
         ToDevice.WakeUp => "dW",
         ToDevice.Paid => "d$",
@@ -35,6 +37,7 @@ public sealed class DeliverySerializer(ExtendedActorSystem system) : SerializerW
         ToConnection.Attached => "cA",
         ToConnection.Transmit => "cT",
         ToConnection.Evicted => "cE",
+        ToConnection.Knocked => "cK",
         OutboxReply.Accepted => "rA",
         OutboxReply.Done => "rD",
         OutboxReply.Messages => "rM",
@@ -54,6 +57,8 @@ public sealed class DeliverySerializer(ExtendedActorSystem system) : SerializerW
         ToDevice.Show o => new Proto.Show { DeviceId = o.DeviceId.Value, MessageId = o.MessageId.Value },
         ToDevice.Attach o => Write(o),
         ToDevice.Detach o => new Proto.Detach { DeviceId = o.DeviceId.Value, ConnectionId = Write(o.ConnectionId) },
+        ToDevice.Disconnect o => new Proto.Disconnect { DeviceId = o.DeviceId.Value, At = o.At.UtcTicks },
+        ToDevice.Knock o => new Proto.Knock { DeviceId = o.DeviceId.Value, SubDeviceId = o.SubDevice.Value },
         ToDevice.Answered o => new Proto.Answered
         {
             DeviceId = o.DeviceId.Value,
@@ -68,6 +73,7 @@ public sealed class DeliverySerializer(ExtendedActorSystem system) : SerializerW
         ToConnection.Attached o => new Proto.Attached { Revision = o.Revision, SessionPresent = o.SessionPresent, Subscriptions = Write(o.Subscriptions) },
         ToConnection.Transmit o => new Proto.Transmit { MessageId = o.MessageId.Value, Body = Write(o.Body), Tag = o.Tag, Qos = o.QoS, Dup = o.Dup },
         ToConnection.Evicted o => new Proto.Evicted { TakenOver = o.TakenOver },
+        ToConnection.Knocked o => new Proto.Knocked { SubDeviceId = o.SubDevice.Value },
         OutboxReply.Accepted o => new Proto.Accepted { MessageId = o.MessageId.Value, Status = Write(o.Status), CreatedAt = o.CreatedAt.UtcTicks },
         OutboxReply.Done => new Proto.Done(),
         OutboxReply.Messages o => new Proto.Messages { Items = { o.Items.Select(Write) }, More = o.More },
@@ -87,6 +93,8 @@ public sealed class DeliverySerializer(ExtendedActorSystem system) : SerializerW
         "dS" => Read(Proto.Show.Parser.ParseFrom(bytes)),
         "dA" => Read(Proto.Attach.Parser.ParseFrom(bytes)),
         "dD" => Read(Proto.Detach.Parser.ParseFrom(bytes)),
+        "dX" => Read(Proto.Disconnect.Parser.ParseFrom(bytes)),
+        "dK" => Read(Proto.Knock.Parser.ParseFrom(bytes)),
         "dP" => Read(Proto.Answered.Parser.ParseFrom(bytes)),
         "dW" => Read(Proto.WakeUp.Parser.ParseFrom(bytes)),
         "d$" => Read(Proto.PaidUpTo.Parser.ParseFrom(bytes)),
@@ -94,6 +102,7 @@ public sealed class DeliverySerializer(ExtendedActorSystem system) : SerializerW
         "cA" => Read(Proto.Attached.Parser.ParseFrom(bytes)),
         "cT" => Read(Proto.Transmit.Parser.ParseFrom(bytes)),
         "cE" => new ToConnection.Evicted(Proto.Evicted.Parser.ParseFrom(bytes).TakenOver),
+        "cK" => new ToConnection.Knocked(Device(Proto.Knocked.Parser.ParseFrom(bytes).SubDeviceId)),
         "rA" => Read(Proto.Accepted.Parser.ParseFrom(bytes)),
         "rD" => OutboxReply.Done.Instance,
         "rM" => Read(Proto.Messages.Parser.ParseFrom(bytes)),
@@ -254,12 +263,17 @@ public sealed class DeliverySerializer(ExtendedActorSystem system) : SerializerW
 
     // ---- between nodes
 
+    private static ToDevice.Disconnect Read(Proto.Disconnect m) => new(Device(m.DeviceId), Time(m.At));
+
+    private static ToDevice.Knock Read(Proto.Knock m) => new(Device(m.DeviceId), Device(m.SubDeviceId));
+
     private static Proto.Command Write(ToDevice.Command o) => o.Ask switch
     {
         OutboxCommand.Accept a => new() { DeviceId = o.DeviceId.Value, Accept = new() { MessageId = a.MessageId.Value, Body = Write(a.Body) } },
         OutboxCommand.Delete d => new() { DeviceId = o.DeviceId.Value, DeleteMessageId = d.MessageId.Value },
         OutboxCommand.Register => new() { DeviceId = o.DeviceId.Value, Register = true },
         OutboxCommand.Retire r => new() { DeviceId = o.DeviceId.Value, Retire = Write(r.Header) },
+        OutboxCommand.DeleteAll => new() { DeviceId = o.DeviceId.Value, DeleteAll = true },
         _ => throw new ArgumentException($"{o.Ask.GetType().Name} is a device's own affair and is not sent.", nameof(o)),
     };
 
@@ -269,6 +283,7 @@ public sealed class DeliverySerializer(ExtendedActorSystem system) : SerializerW
         Proto.Command.AskOneofCase.DeleteMessageId => new OutboxCommand.Delete(Id(m.DeleteMessageId)),
         Proto.Command.AskOneofCase.Register => OutboxCommand.Register.Instance,
         Proto.Command.AskOneofCase.Retire => new OutboxCommand.Retire(Read(m.Retire)!),
+        Proto.Command.AskOneofCase.DeleteAll => OutboxCommand.DeleteAll.Instance,
         var unknown => throw new InvalidOperationException($"Command {unknown} is unknown: this release is older than the sender's."),
     });
 

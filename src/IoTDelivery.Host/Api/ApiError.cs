@@ -5,7 +5,7 @@ using Microsoft.Extensions.Primitives;
 namespace IoTDelivery.Host.Api;
 
 /// <summary>
-/// Every error an application can get: status, <c>error_code</c>, <c>error_msg</c>. Codes that start with <c>IOTDA.</c> are the vendor's where it documents one.
+/// Every error an application can get: status, <c>error_code</c>, <c>error_msg</c>. Status and code are a row of <see cref="ErrorCodes"/>.
 /// </summary>
 public sealed record ApiError(int Status, string Code, string Message) : IResult
 {
@@ -16,31 +16,35 @@ public sealed record ApiError(int Status, string Code, string Message) : IResult
     public string? MessageId { get; init; }
 
     /// <summary>A field of the request is wrong: which one, and what is allowed.</summary>
-    public static ApiError Invalid(string problem) => new(400, "IOTDA.000006", $"Invalid input data. {problem}");
+    public static ApiError Invalid(string problem) => ErrorCodes.InvalidInput.With($"Invalid input data. {problem}");
 
     /// <summary>The request is right, but not for the state things are in: what has to be otherwise.</summary>
     public static ApiError NotNow(string problem) => new(403, "IOTDA.000006", problem);
 
     /// <summary>The body is no JSON, or not of the kind asked for.</summary>
-    public static ApiError Malformed(string problem) => new(400, "IOTDA.000008", $"The request body is malformed. {problem}");
+    public static ApiError Malformed(string problem) => ErrorCodes.Malformed.With($"The request body is malformed. {problem}");
 
-    public static readonly ApiError BodyTooLarge = new(413, "IOTDA.000008", $"The request body is larger than {ApiOptions.BodyBytesMax} bytes.");
-    public static readonly ApiError Unauthorized = new(401, "IOTDA.000002", "Authentication failed: the header X-Auth-Token is missing or wrong.");
-    public static readonly ApiError NoSuchPath = new(404, "IOTDA.000029", "There is nothing at this path.");
-    public static readonly ApiError MethodNotAllowed = new(405, "IOTDA.000029", "This path does not know this method.");
-    public static readonly ApiError NoSuchProject = new(404, "IOTDA.000029", "This site does not know the project_id.");
-    public static readonly ApiError NoSuchDevice = new(404, "IOTDA.014000", "The device does not exist.");
-    public static readonly ApiError NoSuchProduct = new(404, "IOTDA.014204", "The product does not exist.");
-    public static readonly ApiError NoSuchMessage = new(404, "IOTDA.000029", "The message does not exist.");
-    public static readonly ApiError NoSuchRule = new(404, "IOTDA.010002", "The rule does not exist.");
-    public static readonly ApiError NoSuchAction = new(404, "IOTDA.010002", "The rule action does not exist.");
-    public static readonly ApiError NoSuchGroup = new(404, "IOTDA.000029", "The device group does not exist.");
-    public static readonly ApiError NoSuchBatchTask = new(404, "IOTDA.000029", "The batch task does not exist.");
-    public static readonly ApiError DeviceExists = new(400, "IOTDA.014031", "A device with this device_id exists already.");
-    public static readonly ApiError ProductExists = new(400, "IOTDA.000006", "Invalid input data. A product with this product_id exists already.");
-    public static readonly ApiError TooMuchAtOnce = new(403, "IOTDA.021101", "Request reached the maximum rate limit.") { RetryAfter = 1 };
-    public static readonly ApiError Internal = new(500, "IOTDA.000001", "Internal server error.");
-    public static readonly ApiError StorageAway = new(503, "IOTDA.000001", "The database of the platform does not answer. Nothing was changed, or the outcome is unknown: ask again.") { RetryAfter = 2 };
+    /// <summary>No login, or a wrong one: what is missing or wrong.</summary>
+    public static ApiError Unauthorized(string problem) => ErrorCodes.Unauthorized.With($"Authentication failed: {problem}.");
+
+    public static readonly ApiError BodyTooLarge = ErrorCodes.BodyTooLarge.With($"The request body is larger than {ApiOptions.BodyBytesMax} bytes.");
+    public static readonly ApiError NoSuchPath = ErrorCodes.NotFound.With("There is nothing at this path.");
+    public static readonly ApiError MethodNotAllowed = ErrorCodes.MethodNotAllowed.With("This path does not know this method.");
+    public static readonly ApiError NoSuchProject = ErrorCodes.NotFound.With("This site does not know the project_id.");
+    public static readonly ApiError NoSuchDevice = ErrorCodes.NoSuchDevice.With("The device does not exist.");
+    public static readonly ApiError NoSuchProduct = ErrorCodes.NoSuchProduct.With("The product does not exist.");
+    public static readonly ApiError NoSuchMessage = ErrorCodes.NotFound.With("The message does not exist.");
+    public static readonly ApiError NoSuchRule = ErrorCodes.NoSuchRule.With("The rule does not exist.");
+    public static readonly ApiError NoSuchAction = ErrorCodes.NoSuchRule.With("The rule action does not exist.");
+    public static readonly ApiError NoSuchGroup = ErrorCodes.NotFound.With("The device group does not exist.");
+    public static readonly ApiError NoSuchBatchTask = ErrorCodes.NotFound.With("The batch task does not exist.");
+    public static readonly ApiError DeviceExists = ErrorCodes.DeviceExists.With("A device with this device_id exists already.");
+    public static readonly ApiError ProductExists = ErrorCodes.InvalidInput.With("Invalid input data. A product with this product_id exists already.");
+    public static readonly ApiError ProductInUse = ErrorCodes.InvalidInput.With("Invalid input data. The product still has devices: delete them first.");
+    public static readonly ApiError HasSubDevices = ErrorCodes.InvalidInput.With("Invalid input data. The device still has sub-devices: delete them first.");
+    public static readonly ApiError TooMuchAtOnce = ErrorCodes.TooMuchAtOnce.With("Request reached the maximum rate limit.") with { RetryAfter = 1 };
+    public static readonly ApiError Internal = ErrorCodes.Internal.With("Internal server error.");
+    public static readonly ApiError StorageAway = ErrorCodes.Unavailable.With("The database of the platform does not answer. Nothing was changed, or the outcome is unknown: ask again.") with { RetryAfter = 2 };
 
     /// <summary>What a device's refusal means to the application.</summary>
     public static ApiError For(RefusalReason reason, MessageId? messageId = null) => reason switch
@@ -49,8 +53,8 @@ public sealed record ApiError(int Status, string Code, string Message) : IResult
         RefusalReason.TooMuchAtOnce => TooMuchAtOnce,
         RefusalReason.NoSuchDevice => NoSuchDevice,
         RefusalReason.NoSuchMessage => NoSuchMessage,
-        RefusalReason.NotWaiting => new(403, "IOTDA.000006", "Only a message that still waits for its device can be deleted; this one is on its way or has ended."),
-        RefusalReason.Unavailable => new(503, "IOTDA.000001", "The platform cannot say whether the message is stored. Ask again with the same message_id.")
+        RefusalReason.NotWaiting => ErrorCodes.NotWaiting.With("Only a message that still waits for its device can be deleted; this one is on its way or has ended."),
+        RefusalReason.Unavailable => ErrorCodes.Unavailable.With("The platform cannot say whether the message is stored. Ask again with the same message_id.") with
         {
             RetryAfter = 2,
             MessageId = messageId?.Value,

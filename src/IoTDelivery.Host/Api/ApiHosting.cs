@@ -1,7 +1,9 @@
-using System.Diagnostics;
 using System.Security.Cryptography;
 using System.Text;
 using System.Threading.RateLimiting;
+using IoTDelivery.Domain;
+using IoTDelivery.Host.Api.Authentication;
+using IoTDelivery.Host.Api.Documentation;
 using IoTDelivery.Storage;
 
 namespace IoTDelivery.Host.Api;
@@ -14,6 +16,10 @@ public static class ApiHosting
     public static IServiceCollection AddApi(this IServiceCollection services, ApiOptions options) => services
         .AddSingleton(options)
         .AddSingleton<ApiToken>()
+        .AddSingleton<UserTokens>()
+        .AddSingleton<PasswordLogin>()
+        .AddSingleton<ApplicationLogin>()
+        .AddApiDocument()
         .AddSingleton<BroadcastRate>()
         .AddRateLimiter(limiter =>
         {
@@ -26,9 +32,11 @@ public static class ApiHosting
     public static void MapApi(this WebApplication app)
     {
         app.Use(AnswerErrors);
-        app.Use(Authenticate);
-        app.UseRateLimiter();
-        var project = app.MapGroup("/v5/iot/{project_id}").AddEndpointFilter(KnowProject);
+        app.UseRateLimiter(); // first, because a signature is checked over the body: what is read is bounded too
+        app.Use(ApplicationLogin.CheckAsync);
+        if (app.Services.GetRequiredService<ApiOptions>().OpenApi) app.MapApiDocument();
+        app.MapGroup("/v3").Describe().MapTokens();
+        var project = app.MapGroup("/v5/iot/{project_id}").AddEndpointFilter(KnowProject).Describe();
         project.MapMessages();
         project.MapDevices();
         project.MapProducts();
@@ -36,11 +44,14 @@ public static class ApiHosting
         project.MapBatchTasks();
         project.MapBroadcasts();
         project.MapRules();
+        project.MapDeadLetters();
     }
 
     private static async Task AnswerErrors(HttpContext context, RequestDelegate next)
     {
-        context.Response.Headers["X-Request-Id"] = Activity.Current?.TraceId.ToHexString() ?? Guid.NewGuid().ToString("N");
+        // Ours, not the caller's: two requests never share one. The caller's own is only named in our log.
+        context.TraceIdentifier = Guid.NewGuid().ToString("N");
+        context.Response.Headers["X-Request-Id"] = context.TraceIdentifier;
         try
         {
             await next(context);
@@ -61,19 +72,14 @@ public static class ApiHosting
         catch (Exception cause) when (!context.Response.HasStarted)
         {
             var isStorage = SqlDatabase.IsUnavailable(cause);
-            var log = context.RequestServices.GetRequiredService<ILogger<ApiToken>>();
-            if (isStorage) log.LogWarning("The database does not answer: {Message}", cause.Message);
-            else log.LogError(cause, "A request failed: {Method} {Path}", context.Request.Method, context.Request.Path);
+            var log = context.RequestServices.GetRequiredService<ILogger<ApiError>>();
+            if (isStorage) log.DatabaseAway(context.TraceIdentifier, cause.Message);
+            else log.RequestFailed(cause, context.TraceIdentifier, CallerRequestId(context.Request), context.Request.Method, context.Request.Path);
             await (isStorage ? ApiError.StorageAway : ApiError.Internal).ExecuteAsync(context);
         }
     }
 
-    private static Task Authenticate(HttpContext context, RequestDelegate next)
-    {
-        if (!context.Request.Path.StartsWithSegments("/v5")) return next(context);
-        var token = context.RequestServices.GetRequiredService<ApiToken>();
-        return context.Request.Headers["X-Auth-Token"] is [{ } given] && token.Matches(given) ? next(context) : ApiError.Unauthorized.ExecuteAsync(context);
-    }
+    private static string CallerRequestId(HttpRequest request) => request.Headers["X-Request-Id"] is [{ } id] && WireText.IsId(id, 64) ? id : "none";
 
     private static ValueTask<object?> KnowProject(EndpointFilterInvocationContext context, EndpointFilterDelegate next)
     {

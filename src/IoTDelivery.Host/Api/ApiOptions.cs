@@ -1,4 +1,5 @@
 using IoTDelivery.Domain;
+using IoTDelivery.Host.Api.Authentication;
 
 namespace IoTDelivery.Host.Api;
 
@@ -14,8 +15,29 @@ public sealed class ApiOptions
     /// <summary>A fixed application token. Default: one is generated at the first start, stored with the site and written to <c>api-token</c> in the data folder.</summary>
     public string? Token { get; set; }
 
+    /// <summary>Key pairs that applications sign their requests with (AK/SK). Default none.</summary>
+    public AccessKeyPair[] AccessKeys { get; set; } = [];
+
+    /// <summary>How far the <c>X-Sdk-Date</c> of a signed request may be off, either way. Default 15 min, as the vendor's API gateway has it; IoTDA's own figure is not published.</summary>
+    public TimeSpan SignatureClockSkew { get; set; } = TimeSpan.FromMinutes(15);
+
+    /// <summary>Who may ask for a token with a password. Default nobody.</summary>
+    public User[] Users { get; set; } = [];
+
+    /// <summary>How long a token handed out is valid. Default 24 h, as the manual says.</summary>
+    public TimeSpan TokenLifetime { get; set; } = TimeSpan.FromHours(24);
+
+    /// <summary>Failed logins of one source (IPv4 address or IPv6 /64) per <see cref="LoginFailureWindow"/> and node; beyond it the answer is 403 with the rate-limit code. Default 10.</summary>
+    public int LoginFailuresMax { get; set; } = 10;
+
+    /// <summary>The time in which failed logins are counted. Default 1 min.</summary>
+    public TimeSpan LoginFailureWindow { get; set; } = TimeSpan.FromMinutes(1);
+
     /// <summary>The <c>project_id</c>s this site knows. Default none: any well-formed id.</summary>
     public string[] Projects { get; set; } = [];
+
+    /// <summary>Serves the OpenAPI document at <c>/openapi/v1.json</c> and its page at <c>/scalar</c>, to anybody. Default true.</summary>
+    public bool OpenApi { get; set; } = true;
 
     /// <summary>Requests worked on at once per node. Default 1,000.</summary>
     public int ConcurrencyMax { get; set; } = 1_000;
@@ -36,6 +58,12 @@ public sealed class ApiOptions
         { ConcurrencyMax: < 1 } => "Api:ConcurrencyMax must be 1 or more.",
         { BroadcastsPerMinute: < 1 } => "Api:BroadcastsPerMinute must be 1 or more.",
         { QueueMax: < 0 } => "Api:QueueMax must be 0 or more.",
+        { SignatureClockSkew: var skew } when skew <= TimeSpan.Zero || skew > TimeSpan.FromDays(1) => "Api:SignatureClockSkew must be more than 0 and at most a day.",
+        { TokenLifetime: var lifetime } when lifetime <= TimeSpan.Zero || lifetime > TimeSpan.FromDays(365) => "Api:TokenLifetime must be more than 0 and at most 365 days.",
+        { LoginFailuresMax: < 1 } => "Api:LoginFailuresMax must be 1 or more.",
+        { LoginFailureWindow: var window } when window <= TimeSpan.Zero || window > TimeSpan.FromDays(1) => "Api:LoginFailureWindow must be more than 0 and at most a day.",
+        _ when AccessKeyPair.Problem(AccessKeys) is { } bad => bad,
+        _ when User.Problem(Users) is { } bad => bad,
         _ when Projects.FirstOrDefault(p => !WireText.IsId(p, 64)) is { } bad => $"Api:Projects: '{bad}' is not a project_id (1 to 64 letters, digits, '_' or '-').",
         _ => null,
     };

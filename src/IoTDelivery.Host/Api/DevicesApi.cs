@@ -6,16 +6,25 @@ using IoTDelivery.Registry;
 
 namespace IoTDelivery.Host.Api;
 
-/// <summary>Devices: create, list, show, delete (API manual, "Device Management").</summary>
+/// <summary>Devices: create, list, show, update, delete, secrets, freezing, sub-devices (API manual, "Device Management").</summary>
 public static class DevicesApi
 {
+    // API manual, "Creating a Device".
+    private const int SecretMin = 8, SecretMax = 32;
+
     public static void MapDevices(this RouteGroupBuilder project)
     {
         var devices = project.MapGroup("/devices");
         devices.MapPost("/", CreateAsync);
         devices.MapGet("/", ListAsync);
         devices.MapGet("/{device_id}", ShowAsync);
+        devices.MapPut("/{device_id}", UpdateAsync);
         devices.MapDelete("/{device_id}", DeleteAsync);
+        devices.MapPost("/{device_id}/action", ActAsync);
+        devices.MapPost("/{device_id}/freeze", (string project_id, string device_id, Registry.Devices registry, DeviceGateway gateway, TimeProvider clock, CancellationToken cancel) =>
+            FreezeAsync(project_id, device_id, isFrozen: true, registry, gateway, clock, cancel));
+        devices.MapPost("/{device_id}/unfreeze", (string project_id, string device_id, Registry.Devices registry, DeviceGateway gateway, TimeProvider clock, CancellationToken cancel) =>
+            FreezeAsync(project_id, device_id, isFrozen: false, registry, gateway, clock, cancel));
     }
 
     private static async Task<IResult> CreateAsync(
@@ -33,14 +42,17 @@ public static class DevicesApi
         var gatewayId = fields.Id("gateway_id", 128);
         var extensionInfo = fields.Json("extension_info", 1024, JsonValueKind.Object);
         var auth = fields.Object("auth_info");
-        var secret = auth?.Id("secret", 32, min: 8);
+        var secret = auth?.Id("secret", SecretMax, min: SecretMin);
         auth?.OneOf("auth_type", ["SECRET"]);
         fields.Adopt(auth);
-        if (gatewayId is not null && gatewayId != (givenId ?? $"{productId}_{nodeId}")) fields.Wrong<string>("gateway_id", "of another device is not offered yet: sub-devices follow");
         if (fields.Problem is { } problem) return ApiError.Invalid(problem);
         if (await products.FindAsync(project_id, productId!, cancel) is not { } product) return ApiError.NoSuchProduct;
 
         var deviceId = DeviceId.Parse(givenId ?? $"{productId}_{nodeId}");
+        if (gatewayId == deviceId.Value) gatewayId = null; // how the answer names a device that connects by itself
+        var gateway = gatewayId is null ? null : await registry.FindAsync(project_id, DeviceId.Parse(gatewayId));
+        if (gatewayId is not null && gateway is null) return ApiError.Invalid($"gateway_id: there is no device {gatewayId}.");
+        if (gateway is { RootId: not null } && gateway.RootId != gateway.GatewayId) return ApiError.Invalid($"gateway_id: {gatewayId} is a sub-device of a sub-device; there are at most two levels.");
         var now = clock.GetUtcNow();
         var device = new Device
         {
@@ -51,17 +63,18 @@ public static class DevicesApi
             NodeId = nodeId!,
             AppId = appId,
             GatewayId = gatewayId,
+            RootId = gateway is null ? null : gateway.RootId ?? gateway.DeviceId,
             DeviceName = deviceName,
             Description = description,
             ExtensionInfo = extensionInfo,
-            Secret = secret ?? RandomNumberGenerator.GetHexString(32, lowercase: true),
+            Secret = secret ?? NewSecret(),
             CreatedAt = now.ToUnixTimeMilliseconds(),
         };
 
         // First the outbox, which may have belonged to a deleted device of this id, then the row that lets messages in: a crash between the two leaves nothing behind.
         if (await devices.AskAsync(new ToDevice.Command(deviceId, OutboxCommand.Register.Instance), cancel) is OutboxReply.Refused refused) return ApiError.For(refused.Reason);
         if (!await registry.AddAsync(device, cancel)) return ApiError.DeviceExists;
-        return new JsonResult(201, json => Write(json, device, product.Name, nodes, withSecret: true));
+        return new JsonResult(201, json => Write(json, device, product.Name, nodes.StatusOf(device, root: null)));
     }
 
     private static async Task<IResult> ListAsync(
@@ -69,8 +82,13 @@ public static class DevicesApi
     {
         if (!PageQuery.TryParse(request.Query, out var page, out var problem)) return ApiError.Invalid(problem);
         string? Filter(string name) => request.Query[name] is [{ Length: > 0 } value] ? value : null;
-        var filter = new DeviceFilter(Filter("product_id"), Filter("gateway_id"), Filter("node_id"), Filter("device_name"), Filter("app_id"));
+        if (!bool.TryParse(Filter("is_cascade_query") ?? "false", out var isCascade)) return ApiError.Invalid("is_cascade_query must be true or false.");
+        if (!Time("start_time", out var from)) return ApiError.Invalid("start_time must be a time such as 20151212T121212Z.");
+        if (!Time("end_time", out var to)) return ApiError.Invalid("end_time must be a time such as 20151212T121212Z.");
+        var filter = new DeviceFilter(
+            Filter("product_id"), Filter("gateway_id"), Filter("node_id"), Filter("device_name"), Filter("app_id"), isCascade, from, to is null ? null : to + 999);
         var (items, count) = await registry.ListAsync(project_id, filter, page, cancel);
+        var roots = await registry.RootsAsync(items, cancel);
         return new JsonResult(200, json =>
         {
             json.WriteStartObject();
@@ -79,7 +97,7 @@ public static class DevicesApi
             {
                 json.WriteStartObject();
                 WriteIds(json, device);
-                json.WriteString("status", nodes.StatusOf(device));
+                json.WriteString("status", nodes.StatusOf(device, Root(device, roots)));
                 json.WriteStartArray("tags");
                 json.WriteEndArray();
                 json.WriteEndObject();
@@ -89,6 +107,15 @@ public static class DevicesApi
             PageQuery.Write(json, count, items.Count == 0 ? null : items[^1].RecordId);
             json.WriteEndObject();
         });
+
+        bool Time(string name, out long? milliseconds)
+        {
+            milliseconds = null;
+            if (Filter(name) is not { } text) return true;
+            if (!WireTime.TryParseCompact(text, out var at)) return false;
+            milliseconds = at.ToUnixTimeMilliseconds();
+            return true;
+        }
     }
 
     private static async Task<IResult> ShowAsync(
@@ -96,18 +123,79 @@ public static class DevicesApi
     {
         if (!DeviceId.TryParse(device_id, out var deviceId)) return ApiError.Invalid($"device_id must be {DeviceId.Pattern}.");
         if (await registry.ReadAsync(project_id, deviceId, cancel) is not { } device) return ApiError.NoSuchDevice;
-        var product = await products.FindAsync(project_id, device.ProductId, cancel);
-        return new JsonResult(200, json => Write(json, device, product?.Name, nodes, withSecret: true));
+        return await ShownAsync(device, registry, products, nodes, cancel);
     }
 
-    private static async Task<IResult> DeleteAsync(string project_id, string device_id, DeviceDeletion deletion, CancellationToken cancel)
+    private static async Task<IResult> UpdateAsync(
+        string project_id, string device_id, HttpRequest request, Registry.Devices registry, Products products, OnlineNodes nodes, CancellationToken cancel)
     {
         if (!DeviceId.TryParse(device_id, out var deviceId)) return ApiError.Invalid($"device_id must be {DeviceId.Pattern}.");
+        using var body = await RequestBody.ReadAsync(request, cancel);
+        if (body.Error is not null) return body.Error;
+        var fields = new RequestFields(body.Root);
+        var change = new DeviceChange(fields.Text("device_name", 256), fields.Text("description", 2048, min: 0), fields.Json("extension_info", 1024, JsonValueKind.Object));
+        if (fields.Problem is { } problem) return ApiError.Invalid(problem);
+        return await registry.UpdateAsync(project_id, deviceId, change, cancel) is { } device ? await ShownAsync(device, registry, products, nodes, cancel) : ApiError.NoSuchDevice;
+    }
+
+    private static async Task<IResult> ActAsync(
+        string project_id, string device_id, HttpRequest request, Registry.Devices registry, DeviceGateway devices, TimeProvider clock, CancellationToken cancel)
+    {
+        if (!DeviceId.TryParse(device_id, out var deviceId)) return ApiError.Invalid($"device_id must be {DeviceId.Pattern}.");
+        if (request.Query["action_id"].FirstOrDefault() is not "resetSecret") return ApiError.Invalid("action_id must be resetSecret.");
+        using var body = await RequestBody.ReadAsync(request, cancel);
+        if (body.Error is not null) return body.Error;
+        var fields = new RequestFields(body.Root);
+        var secret = fields.Id("secret", SecretMax, min: SecretMin) ?? NewSecret();
+        var type = fields.OneOf("secret_type", ["PRIMARY", "SECONDARY"]) ?? "PRIMARY";
+        var disconnects = fields.Bool("force_disconnect") ?? false;
+        if (fields.Problem is { } problem) return ApiError.Invalid(problem);
+        if (!await registry.ResetSecretAsync(project_id, deviceId, secret, isSecondary: type == "SECONDARY", cancel)) return ApiError.NoSuchDevice;
+        if (disconnects && await devices.AskAsync(new ToDevice.Disconnect(deviceId, clock.GetUtcNow()), cancel) is OutboxReply.Refused refused) return ApiError.For(refused.Reason);
+        return new JsonResult(200, json =>
+        {
+            json.WriteStartObject();
+            json.WriteString("device_id", deviceId.Value);
+            json.WriteString("secret", secret);
+            json.WriteString("secret_type", type);
+            json.WriteEndObject();
+        });
+    }
+
+    private static async Task<IResult> FreezeAsync(
+        string project_id, string device_id, bool isFrozen, Registry.Devices registry, DeviceGateway devices, TimeProvider clock, CancellationToken cancel)
+    {
+        if (!DeviceId.TryParse(device_id, out var deviceId)) return ApiError.Invalid($"device_id must be {DeviceId.Pattern}.");
+        if (await registry.FindAsync(project_id, deviceId) is not { } device) return ApiError.NoSuchDevice;
+        if (device.RootId is not null) return ApiError.Invalid("device_id: only a device that connects by itself can be frozen; this is a sub-device.");
+        if (!await registry.FreezeAsync(project_id, deviceId, isFrozen ? clock.GetUtcNow() : null, cancel)) return ApiError.NoSuchDevice;
+
+        // The row first: who connects from now on is refused, who was let in before it is let go.
+        return isFrozen && await devices.AskAsync(new ToDevice.Disconnect(deviceId, clock.GetUtcNow()), cancel) is OutboxReply.Refused refused
+            ? ApiError.For(refused.Reason)
+            : Results.NoContent();
+    }
+
+    private static async Task<IResult> DeleteAsync(string project_id, string device_id, Registry.Devices registry, DeviceDeletion deletion, CancellationToken cancel)
+    {
+        if (!DeviceId.TryParse(device_id, out var deviceId)) return ApiError.Invalid($"device_id must be {DeviceId.Pattern}.");
+        if (await registry.HasSubDevicesAsync(deviceId, cancel)) return await registry.FindAsync(project_id, deviceId) is null ? ApiError.NoSuchDevice : ApiError.HasSubDevices;
         return await deletion.DeleteAsync(project_id, deviceId, cancel) switch
         {
             null => Results.NoContent(),
             { } reason => ApiError.For(reason),
         };
+    }
+
+    private static string NewSecret() => RandomNumberGenerator.GetHexString(SecretMax, lowercase: true);
+
+    private static Device? Root(Device device, IReadOnlyDictionary<string, Device> roots) => device.RootId is { } root ? roots.GetValueOrDefault(root) : null;
+
+    private static async Task<IResult> ShownAsync(Device device, Registry.Devices registry, Products products, OnlineNodes nodes, CancellationToken cancel)
+    {
+        var product = await products.FindAsync(device.ProjectId, device.ProductId, cancel);
+        var status = nodes.StatusOf(device, Root(device, await registry.RootsAsync([device], cancel)));
+        return new JsonResult(200, json => Write(json, device, product?.Name, status));
     }
 
     private static void WriteIds(Utf8JsonWriter json, Device device)
@@ -117,26 +205,30 @@ public static class DevicesApi
         json.WriteString("node_id", device.NodeId);
         json.WriteString("gateway_id", device.GatewayId ?? device.DeviceId);
         if (device.DeviceName is not null) json.WriteString("device_name", device.DeviceName);
-        json.WriteString("node_type", "GATEWAY");
+        json.WriteString("node_type", device.RootId is null ? "GATEWAY" : "ENDPOINT");
         if (device.Description is not null) json.WriteString("description", device.Description);
         json.WriteString("product_id", device.ProductId);
     }
 
-    private static void Write(Utf8JsonWriter json, Device device, string? productName, OnlineNodes nodes, bool withSecret)
+    private static void Write(Utf8JsonWriter json, Device device, string? productName, string status)
     {
         json.WriteStartObject();
         WriteIds(json, device);
         if (productName is not null) json.WriteString("product_name", productName);
         json.WriteStartObject("auth_info");
         json.WriteString("auth_type", "SECRET");
-        if (withSecret) json.WriteString("secret", device.Secret);
+        json.WriteString("secret", device.Secret);
+        if (device.SecondarySecret is not null) json.WriteString("secondary_secret", device.SecondarySecret);
         json.WriteBoolean("secure_access", false);
         json.WriteNumber("timeout", 0);
         json.WriteEndObject();
-        json.WriteString("status", nodes.StatusOf(device));
+        json.WriteString("status", status);
+        if (device.FwVersion is not null) json.WriteString("fw_version", device.FwVersion);
+        if (device.SwVersion is not null) json.WriteString("sw_version", device.SwVersion);
+        if (device.DeviceSdkVersion is not null) json.WriteString("device_sdk_version", device.DeviceSdkVersion);
         json.WriteString("create_time", WireTime.Compact(device.CreatedAt));
         if (device.ActiveAt is { } active) json.WriteString("active_time", WireTime.Millis(DateTimeOffset.FromUnixTimeMilliseconds(active)));
-        if (device.StatusAt is { } status) json.WriteString("connection_status_update_time", WireTime.Millis(DateTimeOffset.FromUnixTimeMilliseconds(status)));
+        if (device.StatusAt is { } changed) json.WriteString("connection_status_update_time", WireTime.Millis(DateTimeOffset.FromUnixTimeMilliseconds(changed)));
         json.WriteStartArray("tags");
         json.WriteEndArray();
         if (device.ExtensionInfo is not null)

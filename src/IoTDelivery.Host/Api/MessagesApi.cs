@@ -15,6 +15,7 @@ public static class MessagesApi
         messages.MapGet("/", ListAsync);
         messages.MapGet("/{message_id}", ShowAsync);
         messages.MapDelete("/{message_id}", DeleteAsync);
+        messages.MapDelete("/", DeleteAllAsync);
     }
 
     private static async Task<IResult> CreateAsync(
@@ -29,7 +30,14 @@ public static class MessagesApi
         messageId ??= MessageId.Parse(Guid.NewGuid().ToString("D"));
         try
         {
-            if (await registry.FindAsync(project_id, deviceId) is null) return ApiError.NoSuchDevice;
+            if (await registry.FindAsync(project_id, deviceId) is not { } device) return ApiError.NoSuchDevice;
+            if (device.RootId is { } root)
+            {
+                // What goes to a sub-device goes out on its gateway's topics and connection.
+                var gateway = DeviceId.Parse(root);
+                if (!CreateMessageRequest.TryParse(body.Root, gateway, out _, out message, out problem)) return ApiError.Invalid(problem);
+                await devices.KnockAsync(gateway, deviceId, cancel);
+            }
         }
         catch (Exception cause) when (SqlDatabase.IsUnavailable(cause))
         {
@@ -99,6 +107,16 @@ public static class MessagesApi
             OutboxReply.Refused refused => ApiError.For(refused.Reason, messageId),
             _ => ApiError.Internal,
         };
+    }
+
+    // Ours: everything that still waits ends FAILED and is pushed; what is on its way goes on.
+    private static async Task<IResult> DeleteAllAsync(string project_id, string device_id, Registry.Devices registry, DeviceGateway devices, CancellationToken cancel)
+    {
+        if (!DeviceId.TryParse(device_id, out var deviceId)) return ApiError.Invalid($"device_id must be {DeviceId.Pattern}.");
+        if (await registry.FindAsync(project_id, deviceId) is null) return ApiError.NoSuchDevice;
+        return await devices.AskAsync(new ToDevice.Command(deviceId, OutboxCommand.DeleteAll.Instance), cancel) is OutboxReply.Refused refused
+            ? ApiError.For(refused.Reason)
+            : Results.NoContent();
     }
 
     private static void Write(Utf8JsonWriter json, KnownMessage known)

@@ -4,16 +4,23 @@ using IoTDelivery.Registry;
 
 namespace IoTDelivery.Host.Api;
 
-/// <summary>Products: create and list (API manual, "Product Management").</summary>
+/// <summary>Products: create, list, show, update, delete (API manual, "Product Management").</summary>
 public static class ProductsApi
 {
     private static readonly string[] Protocols = ["MQTT", "CoAP", "HTTP", "HTTPS", "Modbus", "ONVIF", "OPC-UA", "OPC-DA", "Other", "TCP", "UDP"];
+    private static readonly string[] Formats = ["json", "binary"];
+
+    // Manual, "Creating a Product": 500 KB.
+    private const int CapabilitiesBytesMax = 500 * 1024;
 
     public static void MapProducts(this RouteGroupBuilder project)
     {
         var products = project.MapGroup("/products");
         products.MapPost("/", CreateAsync);
         products.MapGet("/", ListAsync);
+        products.MapGet("/{product_id}", ShowAsync);
+        products.MapPut("/{product_id}", UpdateAsync);
+        products.MapDelete("/{product_id}", DeleteAsync);
     }
 
     private static async Task<IResult> CreateAsync(string project_id, HttpRequest request, Products products, TimeProvider clock, CancellationToken cancel)
@@ -32,8 +39,8 @@ public static class ProductsApi
             Name = fields.Text("name", 64, required: true) ?? "",
             DeviceType = fields.Text("device_type", 32, required: true) ?? "",
             ProtocolType = fields.OneOf("protocol_type", Protocols, required: true) ?? "",
-            DataFormat = fields.OneOf("data_format", ["json", "binary"]) ?? "json",
-            ServiceCapabilities = fields.Json("service_capabilities", 500 * 1024, JsonValueKind.Array) ?? "[]",
+            DataFormat = fields.OneOf("data_format", Formats) ?? "json",
+            ServiceCapabilities = fields.Json("service_capabilities", CapabilitiesBytesMax, JsonValueKind.Array) ?? "[]",
             ManufacturerName = fields.Text("manufacturer_name", 32, min: 0),
             Industry = fields.Text("industry", 64, min: 0),
             Description = fields.Text("description", 128, min: 0),
@@ -58,6 +65,40 @@ public static class ProductsApi
             json.WriteEndObject();
         });
     }
+
+    private static async Task<IResult> ShowAsync(string project_id, string product_id, Products products, CancellationToken cancel) =>
+        await products.FindAsync(project_id, product_id, cancel) is { } product ? new JsonResult(200, json => Write(json, product, inFull: true)) : ApiError.NoSuchProduct;
+
+    private static async Task<IResult> UpdateAsync(string project_id, string product_id, HttpRequest request, Products products, CancellationToken cancel)
+    {
+        using var body = await RequestBody.ReadAsync(request, cancel);
+        if (body.Error is not null) return body.Error;
+        var fields = new RequestFields(body.Root);
+        var (name, type, protocol, format) = (fields.Text("name", 64), fields.Text("device_type", 32), fields.OneOf("protocol_type", Protocols), fields.OneOf("data_format", Formats));
+        var capabilities = fields.Json("service_capabilities", CapabilitiesBytesMax, JsonValueKind.Array);
+        var (manufacturer, industry, description) = (fields.Text("manufacturer_name", 32, min: 0), fields.Text("industry", 64, min: 0), fields.Text("description", 128, min: 0));
+        if (fields.Problem is { } problem) return ApiError.Invalid(problem);
+        var after = await products.UpdateAsync(project_id, product_id, before => before with
+        {
+            Name = name ?? before.Name,
+            DeviceType = type ?? before.DeviceType,
+            ProtocolType = protocol ?? before.ProtocolType,
+            DataFormat = format ?? before.DataFormat,
+            ServiceCapabilities = capabilities ?? before.ServiceCapabilities,
+            ManufacturerName = manufacturer ?? before.ManufacturerName,
+            Industry = industry ?? before.Industry,
+            Description = description ?? before.Description,
+        }, cancel);
+        return after is null ? ApiError.NoSuchProduct : new JsonResult(200, json => Write(json, after, inFull: true));
+    }
+
+    private static async Task<IResult> DeleteAsync(string project_id, string product_id, Products products, CancellationToken cancel) =>
+        await products.RemoveAsync(project_id, product_id, cancel) switch
+        {
+            null => ApiError.NoSuchProduct,
+            false => ApiError.ProductInUse,
+            true => Results.NoContent(),
+        };
 
     private static void Write(Utf8JsonWriter json, Product product, bool inFull)
     {

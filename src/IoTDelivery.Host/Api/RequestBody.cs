@@ -11,14 +11,14 @@ public readonly struct RequestBody(JsonDocument? document, ApiError? error) : ID
     /// <summary>The parsed body.</summary>
     public JsonElement Root => document!.RootElement;
 
+    /// <summary>True if a body with this Content-Type is read as JSON: it says so, with any parameters, or says nothing.</summary>
+    public static bool IsJson(string? contentType) => string.IsNullOrEmpty(contentType) || contentType.StartsWith("application/json", StringComparison.OrdinalIgnoreCase);
+
     public static async Task<RequestBody> ReadAsync(HttpRequest request, CancellationToken cancel)
     {
         try
         {
-            if (request.ContentType is { Length: > 0 } type && !type.StartsWith("application/json", StringComparison.OrdinalIgnoreCase))
-            {
-                return new RequestBody(null, ApiError.Malformed($"Content-Type must be application/json, not {type}."));
-            }
+            if (!IsJson(request.ContentType)) return new RequestBody(null, ApiError.Malformed($"Content-Type must be application/json, not {request.ContentType}."));
 
             return new RequestBody(await JsonDocument.ParseAsync(request.Body, cancellationToken: cancel), null);
         }

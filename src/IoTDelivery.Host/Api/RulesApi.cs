@@ -4,12 +4,9 @@ using IoTDelivery.Registry;
 
 namespace IoTDelivery.Host.Api;
 
-/// <summary>Routing rules and their actions, as far as a message's status needs them: channel HTTP_FORWARDING (API manual, "Data Transfer Rule Management").</summary>
+/// <summary>Routing rules and their actions: channel HTTP_FORWARDING (API manual, "Data Transfer Rule Management").</summary>
 public static class RulesApi
 {
-    // What can be forwarded so far; the other subjects of the manual follow.
-    private const string Resource = "device.message.status", Event = "update";
-
     public static void MapRules(this RouteGroupBuilder project)
     {
         var rules = project.MapGroup("/routing-rule/rules");
@@ -22,6 +19,7 @@ public static class RulesApi
         actions.MapPost("/", CreateActionAsync);
         actions.MapGet("/", ListActionsAsync);
         actions.MapGet("/{action_id}", ShowActionAsync);
+        actions.MapPut("/{action_id}", UpdateActionAsync);
         actions.MapDelete("/{action_id}", DeleteActionAsync);
     }
 
@@ -31,8 +29,8 @@ public static class RulesApi
         if (body.Error is not null) return body.Error;
         var fields = new RequestFields(body.Root);
         var subject = fields.Object("subject", required: true);
-        var resource = subject?.OneOf("resource", [Resource], required: true);
-        var @event = subject?.OneOf("event", [Event], required: true);
+        var resource = subject?.OneOf("resource", [.. Subjects.All.Select(s => s.Resource)], required: true);
+        var @event = subject?.OneOf("event", [.. Subjects.All.Where(s => s.Resource == resource).Select(s => s.Event)], required: true);
         fields.Adopt(subject);
         var (name, description, select, where, _) = Change(fields);
         var appType = fields.OneOf("app_type", [Rule.Global, Rule.App]) ?? Rule.Global;
@@ -99,19 +97,14 @@ public static class RulesApi
         return Results.NoContent();
     }
 
-    private static async Task<IResult> CreateActionAsync(string project_id, HttpRequest request, Rules rules, TimeProvider clock, CancellationToken cancel)
+    private static async Task<IResult> CreateActionAsync(string project_id, HttpRequest request, Rules rules, PushOptions options, TimeProvider clock, CancellationToken cancel)
     {
         using var body = await RequestBody.ReadAsync(request, cancel);
         if (body.Error is not null) return body.Error;
         var fields = new RequestFields(body.Root);
         var ruleId = fields.Text("rule_id", 36, required: true);
         fields.OneOf("channel", [RuleAction.HttpForwarding], required: true);
-        var detail = fields.Object("channel_detail", required: true);
-        var http = detail?.Object("http_forwarding", required: true);
-        var url = http?.Text("url", 2048, required: true);
-        if (url is not null && !(Uri.TryCreate(url, UriKind.Absolute, out var uri) && uri.Scheme is "http" or "https")) http!.Wrong<string>("url", "must be an absolute http or https address");
-        detail?.Adopt(http);
-        fields.Adopt(detail);
+        var url = Http(fields, options);
         if (fields.Problem is { } problem) return ApiError.Invalid(problem);
         if (await rules.FindAsync(project_id, ruleId!, cancel) is null) return ApiError.NoSuchRule;
 
@@ -123,18 +116,31 @@ public static class RulesApi
                 RuleId = ruleId!,
                 ProjectId = project_id,
                 Channel = RuleAction.HttpForwarding,
-                ChannelDetail = RequestFields.Compact(body.Root.GetProperty("channel_detail")),
+                ChannelDetail = Detail(body.Root),
                 Url = url,
             },
             cancel);
         return action is null ? ApiError.NoSuchRule : new JsonResult(201, json => Write(json, action));
     }
 
+    // What waits for the old address goes to the new one.
+    private static async Task<IResult> UpdateActionAsync(string project_id, string action_id, HttpRequest request, Rules rules, PushOptions options, CancellationToken cancel)
+    {
+        using var body = await RequestBody.ReadAsync(request, cancel);
+        if (body.Error is not null) return body.Error;
+        var fields = new RequestFields(body.Root);
+        fields.OneOf("channel", [RuleAction.HttpForwarding]);
+        var url = Http(fields, options);
+        if (fields.Problem is { } problem) return ApiError.Invalid(problem);
+        var action = await rules.UpdateActionAsync(project_id, action_id, Detail(body.Root), url, cancel);
+        return action is null ? ApiError.NoSuchAction : new JsonResult(200, json => Write(json, action));
+    }
+
     private static async Task<IResult> ListActionsAsync(string project_id, HttpRequest request, Rules rules, CancellationToken cancel)
     {
         if (!PageQuery.TryParse(request.Query, out var page, out var problem)) return ApiError.Invalid(problem);
         string? Filter(string name) => request.Query[name] is [{ Length: > 0 } value] ? value : null;
-        var (items, count) = await rules.ListActionsAsync(project_id, new ActionFilter(Filter("rule_id"), Filter("channel")), page, cancel);
+        var (items, count) = await rules.ListActionsAsync(project_id, new ActionFilter(Filter("rule_id"), Filter("channel"), Filter("app_type"), Filter("app_id")), page, cancel);
         return new JsonResult(200, json =>
         {
             json.WriteStartObject();
@@ -161,6 +167,33 @@ public static class RulesApi
     {
         var (rows, letters) = await backlog.DropActionAsync(actionId, cancel);
         log.LogInformation("Action {ActionId} was deleted; {Rows} notifications that waited for it and {DeadLetters} dead letters went with it.", actionId, rows, letters);
+    }
+
+    private static string Detail(JsonElement body) => RequestFields.Compact(body.GetProperty("channel_detail"));
+
+    /// <returns>The address.</returns>
+    private static string? Http(RequestFields fields, PushOptions options)
+    {
+        var detail = fields.Object("channel_detail", required: true);
+        var http = detail?.Object(HttpForwarding.Member, required: true);
+        if (http is not null)
+        {
+            var url = http.Text("url", 2048, required: true);
+            var certId = http.Id("cert_id", 64);
+            var cnName = http.Text("cn_name", 256, c => char.IsAsciiLetterOrDigit(c) || c is '.' or '-' or ':', "letters, digits, '.', '-' and ':'");
+            var token = http.Text("token", 32, char.IsAsciiLetterOrDigit, "letters and digits", min: 3);
+            if (http.Bool("sni_enable") is true && cnName is null) http.Wrong<string>("cn_name", "is missing: sni_enable is true");
+            if (http.Bool("signature_enable") is true && token is null) http.Wrong<string>("token", "is missing: signature_enable is true");
+            if (!(Uri.TryCreate(url, UriKind.Absolute, out var uri) && uri.Scheme is "http" or "https")) http.Wrong<string>("url", "must be an absolute http or https address");
+            else if (certId is not null && uri.Scheme != "https") http.Wrong<string>("cert_id", "needs an https address");
+            if (certId is not null && !options.Certificates.ContainsKey(certId)) http.Wrong<string>("cert_id", "must be one of the setting Push:Certificates");
+            detail!.Adopt(http);
+            fields.Adopt(detail);
+            return url;
+        }
+
+        fields.Adopt(detail);
+        return null;
     }
 
     // A rule that forwarded more than its where allows would be worse than none: both parts are refused until they are evaluated.

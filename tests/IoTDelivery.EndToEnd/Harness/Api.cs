@@ -56,9 +56,9 @@ public sealed class Api(Uri address, string token) : IDisposable
         PostAsync($"devices/{deviceId}/messages", ttl is null ? new { message_id = messageId, message = content } : new { message_id = messageId, message = content, ttl });
 
     /// <summary>A rule with one action to this address, active; returns both ids.</summary>
-    public async Task<(string Rule, string Action)> PushToAsync(string url)
+    public async Task<(string Rule, string Action)> PushToAsync(string url, string resource = "device.message.status", string @event = "update")
     {
-        var rule = Expect(HttpStatusCode.Created, await PostAsync("routing-rule/rules", new { rule_name = "status", subject = new { resource = "device.message.status", @event = "update" } }));
+        var rule = Expect(HttpStatusCode.Created, await PostAsync("routing-rule/rules", new { rule_name = "status", subject = new { resource, @event } }));
         var ruleId = rule.Body.GetProperty("rule_id").GetString()!;
         var action = Expect(HttpStatusCode.Created, await PostAsync(
             "routing-rule/actions", new { rule_id = ruleId, channel = "HTTP_FORWARDING", channel_detail = new { http_forwarding = new { url } } }));

@@ -9,7 +9,7 @@ using MQTTnet.Protocol;
 namespace IoTDelivery.EndToEnd.Harness;
 
 /// <summary>A message as the device got it.</summary>
-public sealed record Received(string Id, string Content, string Topic, int QoS, bool Dup, ushort PacketId, DateTimeOffset At);
+public sealed record Received(string Id, string Content, string Topic, int QoS, bool Dup, ushort PacketId, DateTimeOffset At, string? ObjectDeviceId = null);
 
 /// <summary>A device: somebody else's MQTT client, logged in as the manual says.</summary>
 public sealed class Device : IAsyncDisposable
@@ -39,14 +39,17 @@ public sealed class Device : IAsyncDisposable
 
     /// <summary>Connects, without subscribing.</summary>
     public static async Task<Device> ConnectAsync(
-        int port, string id, MqttProtocolVersion version = MqttProtocolVersion.V311, bool clean = true, Func<Received, Task<bool>>? acknowledge = null, Action<MqttClientOptionsBuilder>? more = null)
+        int port, string id, MqttProtocolVersion version = MqttProtocolVersion.V311, bool clean = true, Func<Received, Task<bool>>? acknowledge = null, Action<MqttClientOptionsBuilder>? more = null,
+        string? webSocket = null)
     {
         var device = new Device(id);
         if (acknowledge is not null) device.Acknowledge = acknowledge;
         var (clientId, user, password) = Login(id);
         var options = new MqttClientOptionsBuilder()
-            .WithTcpServer("127.0.0.1", port).WithProtocolVersion(version).WithClientId(clientId).WithCredentials(user, password)
+            .WithProtocolVersion(version).WithClientId(clientId).WithCredentials(user, password)
             .WithKeepAlivePeriod(TimeSpan.FromSeconds(60)).WithTimeout(TimeSpan.FromSeconds(30)).WithCleanSession(clean);
+        if (webSocket is null) options.WithTcpServer("127.0.0.1", port);
+        else options.WithWebSocketServer(w => w.WithUri(webSocket));
         more?.Invoke(options);
         await device._client.ConnectAsync(options.Build());
         return device;
@@ -83,18 +86,18 @@ public sealed class Device : IAsyncDisposable
         args.AutoAcknowledge = false;
         var message = args.ApplicationMessage;
         var text = Encoding.UTF8.GetString(message.Payload);
-        var (id, content) = ("", text);
+        var (id, content, target) = ("", text, (string?)null);
         try
         {
             var json = JsonDocument.Parse(text).RootElement;
-            (id, content) = (json.GetProperty("id").GetString()!, json.GetProperty("content").GetString()!);
+            (id, content, target) = (json.GetProperty("id").GetString()!, json.GetProperty("content").GetString()!, json.GetProperty("object_device_id").GetString());
         }
         catch (Exception cause) when (cause is JsonException or KeyNotFoundException or InvalidOperationException)
         {
             // A raw message: its text is all there is.
         }
 
-        var received = new Received(id, content, message.Topic, (int)message.QualityOfServiceLevel, message.Dup, args.PacketIdentifier, DateTimeOffset.UtcNow);
+        var received = new Received(id, content, message.Topic, (int)message.QualityOfServiceLevel, message.Dup, args.PacketIdentifier, DateTimeOffset.UtcNow, target);
         _received.Writer.TryWrite(received);
         if (await Acknowledge(received)) await args.AcknowledgeAsync(CancellationToken.None);
     }

@@ -8,6 +8,7 @@ using IoTDelivery.Devices.WakeUps;
 using IoTDelivery.Domain;
 using IoTDelivery.Host;
 using IoTDelivery.Push;
+using IoTDelivery.Registry;
 using IoTDelivery.Storage;
 using Microsoft.AspNetCore.Builder;
 using Microsoft.AspNetCore.Hosting;
@@ -98,9 +99,9 @@ public static class DyingNode
 
     private sealed class Hook(PushOptions options) : Webhook(options)
     {
-        public override async Task<PushResult> PostAsync(Uri url, byte[] body, CancellationToken cancel)
+        public override async Task<PushResult> PostAsync(HttpForwarding to, byte[] body, CancellationToken cancel)
         {
-            var result = await base.PostAsync(url, body, cancel);
+            var result = await base.PostAsync(to, body, cancel);
             if (result.Outcome == PushOutcome.Answered) Reach("answered");
             return result;
         }

@@ -81,8 +81,7 @@ public sealed class Receiver : IAsyncDisposable
         var body = (await JsonDocument.ParseAsync(context.Request.Body)).RootElement;
         var data = body.GetProperty("notify_data");
         var push = new Push(
-            body.GetProperty("request_id").GetString()!, data.GetProperty("device_id").GetString()!, data.GetProperty("message_id").GetString()!,
-            data.GetProperty("status").GetString()!, body);
+            body.GetProperty("request_id").GetString()!, data.GetProperty("device_id").GetString()!, Text("message_id"), Text("status"), body);
         var status = await Answer(push);
         if (status == 200)
         {
@@ -91,5 +90,7 @@ public sealed class Receiver : IAsyncDisposable
         }
 
         context.Response.StatusCode = status;
+
+        string Text(string name) => data.TryGetProperty(name, out var value) ? value.GetString()! : ""; // not every subject has both
     }
 }

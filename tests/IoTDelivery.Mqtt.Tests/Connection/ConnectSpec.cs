@@ -223,7 +223,7 @@ public sealed class ConnectSpec : Akka.TestKit.Xunit2.TestKit
         if (_handler is not null && find is null && options is null) return _handler;
         options ??= Options;
         var clock = new ManualClock();
-        _connections ??= new MqttConnections(Sys, new DeviceGateway(() => _region.Ref), options, clock, NullLogger<MqttConnections>.Instance);
+        _connections ??= new MqttConnections(Sys, new DeviceGateway(() => _region.Ref), (_, _) => Task.FromResult<IReadOnlyList<DeviceId>>([]), options, clock, NullLogger<MqttConnections>.Instance);
         return _handler = new MqttConnectionHandler(
             _connections,
             find ?? (id => new ValueTask<Device?>(id == Given.DeviceId ? Given.Device : null)),

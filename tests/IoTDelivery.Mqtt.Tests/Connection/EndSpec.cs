@@ -38,7 +38,7 @@ public sealed class EndSpec : StageSpec
     {
         var running = await Open(Given.Connect(MqttProtocolVersion.V500));
 
-        running.Stage.Tell(ToConnection.Evicted.ByDeletion);
+        running.Stage.Tell(ToConnection.Evicted.ByOperator);
 
         Assert.Equal(MqttDisconnectReasonCode.AdministrativeAction, (await running.Client.ReceiveAsync<MqttDisconnectPacket>()).ReasonCode);
     }

@@ -12,11 +12,18 @@ namespace IoTDelivery.Mqtt.Tests.Connection;
 /// <summary>A stage between a client in memory and a probe that stands for the shard region.</summary>
 public abstract class StageSpec : Akka.TestKit.Xunit2.TestKit
 {
+    /// <summary>Which sub-devices have something waiting.</summary>
+    private protected Func<DeviceId, IReadOnlyList<DeviceId>> WaitingOf { get; set; } = _ => [];
+
     private protected static readonly TimeSpan Silence = TimeSpan.FromMilliseconds(300);
 
     private protected TestProbe Region { get; }
 
     private protected TestProbe Device { get; set; }
+
+    private protected ReportSdkInfo? ReportSdkInfo { get; set; }
+    /// <summary>Null: what devices publish is taken at once.</summary>
+    private protected TakeUplink? TakeUplink { get; init; }
 
     private protected StageSpec()
         : base("akka.loglevel = WARNING\nakka.log-dead-letters = off")
@@ -25,15 +32,18 @@ public abstract class StageSpec : Akka.TestKit.Xunit2.TestKit
         Device = CreateTestProbe();
     }
 
+    private MqttConnections? _connections;
+
     private protected static MqttOptions Options { get; } = new() { AttachRetryMin = TimeSpan.FromSeconds(20), AttachRetryMax = TimeSpan.FromSeconds(20) };
 
     private protected Running Run(AcceptedConnect? connect = null, MqttOptions? options = null, long window = 64 * 1024, TimeProvider? clock = null)
     {
         connect ??= Given.Connect();
-        var connections = new MqttConnections(
-            Sys, new DeviceGateway(() => Region.Ref), options ?? Options, clock ?? TimeProvider.System, NullLogger<MqttConnections>.Instance);
+        _connections ??= new MqttConnections(
+            Sys, new DeviceGateway(() => Region.Ref), (gateway, _) => Task.FromResult(WaitingOf(gateway)), options ?? Options, clock ?? TimeProvider.System, NullLogger<MqttConnections>.Instance,
+            ReportSdkInfo, TakeUplink);
         var client = new Client(connect.Version, window);
-        return new Running(connect, client, connections.RunAsync(client.Connection, connect));
+        return new Running(connect, client, _connections.RunAsync(client.Connection, connect));
     }
 
     /// <summary>A clean session that is attached and has read its CONNACK.</summary>

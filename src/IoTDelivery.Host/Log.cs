@@ -1,0 +1,16 @@
+using System.Net;
+
+namespace IoTDelivery.Host;
+
+/// <summary>Every log line of this box, with its number.</summary>
+internal static partial class Log
+{
+    [LoggerMessage(6001, LogLevel.Warning, "A login from {Source} failed.")]
+    public static partial void LoginFailed(this ILogger logger, IPAddress source);
+
+    [LoggerMessage(6002, LogLevel.Error, "Request {RequestId} (the caller's id: {CallerRequestId}) failed: {Method} {Path}")]
+    public static partial void RequestFailed(this ILogger logger, Exception cause, string requestId, string callerRequestId, string method, string path);
+
+    [LoggerMessage(6003, LogLevel.Warning, "Request {RequestId} was answered 503, the database does not answer: {Reason}")]
+    public static partial void DatabaseAway(this ILogger logger, string requestId, string reason);
+}

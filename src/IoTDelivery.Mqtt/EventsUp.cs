@@ -1,0 +1,80 @@
+using System.Buffers;
+using System.Text.Json;
+using IoTDelivery.Domain;
+using IoTDelivery.Registry;
+
+namespace IoTDelivery.Mqtt;
+
+/// <summary>A device asks what time it is.</summary>
+/// <param name="ObjectDeviceId">Who asks, as it said it; null if it did not.</param>
+/// <param name="DeviceSendTime">Its own clock, in milliseconds; comes back in the answer.</param>
+public sealed record TimeSyncRequest(string? ObjectDeviceId, long DeviceSendTime);
+
+/// <summary>
+/// What the platform itself understands of an uplink on <c>sys/events/up</c> (manual, "Platform events"): <c>$time_sync</c> and <c>$sdk_info</c>. Every other
+/// service, and whatever is not JSON, is acknowledged and passed over: an event is never a reason to close a connection.
+/// </summary>
+/// <param name="TimeSync">The first request for the time.</param>
+/// <param name="SdkInfo">The last report of the device's own software; a sub-device's is not this connection's affair.</param>
+public readonly record struct EventsUp(TimeSyncRequest? TimeSync, SdkInfo? SdkInfo)
+{
+    private const int PayloadMax = 64 * 1024; // a longer one is no event of these: nothing of it is parsed
+    private const int ServicesMax = 32;
+    private const int ObjectDeviceIdMax = 128;
+
+    private static readonly JsonDocumentOptions Shallow = new() { MaxDepth = 16 };
+
+    /// <summary>Nothing that concerns the platform, unless it says so.</summary>
+    public static EventsUp Read(DeviceId deviceId, string topic, in ReadOnlySequence<byte> payload)
+    {
+        if (!MqttTopics.IsEventsUp(deviceId, topic) || payload.Length is 0 or > PayloadMax) return default;
+        try
+        {
+            using var json = JsonDocument.Parse(payload, Shallow);
+            return Read(deviceId, json.RootElement);
+        }
+        catch (JsonException)
+        {
+            return default;
+        }
+        catch (InvalidOperationException) // text that is no UTF-8
+        {
+            return default;
+        }
+    }
+
+    private static EventsUp Read(DeviceId deviceId, JsonElement root)
+    {
+        var events = default(EventsUp);
+        if (Member(root, "services") is not { ValueKind: JsonValueKind.Array } services) return events;
+        var objectDeviceId = Text(root, "object_device_id", ObjectDeviceIdMax);
+        foreach (var service in services.EnumerateArray().Take(ServicesMax))
+        {
+            var paras = Member(service, "paras");
+            switch (Text(service, "service_id", 64), Text(service, "event_type", 64))
+            {
+                case ("$time_sync", "time_sync_request") when events.TimeSync is null && Whole(paras, "device_send_time") is { } sent:
+                    events = events with { TimeSync = new TimeSyncRequest(objectDeviceId, sent) };
+                    break;
+                case ("$sdk_info", "sdk_info_report") when objectDeviceId is null || objectDeviceId == deviceId.Value:
+                    events = events with
+                    {
+                        SdkInfo = new SdkInfo(
+                            Text(paras, "device_sdk_version", SdkInfo.VersionMax), Text(paras, "sw_version", SdkInfo.VersionMax), Text(paras, "fw_version", SdkInfo.VersionMax)),
+                    };
+                    break;
+            }
+        }
+
+        return events;
+    }
+
+    private static JsonElement? Member(JsonElement? of, string name) =>
+        of is { ValueKind: JsonValueKind.Object } parent && parent.TryGetProperty(name, out var member) ? member : null;
+
+    private static string? Text(JsonElement? of, string name, int max) =>
+        Member(of, name) is { ValueKind: JsonValueKind.String } member && member.GetString() is { Length: > 0 } text && text.Length <= max ? text : null;
+
+    private static long? Whole(JsonElement? of, string name) =>
+        Member(of, name) is { ValueKind: JsonValueKind.Number } member && member.TryGetInt64(out var number) ? number : null;
+}

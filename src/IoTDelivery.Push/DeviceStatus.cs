@@ -1,0 +1,40 @@
+using System.Text.Json;
+using IoTDelivery.Domain;
+using IoTDelivery.Registry;
+
+namespace IoTDelivery.Push;
+
+/// <summary>A device came online or went: <c>device.status</c> / <c>update</c>.</summary>
+internal sealed class DeviceStatus(StatusChange change) : Report(
+    DeviceId.Parse(change.DeviceId), NumberOf(change), StatusChanges.Resource, StatusChanges.Event, DateTimeOffset.FromUnixTimeMilliseconds(change.ChangedAt))
+{
+    public StatusChange Change => change;
+
+    /// <summary>The millisecond and the state: a change that is told again, by whomever, has the same number.</summary>
+    public static long NumberOf(StatusChange change) => (change.ChangedAt << 1) | (change.Status == StatusChange.Online ? 1L : 0L);
+
+    public override byte[] Write(DeviceId aboutId, DeviceHeader header, PushShape shape) => PushJson.Write(
+        Resource, Event, At, PushJson.IdOf(DeviceId, Resource, Number), shape, (change, aboutId, header, shape), static (json, data) =>
+        {
+            if (data.shape == PushShape.HeaderBody) WriteHeaderAndBody(json, data.change, data.aboutId, data.header);
+            else WriteFlat(json, data.change, data.aboutId, data.header);
+        });
+
+    private static void WriteFlat(Utf8JsonWriter json, StatusChange change, DeviceId deviceId, DeviceHeader header)
+    {
+        if (header.AppId is { } appId) json.WriteString("app_id", appId);
+        json.WriteString("device_id", deviceId.Value);
+        json.WriteString("status", change.Status);
+        json.WriteString("timestamp", PushJson.Compact(DateTimeOffset.FromUnixTimeMilliseconds(change.ChangedAt)));
+    }
+
+    private static void WriteHeaderAndBody(Utf8JsonWriter json, StatusChange change, DeviceId deviceId, DeviceHeader header)
+    {
+        PushJson.WriteHeader(json, deviceId, header);
+        json.WriteStartObject("body");
+        json.WriteString("last_online_time", PushJson.Millis(DateTimeOffset.FromUnixTimeMilliseconds(change.LastOnlineAt)));
+        json.WriteString("status", change.Status);
+        json.WriteString("status_update_time", PushJson.Millis(DateTimeOffset.FromUnixTimeMilliseconds(change.ChangedAt)));
+        json.WriteEndObject();
+    }
+}

@@ -1,0 +1,76 @@
+using System.Buffers;
+using System.Text;
+using IoTDelivery.Registry;
+
+namespace IoTDelivery.Mqtt.Tests;
+
+/// <summary>Manual, "Platform events": what a device may say on sys/events/up.</summary>
+public sealed class EventsUpSpec
+{
+    private static readonly string Topic = $"$oc/devices/{Given.DeviceId}/sys/events/up";
+
+    [Theory]
+    [InlineData("")]
+    [InlineData("?request_id=1")]
+    public void A_request_for_the_time_is_understood(string suffix) => Assert.Equal(
+        new EventsUp(new TimeSyncRequest("product_node-1", 1582685678789), null),
+        Read(
+            """{"object_device_id":"product_node-1","services":[{"service_id":"$time_sync","event_type":"time_sync_request","event_time":"20151212T121212Z","paras":{"device_send_time":1582685678789}}]}""",
+            Topic + suffix));
+
+    [Fact]
+    public void A_report_of_the_software_is_understood() => Assert.Equal(
+        new EventsUp(null, new SdkInfo("C_v1.2.0", "v1.0", null)),
+        Read("""{"services":[{"service_id":"$sdk_info","event_type":"sdk_info_report","paras":{"device_sdk_version":"C_v1.2.0","sw_version":"v1.0","fw_version":null}}]}"""));
+
+    [Fact]
+    public void Both_may_come_together_with_others_between_them() => Assert.Equal(
+        new EventsUp(new TimeSyncRequest(null, 5), new SdkInfo(null, null, "f")),
+        Read("""{"services":[{"service_id":"$log"},7,{"service_id":"$sdk_info","event_type":"sdk_info_report","paras":{"fw_version":"f"}},{"service_id":"$time_sync","event_type":"time_sync_request","paras":{"device_send_time":5}}]}"""));
+
+    [Theory]
+    [InlineData("")]
+    [InlineData("{")]
+    [InlineData("not JSON")]
+    [InlineData("[]")]
+    [InlineData("null")]
+    [InlineData("""{"services":5}""")]
+    [InlineData("""{"services":[5,null,"x",[]]}""")]
+    [InlineData("""{"services":[{"service_id":5,"event_type":{}}]}""")]
+    [InlineData("""{"services":[{"service_id":"$log","event_type":"log_report","paras":{"type":"DEVICE_STATUS"}}]}""")]
+    [InlineData("""{"services":[{"service_id":"$ota","event_type":"version_report"}]}""")]
+    [InlineData("""{"services":[{"service_id":"$time_sync","event_type":"time_sync_request","paras":{"device_send_time":"now"}}]}""")]
+    [InlineData("""{"services":[{"service_id":"$time_sync","event_type":"time_sync_request","paras":{"device_send_time":1e400}}]}""")]
+    [InlineData("""{"services":[{"service_id":"$time_sync","event_type":"time_sync_request"}]}""")]
+    [InlineData("""{"object_device_id":"a-sub-device","services":[{"service_id":"$sdk_info","event_type":"sdk_info_report","paras":{"sw_version":"1"}}]}""")]
+    public void Everything_else_is_passed_over(string payload) => Assert.Equal(default, Read(payload));
+
+    [Fact]
+    public void What_is_deeper_or_longer_than_an_event_is_not_parsed()
+    {
+        const string request = """{"service_id":"$time_sync","event_type":"time_sync_request","paras":{"device_send_time":5}}""";
+
+        Assert.Equal(default, Read($$"""{"deep":{{new string('[', 20)}}{{new string(']', 20)}},"services":[{{request}}]}"""));
+        Assert.Equal(default, Read($$"""{"long":"{{new string('x', 64 * 1024)}}","services":[{{request}}]}"""));
+        Assert.Equal(default, Read($$"""{"services":[{{string.Join(',', Enumerable.Repeat("{}", 32))}},{{request}}]}"""));
+        Assert.Null(Read($$$"""{"services":[{"service_id":"$sdk_info","event_type":"sdk_info_report","paras":{"sw_version":"{{{new string('v', 257)}}}"}}]}""").SdkInfo!.SwVersion);
+    }
+
+    [Fact]
+    public void Text_that_is_no_UTF_8_is_passed_over()
+    {
+        byte[] payload = [.. "{\"services\":[{\"service_id\":\""u8, 0xFF, 0xFE, .. "\"}]}"u8];
+
+        Assert.Equal(default, EventsUp.Read(Given.DeviceId, Topic, new ReadOnlySequence<byte>(payload)));
+    }
+
+    [Theory]
+    [InlineData("sys/messages/up")]
+    [InlineData("sys/events/upper")]
+    [InlineData("sys/events/down")]
+    public void Other_topics_are_not_looked_into(string topic) => Assert.Equal(
+        default,
+        Read("""{"services":[{"service_id":"$time_sync","event_type":"time_sync_request","paras":{"device_send_time":5}}]}""", $"$oc/devices/{Given.DeviceId}/{topic}"));
+
+    private static EventsUp Read(string payload, string? topic = null) => EventsUp.Read(Given.DeviceId, topic ?? Topic, new ReadOnlySequence<byte>(Encoding.UTF8.GetBytes(payload)));
+}
