@@ -8,12 +8,10 @@ using Microsoft.Extensions.Logging;
 
 namespace IoTDelivery.Batch;
 
-/// <summary>
-/// The message a task's document means for a target on this device's topics (its own, or those of its gateway), and the id the application gave it, if it did. The document was
-/// checked when the task was created.
-/// </summary>
+/// <summary>The message a task's document means for one target, and the id the application gave it, if it did. The document was checked when the task was created.</summary>
+/// <param name="connected">The device whose topics carry it: the target, or the gateway of a sub-device.</param>
 /// <exception cref="FormatException">It is no message all the same, for example to a later release.</exception>
-public delegate (MessageId? MessageId, MessageBody Body) ReadDocument(JsonElement document, DeviceId topics);
+public delegate (MessageId? MessageId, MessageBody Body) ReadDocument(JsonElement document, DeviceId connected);
 
 /// <summary>
 /// Sends what batch tasks ask for. One loop takes targets that are due, task by task in turn; some ask devices, no faster than <see cref="BatchOptions.RatePerSecond"/>;
@@ -119,11 +117,9 @@ public sealed class BatchSender(
         try
         {
             if (await registry.FindAsync(task.ProjectId, deviceId) is not { } device) return Refused(task, target, RefusalReason.NoSuchDevice);
-
-            // What goes to a sub-device goes out on its gateway's topics and connection.
-            var gateway = device.RootId is { } root ? DeviceId.Parse(root) : null;
-            var (messageId, body) = read(document, gateway ?? deviceId);
-            if (gateway is not null) await devices.KnockAsync(gateway, deviceId, cancel);
+            var root = device.RootId is { } id ? DeviceId.Parse(id) : null;
+            var (messageId, body) = read(document, root ?? deviceId);
+            if (root is not null) await devices.KnockAsync(root, deviceId, cancel);
             reply = await devices.AskAsync(new ToDevice.Command(deviceId, new OutboxCommand.Accept(messageId ?? task.MessageIdFor(deviceId), body)), cancel);
         }
         catch (FormatException cause)

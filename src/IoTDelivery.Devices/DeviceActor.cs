@@ -220,7 +220,7 @@ public sealed class DeviceActor : UntypedPersistentActor
                 break;
             case ToDevice.Detach detach when detach.ConnectionId == _connection?.Id:
                 Stir();
-                OnConnectionGone();
+                OnConnectionGone(detach.SessionExpiry);
                 break;
             case Terminated terminated when terminated.ActorRef.Equals(_connection?.Ref):
                 Stir();
@@ -436,13 +436,16 @@ public sealed class DeviceActor : UntypedPersistentActor
         else if (attach.Revision > _connection.Revision) Subscribe(attach);
 
         var attached = new ToConnection.Attached(_connection!.Revision, _connection.SessionPresent, _connection.Subscriptions);
-        if (Effective(attach, _connection.Subscriptions).Any(s => s.QoS == 1 && s.Matches(_downTopic))) Decide(OutboxCommand.NoteQoS1.Instance, null);
-        Decide(new OutboxCommand.KeepSession(attach.KeepsSession ? _connection.Subscriptions : null), attach.Connection, attached);
+
+        // Subscribed, too: what was subscribed and unsubscribed again before we heard of either was asked for all the same.
+        if (_connection.Subscriptions.Concat(attach.Subscribed).Any(s => s.QoS == 1 && s.Matches(_downTopic))) Decide(OutboxCommand.NoteQoS1.Instance, null);
+        var session = attach.KeepsSession ? new KeptSession(_connection.Subscriptions, attach.SessionExpiry) : null;
+        Decide(new OutboxCommand.KeepSession(session), attach.Connection, attached);
     }
 
     private void Connect(ToDevice.Attach attach)
     {
-        var remembered = attach is { KeepsSession: true, StartsClean: false } ? _ahead.Session : null;
+        var remembered = attach.StartsClean ? null : _ahead.SessionAt(Now)?.Subscriptions; // [MQTT-3.1.2-5]
         var subscriptions = attach.Subscriptions ?? Replaced(remembered ?? [], attach.Subscribed);
         _connection = new Connection(attach.ConnectionId, attach.ConnectedAt, attach.Revision, remembered is not null, subscriptions, attach.Connection);
         Context.Watch(attach.Connection);
@@ -482,7 +485,7 @@ public sealed class DeviceActor : UntypedPersistentActor
         Decide(answered.ReasonCode < 0x80 ? new OutboxCommand.Acknowledge(message.MessageId) : new OutboxCommand.Refuse(message.MessageId, answered.ReasonCode), null);
     }
 
-    private void OnConnectionGone()
+    private void OnConnectionGone(TimeSpan? sessionExpiry = null)
     {
         if (_connection is null) return;
         Context.Unwatch(_connection.Ref);
@@ -490,6 +493,7 @@ public sealed class DeviceActor : UntypedPersistentActor
         _wire = _wire.Disconnect();
         _restAt = Now + _options.SleepAfter;
         Decide(OutboxCommand.LoseConnection.Instance, null);
+        Decide(new OutboxCommand.LeaveSession(sessionExpiry), null);
     }
 
     private void LetGo(ToConnection.Evicted why)
@@ -504,7 +508,7 @@ public sealed class DeviceActor : UntypedPersistentActor
         (_wire, var sends) = _wire.Next(_ahead, _stored.NextNumber - 1, now, _policy);
         foreach (var send in sends)
         {
-            _connection.Ref.Tell(new ToConnection.Transmit(send.Message.MessageId, send.Message.Body, send.Tag, send.QoS, send.Dup));
+            _connection.Ref.Tell(new ToConnection.Transmit(send.Message.MessageId, send.Message.Body, send.Tag, send.QoS, send.Dup, send.Message.ExpiresAt));
         }
     }
 
@@ -575,6 +579,13 @@ public sealed class DeviceActor : UntypedPersistentActor
     private void Rest(DateTimeOffset now)
     {
         if (_isResting || _isLeaving || IsBusy || _waiting.Count > 0 || now < _restAt || !_stored.Owed.IsEmpty) return;
+        if (_connection is null) Decide(new OutboxCommand.LeaveSession(null), null); // after a crash nobody has said when the connection went
+        if (_waiting.Count > 0)
+        {
+            Write(now);
+            return;
+        }
+
         if (_paid > _paidStored)
         {
             Write(now, alsoJustPaid: true);

@@ -26,7 +26,9 @@ public abstract record ToDevice(DeviceId DeviceId)
     /// </summary>
     /// <param name="ConnectionId">Unique among all connections ever.</param>
     /// <param name="ConnectedAt">When the CONNECT was accepted; decides who evicts whom.</param>
-    /// <param name="KeepsSession">Clean session 0, or an MQTT 5 session that outlives the connection: subscriptions are remembered.</param>
+    /// <param name="SessionExpiry">
+    /// How long the session outlives the connection. Above zero subscriptions are remembered; <see cref="TimeSpan.MaxValue"/> is for ever, as with clean session 0.
+    /// </param>
     /// <param name="StartsClean">Clean start: what was remembered before is dropped (only with the first revision of a connection).</param>
     /// <param name="Revision">Counts the changes of <see cref="Subscriptions"/> on this connection, from 1.</param>
     /// <param name="Subscriptions">All subscriptions of this connection as of this revision. Null in a first Attach that resumes a remembered session.</param>
@@ -38,14 +40,17 @@ public abstract record ToDevice(DeviceId DeviceId)
         Guid ConnectionId,
         DateTimeOffset ConnectedAt,
         WireConnection Wire,
-        bool KeepsSession,
+        TimeSpan SessionExpiry,
         bool StartsClean,
         int Revision,
         ImmutableArray<Subscription>? Subscriptions,
         ImmutableArray<Subscription> Subscribed,
         bool Implicit,
         IActorRef Connection,
-        ushort LastTag = 0) : ToDevice(DeviceId);
+        ushort LastTag = 0) : ToDevice(DeviceId)
+    {
+        public bool KeepsSession => SessionExpiry > TimeSpan.Zero;
+    }
 
     /// <summary>
     /// Whoever is connected is let go, and so is everybody whose CONNECT was accepted up to <see cref="At"/>: the device was frozen or has a new secret. The answer is
@@ -59,8 +64,8 @@ public abstract record ToDevice(DeviceId DeviceId)
     /// </summary>
     public sealed record Knock(DeviceId DeviceId, DeviceId SubDevice) : ToDevice(DeviceId);
 
-    /// <summary>The connection is gone.</summary>
-    public sealed record Detach(DeviceId DeviceId, Guid ConnectionId) : ToDevice(DeviceId);
+    /// <summary>The connection is gone. <see cref="SessionExpiry"/> is what the client's DISCONNECT made of it; null if it said nothing.</summary>
+    public sealed record Detach(DeviceId DeviceId, Guid ConnectionId, TimeSpan? SessionExpiry = null) : ToDevice(DeviceId);
 
     /// <summary>The transport took the bytes of a QoS 0 packet, or the device answered a QoS 1 packet (MQTT 5: with this reason code, else 0).</summary>
     public sealed record Answered(DeviceId DeviceId, Guid ConnectionId, ushort Tag, int QoS, byte ReasonCode) : ToDevice(DeviceId);
@@ -84,7 +89,8 @@ public abstract record ToConnection
     public sealed record Attached(int Revision, bool SessionPresent, ImmutableArray<Subscription> Subscriptions) : ToConnection;
 
     /// <summary>Put this on the wire. At QoS 0 say <see cref="ToDevice.Answered"/> when the transport took the bytes.</summary>
-    public sealed record Transmit(MessageId MessageId, MessageBody Body, ushort Tag, int QoS, bool Dup) : ToConnection;
+    /// <param name="ExpiresAt">When the message ends; null from a node of an older release.</param>
+    public sealed record Transmit(MessageId MessageId, MessageBody Body, ushort Tag, int QoS, bool Dup, DateTimeOffset? ExpiresAt = null) : ToConnection;
 
     /// <summary>Attach this sub-device, too, and then answer the sender with <see cref="OutboxReply.Done"/>.</summary>
     public sealed record Knocked(DeviceId SubDevice) : ToConnection;

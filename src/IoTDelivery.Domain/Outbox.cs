@@ -37,8 +37,8 @@ public sealed record Outbox
     /// <summary>Notifications that are not settled yet, in order.</summary>
     public ImmutableList<Notification> Owed { get; init; } = [];
 
-    /// <summary>The subscriptions of a lasting session; null without one.</summary>
-    public ImmutableArray<Subscription>? Session { get; init; }
+    /// <summary>The lasting session; null without one. Look at it through <see cref="SessionAt"/>: its time may be over.</summary>
+    public KeptSession? Session { get; init; }
 
     /// <summary>True once the device subscribed its down topic at QoS 1.</summary>
     public bool AskedForQoS1 { get; init; }
@@ -73,6 +73,9 @@ public sealed record Outbox
         }
     }
 
+    /// <summary>The lasting session if there is one at this time.</summary>
+    public KeptSession? SessionAt(DateTimeOffset now) => Session?.EndsAt <= now ? null : Session;
+
     /// <summary>What follows from a command in this state at this time. <paramref name="wire"/> says what the connection can take.</summary>
     public Decision Decide(OutboxCommand command, Inflight wire, DateTimeOffset now, DeliveryPolicy policy) => command switch
     {
@@ -105,8 +108,9 @@ public sealed record Outbox
             [.. Open.Where(m => m.Body.Ttl == 0).Select(m => new OutboxEvent.MessageFailed(m.MessageId, ErrorInfo.DeviceNotOnline, now))]),
 
         OutboxCommand.KeepSession when IsRetired => Decision.Nothing,
-        OutboxCommand.KeepSession keep when SameSession(keep.Subscriptions) => Decision.Nothing,
-        OutboxCommand.KeepSession keep => Decision.Of(new OutboxEvent.SessionKept(keep.Subscriptions)),
+        OutboxCommand.KeepSession keep when SameSession(keep.Session) => Decision.Nothing,
+        OutboxCommand.KeepSession keep => Decision.Of(Kept(keep.Session)),
+        OutboxCommand.LeaveSession leave => Leave(leave.Expiry, now),
         OutboxCommand.NoteQoS1 => AskedForQoS1 ? Decision.Nothing : Decision.Of(new OutboxEvent.QoS1Noted()),
 
         OutboxCommand.Register => IsRetired ? Decision.Of(new OutboxEvent.Registered(now)) : Decision.Nothing,
@@ -174,7 +178,8 @@ public sealed record Outbox
         OutboxEvent.MessageTimedOut e => End(e.MessageId, MessageStatus.TimedOut, e.At, null, policy),
         OutboxEvent.MessageFailed e => End(e.MessageId, MessageStatus.Failed, e.At, e.Error, policy),
         OutboxEvent.MessageDeleted e => End(e.MessageId, MessageStatus.Failed, e.At, ErrorInfo.Deleted, policy).Forget(e.MessageId),
-        OutboxEvent.SessionKept e => this with { Session = e.Subscriptions },
+        OutboxEvent.SessionKept e => this with { Session = e.Subscriptions is { } all ? new KeptSession(all, e.Expiry ?? TimeSpan.MaxValue) : null },
+        OutboxEvent.SessionLeft e => this with { Session = Session! with { EndsAt = e.EndsAt } },
         OutboxEvent.QoS1Noted => this with { AskedForQoS1 = true },
         OutboxEvent.Registered => this with { IsRetired = false },
         OutboxEvent.Retired e => Retired(e, policy),
@@ -262,13 +267,26 @@ public sealed record Outbox
         : Remembered.TryGetValue(id, out var ended) && now < ended.EndedAt + policy.IdempotencyWindow ? ended
         : null;
 
-    private bool SameSession(ImmutableArray<Subscription>? subscriptions) =>
-        (Session, subscriptions) switch
+    private bool SameSession(KeptSession? session) =>
+        (Session, session) switch
         {
             (null, null) => true,
-            ({ } mine, { } theirs) => mine.SequenceEqual(theirs),
+            ({ EndsAt: null } mine, { } theirs) => mine.Expiry == theirs.Expiry && mine.Subscriptions.SequenceEqual(theirs.Subscriptions),
             _ => false,
         };
+
+    private static OutboxEvent.SessionKept Kept(KeptSession? session) =>
+        new(session?.Subscriptions, session is null || session.Expiry == TimeSpan.MaxValue ? null : session.Expiry);
+
+    // A crash leaves no such fact: the session is then taken for held until the device is seen without a connection. It may last longer, never shorter.
+    private Decision Leave(TimeSpan? lastWord, DateTimeOffset now)
+    {
+        if (Session is not { EndsAt: null } session) return Decision.Nothing;
+        var expiry = lastWord ?? session.Expiry;
+        if (expiry == TimeSpan.Zero) return Decision.Of(Kept(null));
+        if (expiry != TimeSpan.MaxValue) return Decision.Of(new OutboxEvent.SessionLeft(now + expiry));
+        return session.Expiry == expiry ? Decision.Nothing : Decision.Of(Kept(session with { Expiry = expiry }));
+    }
 
     private Outbox Accepted(OutboxEvent.MessageAccepted e, DeliveryPolicy policy)
     {

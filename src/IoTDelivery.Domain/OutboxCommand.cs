@@ -1,5 +1,3 @@
-using System.Collections.Immutable;
-
 namespace IoTDelivery.Domain;
 
 /// <summary>What may be asked of an outbox.</summary>
@@ -35,8 +33,11 @@ public abstract record OutboxCommand
         public static readonly LoseConnection Instance = new();
     }
 
-    /// <summary>What the session of a device that asked for a lasting one has subscribed; null when it no longer wants one.</summary>
-    public sealed record KeepSession(ImmutableArray<Subscription>? Subscriptions) : OutboxCommand;
+    /// <summary>A connection holds this session; null: it wants none to outlive it.</summary>
+    public sealed record KeepSession(KeptSession? Session) : OutboxCommand;
+
+    /// <summary>No connection holds the session any more: its time runs from now. <see cref="Expiry"/> is the client's last word on it, null if it had none.</summary>
+    public sealed record LeaveSession(TimeSpan? Expiry) : OutboxCommand;
 
     /// <summary>The device subscribed its down topic at QoS 1: from now on nothing goes out to it by implicit subscription.</summary>
     public sealed record NoteQoS1 : OutboxCommand

@@ -20,8 +20,11 @@ public abstract record OutboxEvent
     /// <summary>The application took it back: it ends FAILED and reads as unknown afterwards.</summary>
     public sealed record MessageDeleted(MessageId MessageId, DateTimeOffset At) : OutboxEvent;
 
-    /// <summary>The subscriptions of a lasting session, all of them; null when the session ended.</summary>
-    public sealed record SessionKept(ImmutableArray<Subscription>? Subscriptions) : OutboxEvent;
+    /// <summary>A connection holds a lasting session: its subscriptions, all of them, and how long it outlives the connection (null: for ever). Null when the session ended.</summary>
+    public sealed record SessionKept(ImmutableArray<Subscription>? Subscriptions, TimeSpan? Expiry = null) : OutboxEvent;
+
+    /// <summary>The connection is gone; unless another one comes, the session ends then. Not written for a session that lasts for ever.</summary>
+    public sealed record SessionLeft(DateTimeOffset EndsAt) : OutboxEvent;
 
     /// <summary>The device subscribed its down topic at QoS 1 for the first time.</summary>
     public sealed record QoS1Noted : OutboxEvent;

@@ -34,7 +34,7 @@ public static class DownPayload
 
     /// <summary>The PUBLISH that carries the message.</summary>
     /// <exception cref="FormatException">The content claims to be Base64 and is not.</exception>
-    public static MqttPublishPacket Publish(DeviceId deviceId, ToConnection.Transmit transmit, bool isMqtt5)
+    public static MqttPublishPacket Publish(DeviceId deviceId, ToConnection.Transmit transmit, bool isMqtt5, DateTimeOffset now)
     {
         var (body, isQoS1) = (transmit.Body, transmit.QoS > 0);
         var packet = new MqttPublishPacket
@@ -45,9 +45,13 @@ public static class DownPayload
             Dup = isQoS1 && transmit.Dup, // [MQTT-3.3.1-2]
             PayloadSegment = Of(deviceId, transmit.MessageId, body),
         };
+        if (isMqtt5 && transmit.ExpiresAt is { } expiresAt) packet.MessageExpiryInterval = Expiry(expiresAt - now);
         if (isMqtt5 && body.Properties is { } properties) Add(properties, packet);
         return packet;
     }
+
+    // [MQTT-3.3.2-6] What is left of the ttl; 0 would mean that it ended before it was sent, and the outbox decides that.
+    private static uint Expiry(TimeSpan left) => (uint)Math.Clamp(left.TotalSeconds, 1, uint.MaxValue);
 
     // Only strings, and no member the manual does not name: SDKs take anything else for a raw message.
     // A message that was a JSON object is text in "content" for the same reason.

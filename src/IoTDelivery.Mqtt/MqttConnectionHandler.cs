@@ -117,9 +117,9 @@ public sealed class MqttConnectionHandler(
     private async ValueTask<(MqttConnectReasonCode Code, AcceptedConnect? Accepted)> CheckAsync(
         MqttConnectPacket connect, MqttProtocolVersion version, CancellationToken timeout)
     {
-        // The manual answers a keep-alive out of range with the code of a wrong client id; 0 (none) is out of range.
-        var keepAlive = TimeSpan.FromSeconds(connect.KeepAlivePeriod);
-        if (keepAlive < options.KeepAliveMin || keepAlive > options.KeepAliveMax) return (MqttConnectReasonCode.ClientIdentifierNotValid, null);
+        // The manual answers a keep-alive out of range with the code of a wrong client id; MQTT 5 can tell the client what to keep to instead.
+        var isMqtt5 = version == MqttProtocolVersion.V500;
+        if (!isMqtt5 && KeepAlive(connect) != TimeSpan.FromSeconds(connect.KeepAlivePeriod)) return (MqttConnectReasonCode.ClientIdentifierNotValid, null);
         if (connect.AuthenticationMethod is not null) return (MqttConnectReasonCode.BadAuthenticationMethod, null);
         if (!DeviceLogin.TryParse(connect.ClientId, out var login)) return (MqttConnectReasonCode.ClientIdentifierNotValid, null);
 
@@ -143,28 +143,47 @@ public sealed class MqttConnectionHandler(
             : (MqttConnectReasonCode.Success, Accepted(connect, version, login.DeviceId, device, now));
     }
 
-    private static AcceptedConnect Accepted(MqttConnectPacket connect, MqttProtocolVersion version, DeviceId deviceId, Device device, DateTimeOffset now) => new(
+    // Within the bounds; 0 (none) is above them.
+    private TimeSpan KeepAlive(MqttConnectPacket connect) => TimeSpan.FromSeconds(connect.KeepAlivePeriod) switch
+    {
+        { Ticks: 0 } => options.KeepAliveMax,
+        var asked when asked < options.KeepAliveMin => options.KeepAliveMin,
+        var asked when asked > options.KeepAliveMax => options.KeepAliveMax,
+        var asked => asked,
+    };
+
+    private AcceptedConnect Accepted(MqttConnectPacket connect, MqttProtocolVersion version, DeviceId deviceId, Device device, DateTimeOffset now) => new(
         deviceId,
         Guid.CreateVersion7(now),
         now,
         version,
-        TimeSpan.FromSeconds(connect.KeepAlivePeriod),
+        KeepAlive(connect),
         StartsClean: connect.CleanSession,
-        KeepsSession: version == MqttProtocolVersion.V500 ? connect.SessionExpiryInterval > 0 : !connect.CleanSession,
+        SessionExpiryInterval: version == MqttProtocolVersion.V500 ? connect.SessionExpiryInterval : connect.CleanSession ? 0 : uint.MaxValue,
         ReceiveMaximum: connect.ReceiveMaximum == 0 ? ushort.MaxValue : connect.ReceiveMaximum, // 0 is how the codec says "absent"
         PacketBytesMax: connect.MaximumPacketSize == 0 ? uint.MaxValue : connect.MaximumPacketSize,
         IsGateway: device.GatewaySince is not null,
         ProjectId: device.ProjectId,
-        AppId: device.AppId);
+        AppId: device.AppId,
+        IsKeepAliveOurs: KeepAlive(connect) != TimeSpan.FromSeconds(connect.KeepAlivePeriod),
+        IsImplicit: options.IsImplicit(device.ProductId));
 
     private async Task<AcceptedConnect?> RefuseAsync(
         ConnectionContext connection, MqttConnectPacket? connect, MqttProtocolVersion version, MqttConnectReasonCode code, string reason)
     {
         Refused(connection, connect?.ClientId, reason);
-        MqttFraming.Write(connection.Transport.Output, MqttConnectionStage.Acknowledge(code, sessionPresent: false, options), version);
+        MqttFraming.Write(connection.Transport.Output, MqttConnectionStage.Refuse(code, connect is null ? null : Reason(code)), version);
         await connection.Transport.Output.FlushAsync();
         return null;
     }
+
+    // Helps whoever sets up the device, and tells nobody which ids exist.
+    private static string? Reason(MqttConnectReasonCode code) => code switch
+    {
+        MqttConnectReasonCode.ClientIdentifierNotValid => "The client id must be {device_id}_0_{sign_type}_{YYYYMMDDHH}.",
+        MqttConnectReasonCode.BadUserNameOrPassword => "The user name must be the device id, the password HMAC-SHA256 of the secret with the client id's time as key; with sign type 1 the hour must be now.",
+        _ => null,
+    };
 
     private void Refused(ConnectionContext connection, string? clientId, string reason, bool logged = true)
     {

@@ -19,14 +19,16 @@ namespace IoTDelivery.Mqtt;
 
 /// <summary>What a CONNECT settled.</summary>
 /// <param name="ConnectionId">Unique among all connections ever.</param>
-/// <param name="KeepAlive">As the client said; one and a half times this without a byte ends the connection.</param>
+/// <param name="KeepAlive">One and a half times this without a byte ends the connection.</param>
 /// <param name="StartsClean">Clean session, or MQTT 5 clean start.</param>
-/// <param name="KeepsSession">Clean session 0, or an MQTT 5 session expiry above 0.</param>
+/// <param name="SessionExpiryInterval">Seconds the session outlives the connection (MQTT 5, 3.1.2.11.2); for ever at <see cref="uint.MaxValue"/>, as with clean session 0.</param>
 /// <param name="ReceiveMaximum">Unacknowledged packets the client takes.</param>
 /// <param name="PacketBytesMax">Largest packet the client takes (MQTT 5, 3.1.2.11.4).</param>
 /// <param name="IsGateway">Sub-devices share this connection.</param>
 /// <param name="ProjectId">Whose device it is: broadcasts are for one project.</param>
 /// <param name="AppId">Its resource space, if it has one.</param>
+/// <param name="IsKeepAliveOurs">The client asked for another one and is told [MQTT-3.1.2-21].</param>
+/// <param name="IsImplicit">Its product's devices may count as subscribed without asking.</param>
 public sealed record AcceptedConnect(
     DeviceId DeviceId,
     Guid ConnectionId,
@@ -34,13 +36,18 @@ public sealed record AcceptedConnect(
     MqttProtocolVersion Version,
     TimeSpan KeepAlive,
     bool StartsClean,
-    bool KeepsSession,
+    uint SessionExpiryInterval,
     int ReceiveMaximum = ushort.MaxValue,
     uint PacketBytesMax = uint.MaxValue,
     bool IsGateway = false,
     string ProjectId = "",
-    string? AppId = null)
+    string? AppId = null,
+    bool IsKeepAliveOurs = false,
+    bool IsImplicit = false)
 {
+    public bool KeepsSession => SessionExpiryInterval > 0;
+
+
     public bool IsMqtt5 => Version == MqttProtocolVersion.V500;
 }
 
@@ -98,12 +105,15 @@ internal sealed class MqttConnectionStage(ConnectionContext connection, Accepted
         private static readonly SessionEnd TooLarge = new("packet too large", MqttDisconnectReasonCode.PacketTooLarge);
         private static readonly SessionEnd Malformed = new("malformed packet", MqttDisconnectReasonCode.MalformedPacket);
 
+        private static readonly TimeSpan Unread = TimeSpan.FromMilliseconds(20);
+
         private static readonly object AttachTimer = new(), KeepAliveTimer = new(), WriteTimer = new(), CloseTimer = new(), ImplicitTimer = new();
 
         // Subscriptions changed; the device has not said yet that it knows.
         private readonly record struct Change(int Revision, ImmutableArray<Subscription> Subscribed, MqttPacket? HeldReply);
 
         private readonly ConnectionContext _connection;
+        private readonly string _downTopic;
         private readonly AcceptedConnect _connect;
         private readonly MqttNode _node;
         private readonly PipeReader _input;
@@ -144,9 +154,12 @@ internal sealed class MqttConnectionStage(ConnectionContext connection, Accepted
         public Logic(MqttConnectionStage stage, ConnectionContext connection, AcceptedConnect connect, MqttNode node)
             : base(stage.Shape)
         {
-            (_connection, _connect, _node) = (connection, connect, node);
+            (_connection, _connect, _node, _downTopic) = (connection, connect, node, SystemTopics.MessagesDown(connect.DeviceId));
             (_input, _output) = (connection.Transport.Input, connection.Transport.Output);
-            _session = new MqttSession(connect.DeviceId, connect.Version, node.Options.SubscriptionsMax, node.Options.ReceiveMax);
+            _session = new MqttSession(connect.DeviceId, connect.Version, node.Options.SubscriptionsMax, node.Options.ReceiveMax, node.Options.TopicAliasMax)
+            {
+                MayOutlive = connect.KeepsSession,
+            };
             _onRead = GetAsyncCallback(OnRead);
             _onFlushed = GetAsyncCallback(OnFlushed);
             _run = GetAsyncCallback(OnSoon);
@@ -179,8 +192,12 @@ internal sealed class MqttConnectionStage(ConnectionContext connection, Accepted
             _shutdown.Dispose();
             if (_device is not null) _node.DeviceWatch.Tell(new DeviceWatch.Unwatch(_device, StageActor.Ref), ActorRefs.NoSender);
             if (_subDevices is not null) _node.System.Stop(_subDevices);
-            _node.Devices.Tell(new ToDevice.Detach(_connect.DeviceId, _connect.ConnectionId), StageActor.Ref);
             Listen([]);
+
+            // Straight to the actor, as an answer: the end of this stage would overtake what the client said of its session.
+            var detach = new ToDevice.Detach(_connect.DeviceId, _connect.ConnectionId, SessionExpiry(_end?.SessionExpiryInterval));
+            if (_end?.SessionExpiryInterval is not null && _device is not null) _device.Tell(detach, StageActor.Ref);
+            else _node.Devices.Tell(detach, StageActor.Ref);
             _ended.TrySetResult(_end ?? Stopped);
         }
 
@@ -327,7 +344,13 @@ internal sealed class MqttConnectionStage(ConnectionContext connection, Accepted
         {
             if (_uplinks.Parks(packet)) return;
             var step = _session.On(packet);
+            var speaksForItself = step.Subscribed is not null && (_session.IsSubscribed(_downTopic) || step.Next.IsSubscribed(_downTopic));
             _session = step.Next;
+            if (speaksForItself)
+            {
+                _isImplicit = false; // also after an UNSUBSCRIBE: it has said what it wants
+                CancelTimer(ImplicitTimer);
+            }
 
             if (step.Uplink is { } uplink)
             {
@@ -342,8 +365,9 @@ internal sealed class MqttConnectionStage(ConnectionContext connection, Accepted
                 Answered(answer.PacketId, 1, answer.ReasonCode);
             }
 
-            // A client that wants its subscriptions kept hears of them when they are kept.
-            var isHeld = step.Subscribed is not null && _connect.KeepsSession;
+            // A client that wants its subscriptions kept hears of them when they are kept. So does one that asks for QoS 1 where QoS 0 would do without asking:
+            // once it has its SUBACK, nothing goes out to it implicitly any more, whoever crashes.
+            var isHeld = step.Subscribed is { } held && (_connect.KeepsSession || (_connect.IsImplicit && held.Any(s => s.QoS == 1 && s.Matches(_downTopic))));
             if (_uplinks.Take(step.Uplink, step.Reply) is { } reply && !isHeld) _replies.Enqueue(reply);
             if (step.Subscribed is { } subscribed) Revise(subscribed, isHeld ? step.Reply : null);
             if (step.End is { } end) End(end);
@@ -396,12 +420,21 @@ internal sealed class MqttConnectionStage(ConnectionContext connection, Accepted
         // All that is queued goes into one flush, up to a size.
         private void Encode()
         {
-            while (_unflushed < FlushBytes && _replies.TryDequeue(out var reply)) _unflushed += MqttFraming.Write(_output, reply, _connect.Version, _connect.PacketBytesMax);
+            while (_unflushed < FlushBytes && _replies.TryDequeue(out var reply)) _unflushed += Encode(reply);
             while (_unflushed < FlushBytes && MayTransmit() && _outgoing.TryDequeue(out var next)) Encode(next.DeviceId, next.Packet);
-            while (_unflushed < FlushBytes && _broadcasts.TryDequeue(out var broadcast)) Encode(broadcast);
+            while (_unflushed < FlushBytes && _broadcasts.TryDequeue(out var broadcast)) EncodeBroadcast(broadcast);
         }
 
-        private void Encode(MqttPublishPacket broadcast)
+        // [MQTT-3.1.2-25] What is larger than the client takes is not sent; [MQTT-3.14.2-3] a reason that would make it so is left out.
+        private int Encode(MqttPacket reply)
+        {
+            var bytes = MqttFraming.Write(_output, reply, _connect.Version, _connect.PacketBytesMax);
+            if (bytes > 0 || reply is not MqttDisconnectPacket { ReasonString: not null } disconnect) return bytes;
+            disconnect.ReasonString = null;
+            return MqttFraming.Write(_output, disconnect, _connect.Version, _connect.PacketBytesMax);
+        }
+
+        private void EncodeBroadcast(MqttPublishPacket broadcast)
         {
             var bytes = MqttFraming.Write(_output, broadcast, _connect.Version, _connect.PacketBytesMax);
             _unflushed += bytes;
@@ -415,7 +448,7 @@ internal sealed class MqttConnectionStage(ConnectionContext connection, Accepted
         {
             try
             {
-                var packet = DownPayload.Publish(deviceId, transmit, _connect.IsMqtt5);
+                var packet = DownPayload.Publish(deviceId, transmit, _connect.IsMqtt5, _node.Clock.GetUtcNow());
                 var bytes = MqttFraming.Write(_output, packet, _connect.Version, _connect.PacketBytesMax);
                 if (bytes == 0)
                 {
@@ -595,7 +628,7 @@ internal sealed class MqttConnectionStage(ConnectionContext connection, Accepted
                 _connect.ConnectionId,
                 _connect.ConnectedAt,
                 new WireConnection(ForbidsRepeats: _connect.IsMqtt5, _connect.ReceiveMaximum),
-                _connect.KeepsSession,
+                SessionExpiry(_connect.SessionExpiryInterval) ?? TimeSpan.MaxValue,
                 StartsClean: _connect.StartsClean && isFirst,
                 _revision,
                 Subscriptions: isFirst && !_connect.StartsClean ? null : _session.Subscriptions,
@@ -607,6 +640,9 @@ internal sealed class MqttConnectionStage(ConnectionContext connection, Accepted
             MqttMeters.Attaches.Add(1);
             ScheduleOnce(AttachTimer, Options.NextAttachWait(++_attempts)); // messages are silently dropped while a shard moves
         }
+
+        private static TimeSpan? SessionExpiry(uint? interval) =>
+            interval is not { } seconds ? null : seconds == uint.MaxValue ? TimeSpan.MaxValue : TimeSpan.FromSeconds(seconds);
 
         // A revision that was never acknowledged may never have arrived: what it subscribed is said again.
         private ImmutableArray<Subscription> Unacknowledged()
@@ -675,7 +711,15 @@ internal sealed class MqttConnectionStage(ConnectionContext connection, Accepted
 
         private void SubscribeImplicitly()
         {
-            if (_session.IsSubscribed(SystemTopics.MessagesDown(_connect.DeviceId))) return; // the client asked itself
+            // What was said within the grace counts, also if it is not read yet: a busy node must not make a client late.
+            Run();
+            if (_end is not null || _session.IsSubscribed(_downTopic)) return;
+            if (_isFlushing || _isSoon || _hasRead || _changes.Count >= ChangesMax || (_isReading && _read.IsCompleted))
+            {
+                ScheduleOnce(ImplicitTimer, Unread);
+                return;
+            }
+
             _isImplicit = true;
             Revise([], heldReply: null);
         }
@@ -685,11 +729,11 @@ internal sealed class MqttConnectionStage(ConnectionContext connection, Accepted
         private void Accept(bool sessionPresent)
         {
             _isAccepted = true;
-            _replies.Enqueue(Acknowledge(MqttConnectReasonCode.Success, sessionPresent, Options));
+            _replies.Enqueue(Acknowledge(_connect, sessionPresent, Options));
             _receivedAt = _node.Clock.GetTimestamp();
             ScheduleOnce(KeepAliveTimer, _connect.KeepAlive * 1.5);
             if (_connect.IsGateway) Gateway();
-            if (Options.ImplicitSubscription) ScheduleOnce(ImplicitTimer, Options.ImplicitSubscriptionGrace);
+            if (_connect.IsImplicit) ScheduleOnce(ImplicitTimer, Options.ImplicitSubscriptionGrace);
         }
 
         private void End(SessionEnd end)
@@ -702,8 +746,8 @@ internal sealed class MqttConnectionStage(ConnectionContext connection, Accepted
             if (end.Say is { } code)
             {
                 // Before CONNACK there is no DISCONNECT (MQTT 5, 3.14), and MQTT 3.1.1 knows none from a server at all.
-                if (!_isAccepted) _replies.Enqueue(Acknowledge(MqttConnectReasonCode.ServerUnavailable, sessionPresent: false, Options));
-                else if (_connect.IsMqtt5) _replies.Enqueue(new MqttDisconnectPacket { ReasonCode = code });
+                if (!_isAccepted) _replies.Enqueue(Refuse(MqttConnectReasonCode.ServerUnavailable, reason: null));
+                else if (_connect.IsMqtt5) _replies.Enqueue(new MqttDisconnectPacket { ReasonCode = code, ReasonString = end.Why });
             }
 
             ScheduleOnce(CloseTimer, Options.CloseTimeout);
@@ -720,21 +764,29 @@ internal sealed class MqttConnectionStage(ConnectionContext connection, Accepted
     /// The CONNACK of this server. No Maximum QoS: a client that means to subscribe with QoS 2 would give up instead of taking 1. It says that nothing is
     /// retained, but a RETAIN flag or a will that comes all the same is passed over: closing would help nobody.
     /// </summary>
-    internal static MqttConnAckPacket Acknowledge(MqttConnectReasonCode code, bool sessionPresent, MqttOptions options)
+    internal static MqttConnAckPacket Acknowledge(AcceptedConnect connect, bool sessionPresent, MqttOptions options) => new()
     {
-        var isSuccess = code == MqttConnectReasonCode.Success;
-        return new MqttConnAckPacket
-        {
-            ReasonCode = code,
-            ReturnCode = MqttConnectReasonCodeConverter.ToConnectReturnCode(code),
-            IsSessionPresent = isSuccess && sessionPresent, // [MQTT-3.2.2-4]
-            MaximumQoS = MqttQualityOfServiceLevel.ExactlyOnce, // the codec leaves it out then
-            RetainAvailable = !isSuccess, // what is available is left out, and a refusal says nothing more
-            SharedSubscriptionAvailable = !isSuccess,
-            SubscriptionIdentifiersAvailable = !isSuccess,
-            WildcardSubscriptionAvailable = true,
-            ReceiveMaximum = isSuccess ? (ushort)options.ReceiveMax : (ushort)0,
-            MaximumPacketSize = isSuccess ? (uint)options.PacketBytesMax : 0,
-        };
-    }
+        ReasonCode = MqttConnectReasonCode.Success,
+        ReturnCode = MqttConnectReturnCode.ConnectionAccepted,
+        IsSessionPresent = sessionPresent,
+        MaximumQoS = MqttQualityOfServiceLevel.ExactlyOnce, // the codec leaves it out then
+        WildcardSubscriptionAvailable = true, // and this; what is not available it says
+        ReceiveMaximum = (ushort)options.ReceiveMax,
+        MaximumPacketSize = (uint)options.PacketBytesMax,
+        TopicAliasMaximum = (ushort)options.TopicAliasMax,
+        ServerKeepAlive = connect.IsKeepAliveOurs ? (ushort)connect.KeepAlive.TotalSeconds : (ushort)0, // [MQTT-3.2.2-21]
+    };
+
+    /// <summary>A CONNACK that says no, and nothing more but perhaps why.</summary>
+    internal static MqttConnAckPacket Refuse(MqttConnectReasonCode code, string? reason) => new()
+    {
+        ReasonCode = code,
+        ReturnCode = MqttConnectReasonCodeConverter.ToConnectReturnCode(code),
+        ReasonString = reason,
+        MaximumQoS = MqttQualityOfServiceLevel.ExactlyOnce,
+        RetainAvailable = true,
+        SharedSubscriptionAvailable = true,
+        SubscriptionIdentifiersAvailable = true,
+        WildcardSubscriptionAvailable = true,
+    };
 }

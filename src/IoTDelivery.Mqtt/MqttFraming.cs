@@ -24,6 +24,12 @@ public enum Frame
     UnknownLevel,
 }
 
+/// <summary>A DISCONNECT of MQTT 5 that names a session expiry in seconds (3.14.2.2.2). The codec's own packet cannot tell 0 from absent, and they mean opposite things.</summary>
+public sealed class DisconnectWithExpiry(uint sessionExpiryInterval) : MqttPacket
+{
+    public uint SessionExpiryInterval { get; } = sessionExpiryInterval;
+}
+
 /// <summary>
 /// Bytes ↔ packets with MQTTnet's codec. Ours is what the codec leaves out: the size limit before anything is buffered, the reserved bits of the first byte,
 /// and malformed input as a value instead of an exception.
@@ -42,7 +48,12 @@ public static class MqttFraming
     {
         packet = null;
         SkipEmpty(ref bytes);
-        return Measure(bytes, bytesMax, out _, out _) is var frame and not Frame.Packet ? frame : Decode(ref bytes, version, out packet);
+        if (Measure(bytes, bytesMax, out var headerBytes, out var bodyBytes) is var frame and not Frame.Packet) return frame;
+
+        var body = bytes.Slice(headerBytes, bodyBytes);
+        frame = Decode(ref bytes, version, out packet);
+        if (packet is MqttDisconnectPacket disconnect && version == MqttProtocolVersion.V500 && NamesExpiry(body)) packet = new DisconnectWithExpiry(disconnect.SessionExpiryInterval);
+        return frame;
     }
 
     /// <summary>
@@ -145,6 +156,30 @@ public static class MqttFraming
             Forget(version);
             return Frame.Malformed;
         }
+    }
+
+    // The codec has read it: reason code, length of the properties, and properties that are well formed.
+    private static bool NamesExpiry(in ReadOnlySequence<byte> body)
+    {
+        const byte sessionExpiryInterval = 0x11, reasonString = 0x1F, serverReference = 0x1C, userProperty = 0x26;
+        var reader = new SequenceReader<byte>(body);
+        reader.Advance(Math.Min(1, reader.Remaining));
+        while (reader.TryRead(out var lengthByte) && (lengthByte & 0x80) != 0);
+        while (reader.TryRead(out var property))
+        {
+            if (property == sessionExpiryInterval) return true;
+            if (property is not (reasonString or serverReference or userProperty) || !TrySkipText(ref reader)) return false;
+            if (property == userProperty && !TrySkipText(ref reader)) return false;
+        }
+
+        return false;
+    }
+
+    private static bool TrySkipText(ref SequenceReader<byte> reader)
+    {
+        if (!reader.TryReadBigEndian(out short length) || reader.Remaining < (ushort)length) return false;
+        reader.Advance((ushort)length);
+        return true;
     }
 
     // The level decides which codec reads the packet. Looked at here because the codec's own detection needs a fresh adapter for every connection.

@@ -31,10 +31,13 @@ public sealed record MqttOptions
     /// <summary>Largest packet of a device after its CONNECT, in bytes, headers included. Default 1 MB (manual) and 4 KB for topic and headers.</summary>
     public int PacketBytesMax { get; init; } = 1024 * 1024 + 4096;
 
-    /// <summary>Shortest keep-alive a CONNECT may ask for; 0 (none) is outside. Default 30 s (manual).</summary>
+    /// <summary>
+    /// Shortest keep-alive a CONNECT may ask for; 0 (none) is outside. Default 30 s (manual). An MQTT 5 client that asks for less is told this one
+    /// (Server Keep Alive), an MQTT 3.1.1 client is refused, as the manual says.
+    /// </summary>
     public TimeSpan KeepAliveMin { get; init; } = TimeSpan.FromSeconds(30);
 
-    /// <summary>Longest keep-alive a CONNECT may ask for. Default 1,200 s (manual).</summary>
+    /// <summary>Longest keep-alive a CONNECT may ask for, 0 included; MQTT 5 and 3.1.1 as above. Default 1,200 s (manual).</summary>
     public TimeSpan KeepAliveMax { get; init; } = TimeSpan.FromSeconds(1200);
 
     /// <summary>How far the hour in a client id of sign type 1 may be from the clock, to either side. Default 1 h; the manual does not say.</summary>
@@ -59,6 +62,12 @@ public sealed record MqttOptions
     public long UplinkBytesMax { get; init; } = 64 * 1024 * 1024;
 
     /// <summary>
+    /// Topic aliases an MQTT 5 client may use for what it publishes, told in CONNACK (3.2.2.3.8). Each holds one topic name, of 64 KB at most, as long as the
+    /// connection lasts. Default 10; 0: none.
+    /// </summary>
+    public int TopicAliasMax { get; init; } = 10;
+
+    /// <summary>
     /// Packets for one device that wait for the transport. Its window is smaller, so one more means something is wrong: the connection is closed.
     /// Default 1,024.
     /// </summary>
@@ -69,6 +78,9 @@ public sealed record MqttOptions
     /// the manual's page asks for a SUBSCRIBE.
     /// </summary>
     public bool ImplicitSubscription { get; init; }
+
+    /// <summary>The same for the devices of single products, by <c>product_id</c>; it goes before <see cref="ImplicitSubscription"/>. Default: none.</summary>
+    public Dictionary<string, bool> ImplicitSubscriptionOf { get; init; } = [];
 
     /// <summary>How long an explicit SUBSCRIBE may take to win over the implicit one. Default 1 s.</summary>
     public TimeSpan ImplicitSubscriptionGrace { get; init; } = TimeSpan.FromSeconds(1);
@@ -89,6 +101,8 @@ public sealed record MqttOptions
         if (bound > AttachRetryMax) bound = AttachRetryMax;
         return AttachRetryMin + (bound - AttachRetryMin) * Random.Shared.NextDouble();
     }
+    /// <summary>Whether devices of this product count as subscribed without asking.</summary>
+    public bool IsImplicit(string productId) => ImplicitSubscriptionOf.TryGetValue(productId, out var own) ? own : ImplicitSubscription;
 
     /// <summary>What is wrong with these numbers, naming the setting; null if nothing is.</summary>
     public string? Problem() => this switch
@@ -102,6 +116,7 @@ public sealed record MqttOptions
         { ConnectBytesMax: < 1024 } => "Mqtt:ConnectBytesMax must be 1024 or more.",
         { PacketBytesMax: < 1024 } => "Mqtt:PacketBytesMax must be 1024 or more.",
         { KeepAliveMin.Ticks: <= 0 } => "Mqtt:KeepAliveMin must be more than zero.",
+        { KeepAliveMax.TotalSeconds: > ushort.MaxValue } => "Mqtt:KeepAliveMax must be 65535 s or less.",
         _ when KeepAliveMax < KeepAliveMin => "Mqtt:KeepAliveMax must be Mqtt:KeepAliveMin or more.",
         { ClockSkew.Ticks: < 0 } => "Mqtt:ClockSkew must be zero or more.",
         { WriteTimeout.Ticks: <= 0 } => "Mqtt:WriteTimeout must be more than zero.",
@@ -109,6 +124,7 @@ public sealed record MqttOptions
         { SubscriptionsMax: < 1 } => "Mqtt:SubscriptionsMax must be 1 or more.",
         { ReceiveMax: < 1 or > 65535 } => "Mqtt:ReceiveMax must be from 1 to 65535.",
         { UplinkBytesMax: < 0 } => "Mqtt:UplinkBytesMax must be 0 or more.",
+        { TopicAliasMax: < 0 or > 65535 } => "Mqtt:TopicAliasMax must be from 0 to 65535.",
         { OutgoingMax: < 1 } => "Mqtt:OutgoingMax must be 1 or more.",
         { ImplicitSubscriptionGrace.Ticks: < 0 } => "Mqtt:ImplicitSubscriptionGrace must be zero or more.",
         { AttachRetryMin.Ticks: <= 0 } => "Mqtt:AttachRetryMin must be more than zero.",

@@ -9,7 +9,8 @@ namespace IoTDelivery.Mqtt;
 /// <summary>Why a connection ends.</summary>
 /// <param name="Why">For the log and the meters: few different words.</param>
 /// <param name="Say">What an MQTT 5 client is told; null if it is gone or has said good-bye itself.</param>
-public sealed record SessionEnd(string Why, MqttDisconnectReasonCode? Say);
+/// <param name="SessionExpiryInterval">Seconds; what the client's DISCONNECT made of its session expiry. Null if it said nothing: the CONNECT's counts.</param>
+public sealed record SessionEnd(string Why, MqttDisconnectReasonCode? Say, uint? SessionExpiryInterval = null);
 
 /// <summary>The device answered a QoS 1 PUBLISH; below 0x80 it has it.</summary>
 public readonly record struct DeviceAnswer(ushort PacketId, byte ReasonCode);
@@ -41,8 +42,9 @@ public readonly record struct SessionStep(
 //   PUBACK ────────────────────────────────────────────► told to the device actor
 //   PINGREQ ── PINGRESP           DISCONNECT, anything out of place ──► end
 //
-public sealed record MqttSession(DeviceId DeviceId, MqttProtocolVersion Version, int SubscriptionsMax, int ReceiveMax)
+public sealed record MqttSession(DeviceId DeviceId, MqttProtocolVersion Version, int SubscriptionsMax, int ReceiveMax, int TopicAliasMax = 0)
 {
+    private static readonly SessionEnd Left = new("disconnect", Say: null);
     private static readonly MqttSubscribeReasonCode[] Granted = [MqttSubscribeReasonCode.GrantedQoS0, MqttSubscribeReasonCode.GrantedQoS1];
 
     /// <summary>All subscriptions in force, in the order they were made.</summary>
@@ -50,6 +52,12 @@ public sealed record MqttSession(DeviceId DeviceId, MqttProtocolVersion Version,
 
     // QoS 2 publishes that were answered with PUBREC and not yet released [MQTT-4.3.3-2].
     private ImmutableHashSet<ushort> Unreleased { get; init; } = [];
+
+    // [MQTT-3.3.2-7] They live as long as the connection.
+    private ImmutableDictionary<ushort, string> TopicAliases { get; init; } = ImmutableDictionary<ushort, string>.Empty;
+
+    /// <summary>False if the CONNECT asked for a session that ends with the connection: no DISCONNECT can then ask for one [MQTT-3.14.2-2].</summary>
+    public bool MayOutlive { get; init; } = true;
 
     private bool IsMqtt5 => Version == MqttProtocolVersion.V500;
 
@@ -64,7 +72,9 @@ public sealed record MqttSession(DeviceId DeviceId, MqttProtocolVersion Version,
         MqttSubscribePacket subscribe => OnSubscribe(subscribe),
         MqttUnsubscribePacket unsubscribe => OnUnsubscribe(unsubscribe),
         MqttPingReqPacket => new(this, Reply: MqttPingRespPacket.Instance), // [MQTT-3.12.4-1]
-        MqttDisconnectPacket => new(this, End: new SessionEnd("disconnect", Say: null)), // [MQTT-3.14.4-1]
+        DisconnectWithExpiry { SessionExpiryInterval: > 0 } when !MayOutlive => ProtocolError("session expiry raised from 0"), // [MQTT-3.14.2-2]
+        DisconnectWithExpiry disconnect => new(this, End: Left with { SessionExpiryInterval = disconnect.SessionExpiryInterval }),
+        MqttDisconnectPacket => new(this, End: Left), // [MQTT-3.14.4-1]
 
         // [MQTT-3.1.0-2] A second CONNECT is a protocol violation.
         MqttConnectPacket => ProtocolError("second CONNECT"),
@@ -87,11 +97,23 @@ public sealed record MqttSession(DeviceId DeviceId, MqttProtocolVersion Version,
     private SessionStep OnPublish(MqttPublishPacket publish)
     {
         var (qos, id) = (publish.QualityOfServiceLevel, publish.PacketIdentifier);
-        if (publish.TopicAlias > 0) return Broken("topic alias", MqttDisconnectReasonCode.TopicAliasInvalid); // [MQTT-3.3.2-9] none was offered
+        if (publish.TopicAlias > TopicAliasMax) return Broken("topic alias", MqttDisconnectReasonCode.TopicAliasInvalid); // [MQTT-3.3.2-9]
+        if (publish.TopicAlias > 0 && string.IsNullOrEmpty(publish.Topic))
+        {
+            if (!TopicAliases.TryGetValue(publish.TopicAlias, out var known)) return ProtocolError("unknown topic alias"); // 3.3.2.3.4
+            publish.Topic = known;
+        }
+
         if (!TopicFilters.IsValidTopic(publish.Topic)) return Broken("topic", MqttDisconnectReasonCode.TopicNameInvalid); // [MQTT-3.3.2-2]
         if (qos > MqttQualityOfServiceLevel.AtMostOnce && id == 0) return Malformed("packet id 0"); // [MQTT-2.3.1-1]
         if (publish.SubscriptionIdentifiers is { Count: > 0 }) return ProtocolError("subscription identifier"); // [MQTT-3.3.4-6]
+        return publish.TopicAlias > 0
+            ? (this with { TopicAliases = TopicAliases.SetItem(publish.TopicAlias, publish.Topic) }).OnPublishTo(publish, qos, id) // [MQTT-3.3.2-12]
+            : OnPublishTo(publish, qos, id);
+    }
 
+    private SessionStep OnPublishTo(MqttPublishPacket publish, MqttQualityOfServiceLevel qos, ushort id)
+    {
         var isAllowed = MqttTopics.MayPublish(DeviceId, publish.Topic);
 
         // [MQTT-3.3.5-2] MQTT 3.1.1 knows no refusal: acknowledge it or close. Nothing of it is kept, so an acknowledgement would be a lie.

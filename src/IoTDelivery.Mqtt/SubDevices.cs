@@ -311,7 +311,7 @@ internal sealed class SubDevice : UntypedActor, IWithTimers
     {
         _node.Devices.Tell(
             new ToDevice.Attach(
-                _deviceId, _connect.ConnectionId, _connect.ConnectedAt, new WireConnection(ForbidsRepeats: _connect.IsMqtt5, ReceiveMaximum: 1), KeepsSession: false,
+                _deviceId, _connect.ConnectionId, _connect.ConnectedAt, new WireConnection(ForbidsRepeats: _connect.IsMqtt5, ReceiveMaximum: 1), SessionExpiry: TimeSpan.Zero,
                 StartsClean: false, _revision, _subscriptions, _unacknowledged, Implicit: false, Self),
             Self);
         MqttMeters.Attaches.Add(1);

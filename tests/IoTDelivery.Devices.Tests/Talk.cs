@@ -48,6 +48,6 @@ internal static class Talk
         await devices.AskAsync(new ToDevice.Command(device, new OutboxCommand.Accept(MessageId.Parse(id), Body(device, content, ttl))), CancellationToken.None);
 
     public static ToDevice.Attach Attach(DeviceId device, Ear connection, Guid? id = null, DateTimeOffset? at = null, int qos = 1, int revision = 1, bool keeps = false) => new(
-        device, id ?? Guid.NewGuid(), at ?? DateTimeOffset.UtcNow, new WireConnection(false, 65535), KeepsSession: keeps, StartsClean: !keeps, revision,
+        device, id ?? Guid.NewGuid(), at ?? DateTimeOffset.UtcNow, new WireConnection(false, 65535), SessionExpiry: keeps ? TimeSpan.MaxValue : TimeSpan.Zero, StartsClean: !keeps, revision,
         [new Subscription(SystemTopics.MessagesDown(device), qos)], [new Subscription(SystemTopics.MessagesDown(device), qos)], Implicit: false, connection.Ref);
 }

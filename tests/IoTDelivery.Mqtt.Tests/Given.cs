@@ -34,8 +34,9 @@ internal static class Given
     public static MqttSession Session(MqttProtocolVersion version = MqttProtocolVersion.V311) => new(DeviceId, version, SubscriptionsMax: 4, ReceiveMax: 2);
 
     public static AcceptedConnect Connect(
-        MqttProtocolVersion version = MqttProtocolVersion.V311, bool startsClean = true, bool keepsSession = false, TimeSpan? keepAlive = null) =>
-        new(DeviceId, Guid.NewGuid(), Noon, version, keepAlive ?? TimeSpan.FromMinutes(2), startsClean, keepsSession);
+        MqttProtocolVersion version = MqttProtocolVersion.V311, bool startsClean = true, bool keepsSession = false, TimeSpan? keepAlive = null,
+        bool isImplicit = false) =>
+        new(DeviceId, Guid.NewGuid(), Noon, version, keepAlive ?? TimeSpan.FromMinutes(2), startsClean, keepsSession ? uint.MaxValue : 0, IsImplicit: isImplicit);
 
     public static MqttConnectPacket ConnectPacket(ushort keepAlive = 120) => new()
     {

@@ -169,6 +169,25 @@ public sealed class MqttFramingSpec
         Assert.Equal(expected, Bytes(MqttProtocolVersion.V500, Given.Publish("t", 0)));
     }
 
+    // The codec's packet cannot tell 0 from absent, and they mean opposite things.
+    [Theory]
+    [InlineData("E000", null)]
+    [InlineData("E00100", null)]
+    [InlineData("E0020000", null)]
+    [InlineData("E00700051100000000", 0u)]
+    [InlineData("E0070005110000003C", 60u)]
+    [InlineData("E00B00091F0001111100000007", 7u)] // behind a reason string whose text is the property's own id
+    [InlineData("E00600041F000111", null)]
+    [InlineData("E00E000C260001110001111100000009", 9u)]
+    public void A_DISCONNECT_of_MQTT_5_says_whether_it_names_a_session_expiry(string hex, uint? expiry)
+    {
+        var bytes = new System.Buffers.ReadOnlySequence<byte>(Convert.FromHexString(hex));
+
+        MqttFraming.TryRead(ref bytes, MQTTnet.Formatter.MqttProtocolVersion.V500, 1000, out var packet);
+
+        Assert.Equal(expiry, (packet as DisconnectWithExpiry)?.SessionExpiryInterval);
+    }
+
     private static IEnumerable<MqttPacket> FromDevice() =>
     [
         Given.Publish(Given.Up, 0),

@@ -24,11 +24,13 @@ public sealed class MqttOptionsSpec
     [Fact]
     public void Settings_are_read_from_the_section_Mqtt()
     {
-        var settings = new ConfigurationBuilder().AddInMemoryCollection([new("Mqtt:KeepAliveMin", "00:00:05"), new("Mqtt:Port", "0")]).Build();
+        var settings = new ConfigurationBuilder().AddInMemoryCollection(
+            [new("Mqtt:KeepAliveMin", "00:00:05"), new("Mqtt:Port", "0"), new("Mqtt:ImplicitSubscriptionOf:lamp", "true")]).Build();
 
         var options = new ServiceCollection().AddMqtt(settings).BuildServiceProvider().GetRequiredService<MqttOptions>();
 
-        Assert.Equal(new MqttOptions { KeepAliveMin = TimeSpan.FromSeconds(5), Port = 0 }, options);
+        Assert.Equal(new Dictionary<string, bool> { ["lamp"] = true }, options.ImplicitSubscriptionOf);
+        Assert.Equal(new MqttOptions { KeepAliveMin = TimeSpan.FromSeconds(5), Port = 0, ImplicitSubscriptionOf = options.ImplicitSubscriptionOf }, options);
     }
 
     [Fact]

@@ -56,9 +56,9 @@ public sealed class DeliverySerializer(ExtendedActorSystem system) : SerializerW
         ToDevice.List o => new Proto.List { DeviceId = o.DeviceId.Value, Before = o.Before },
         ToDevice.Show o => new Proto.Show { DeviceId = o.DeviceId.Value, MessageId = o.MessageId.Value },
         ToDevice.Attach o => Write(o),
-        ToDevice.Detach o => new Proto.Detach { DeviceId = o.DeviceId.Value, ConnectionId = Write(o.ConnectionId) },
         ToDevice.Disconnect o => new Proto.Disconnect { DeviceId = o.DeviceId.Value, At = o.At.UtcTicks },
         ToDevice.Knock o => new Proto.Knock { DeviceId = o.DeviceId.Value, SubDeviceId = o.SubDevice.Value },
+        ToDevice.Detach o => Write(o),
         ToDevice.Answered o => new Proto.Answered
         {
             DeviceId = o.DeviceId.Value,
@@ -71,7 +71,7 @@ public sealed class DeliverySerializer(ExtendedActorSystem system) : SerializerW
         ToDevice.Paid o => new Proto.PaidUpTo { DeviceId = o.DeviceId.Value, UpTo = o.UpTo },
         Acted o => new Proto.Acted { DeviceId = o.DeviceId.Value },
         ToConnection.Attached o => new Proto.Attached { Revision = o.Revision, SessionPresent = o.SessionPresent, Subscriptions = Write(o.Subscriptions) },
-        ToConnection.Transmit o => new Proto.Transmit { MessageId = o.MessageId.Value, Body = Write(o.Body), Tag = o.Tag, Qos = o.QoS, Dup = o.Dup },
+        ToConnection.Transmit o => Write(o),
         ToConnection.Evicted o => new Proto.Evicted { TakenOver = o.TakenOver },
         ToConnection.Knocked o => new Proto.Knocked { SubDeviceId = o.SubDevice.Value },
         OutboxReply.Accepted o => new Proto.Accepted { MessageId = o.MessageId.Value, Status = Write(o.Status), CreatedAt = o.CreatedAt.UtcTicks },
@@ -146,7 +146,9 @@ public sealed class DeliverySerializer(ExtendedActorSystem system) : SerializerW
         OutboxEvent.MessageTimedOut e => new() { MessageTimedOut = new() { MessageId = e.MessageId.Value, At = e.At.UtcTicks } },
         OutboxEvent.MessageFailed e => new() { MessageFailed = new() { MessageId = e.MessageId.Value, Error = Write(e.Error), At = e.At.UtcTicks } },
         OutboxEvent.MessageDeleted e => new() { MessageDeleted = new() { MessageId = e.MessageId.Value, At = e.At.UtcTicks } },
+        OutboxEvent.SessionKept { Expiry: { } expiry } e => new() { SessionKept = new() { Subscriptions = Write(e.Subscriptions), Expiry = expiry.Ticks } },
         OutboxEvent.SessionKept e => new() { SessionKept = new() { Subscriptions = Write(e.Subscriptions) } },
+        OutboxEvent.SessionLeft e => new() { SessionLeft = new() { EndsAt = e.EndsAt.UtcTicks } },
         OutboxEvent.QoS1Noted => new() { Qos1Noted = new() },
         OutboxEvent.Registered e => new() { Registered = new() { At = e.At.UtcTicks } },
         OutboxEvent.Retired e => new() { Retired = new() { Header = Write(e.Header), At = e.At.UtcTicks } },
@@ -163,7 +165,9 @@ public sealed class DeliverySerializer(ExtendedActorSystem system) : SerializerW
         Proto.Event.KindOneofCase.MessageTimedOut => new OutboxEvent.MessageTimedOut(Id(m.MessageTimedOut.MessageId), Time(m.MessageTimedOut.At)),
         Proto.Event.KindOneofCase.MessageFailed when m.MessageFailed is var e => new OutboxEvent.MessageFailed(Id(e.MessageId), Read(e.Error)!, Time(e.At)),
         Proto.Event.KindOneofCase.MessageDeleted => new OutboxEvent.MessageDeleted(Id(m.MessageDeleted.MessageId), Time(m.MessageDeleted.At)),
-        Proto.Event.KindOneofCase.SessionKept => new OutboxEvent.SessionKept(ReadOptional(m.SessionKept.Subscriptions)),
+        Proto.Event.KindOneofCase.SessionKept => new OutboxEvent.SessionKept(
+            ReadOptional(m.SessionKept.Subscriptions), m.SessionKept.HasExpiry ? TimeSpan.FromTicks(m.SessionKept.Expiry) : null),
+        Proto.Event.KindOneofCase.SessionLeft => new OutboxEvent.SessionLeft(Time(m.SessionLeft.EndsAt)),
         Proto.Event.KindOneofCase.Qos1Noted => new OutboxEvent.QoS1Noted(),
         Proto.Event.KindOneofCase.Registered => new OutboxEvent.Registered(Time(m.Registered.At)),
         Proto.Event.KindOneofCase.Retired => new OutboxEvent.Retired(Read(m.Retired.Header)!, Time(m.Retired.At)),
@@ -174,13 +178,21 @@ public sealed class DeliverySerializer(ExtendedActorSystem system) : SerializerW
 
     // ---- snapshot
 
-    private static Proto.OutboxSnapshot Write(Outbox o) => new()
+    private static Proto.OutboxSnapshot Write(Outbox o)
+    {
+        var proto = WriteWithoutSessionEnd(o);
+        if (o.Session is { } session && session.Expiry != TimeSpan.MaxValue) proto.SessionExpiry = session.Expiry.Ticks;
+        if (o.Session?.EndsAt is { } endsAt) proto.SessionEndsAt = endsAt.UtcTicks;
+        return proto;
+    }
+
+    private static Proto.OutboxSnapshot WriteWithoutSessionEnd(Outbox o) => new()
     {
         Open = { o.Open.Select(Write) },
         Ended = { o.Ended.Select(Write) },
         Remembered = { o.RememberedOrder.Select(Write) },
         Owed = { o.Owed.Select(Write) },
-        Session = Write(o.Session),
+        Session = Write(o.Session?.Subscriptions),
         AskedForQos1 = o.AskedForQoS1,
         IsRetired = o.IsRetired,
         NextNumber = o.NextNumber,
@@ -201,7 +213,9 @@ public sealed class DeliverySerializer(ExtendedActorSystem system) : SerializerW
             RememberedOrder = ImmutableQueue.CreateRange(remembered),
             Remembered = ImmutableDictionary.CreateRange(remembered.GroupBy(r => r.MessageId).Select(g => KeyValuePair.Create(g.Key, g.Last()))),
             Owed = [.. m.Owed.Select(Read)],
-            Session = ReadOptional(m.Session),
+            Session = m.Session is null
+                ? null
+                : new KeptSession(Read(m.Session), m.HasSessionExpiry ? TimeSpan.FromTicks(m.SessionExpiry) : TimeSpan.MaxValue, m.HasSessionEndsAt ? Time(m.SessionEndsAt) : null),
             AskedForQoS1 = m.AskedForQos1,
             IsRetired = m.IsRetired,
             NextNumber = m.NextNumber,
@@ -302,17 +316,33 @@ public sealed class DeliverySerializer(ExtendedActorSystem system) : SerializerW
         Implicit = o.Implicit,
         Connection = Akka.Serialization.Serialization.SerializedActorPath(o.Connection),
         LastTag = o.LastTag,
+        SessionExpiry = o.SessionExpiry.Ticks,
     };
 
+    private static Proto.Detach Write(ToDevice.Detach o)
+    {
+        var proto = new Proto.Detach { DeviceId = o.DeviceId.Value, ConnectionId = Write(o.ConnectionId) };
+        if (o.SessionExpiry is { } expiry) proto.SessionExpiry = expiry.Ticks;
+        return proto;
+    }
+
+    private static Proto.Transmit Write(ToConnection.Transmit o)
+    {
+        var proto = new Proto.Transmit { MessageId = o.MessageId.Value, Body = Write(o.Body), Tag = o.Tag, Qos = o.QoS, Dup = o.Dup };
+        if (o.ExpiresAt is { } expiresAt) proto.ExpiresAt = expiresAt.UtcTicks;
+        return proto;
+    }
+
     private ToDevice.Attach Read(Proto.Attach m) => new(
-        Device(m.DeviceId), ReadGuid(m.ConnectionId), Time(m.ConnectedAt), new WireConnection(m.ForbidsRepeats, m.ReceiveMaximum), m.KeepsSession, m.StartsClean,
-        m.Revision, ReadOptional(m.Subscriptions), Read(m.Subscribed), m.Implicit, system.Provider.ResolveActorRef(m.Connection), (ushort)m.LastTag);
+        Device(m.DeviceId), ReadGuid(m.ConnectionId), Time(m.ConnectedAt), new WireConnection(m.ForbidsRepeats, m.ReceiveMaximum),
+        m.HasSessionExpiry ? TimeSpan.FromTicks(m.SessionExpiry) : m.KeepsSession ? TimeSpan.MaxValue : TimeSpan.Zero, m.StartsClean, m.Revision, ReadOptional(m.Subscriptions), Read(m.Subscribed), m.Implicit, system.Provider.ResolveActorRef(m.Connection), (ushort)m.LastTag);
 
     private static ToDevice.List Read(Proto.List m) => new(Device(m.DeviceId), m.Before);
 
     private static ToDevice.Show Read(Proto.Show m) => new(Device(m.DeviceId), Id(m.MessageId));
 
-    private static ToDevice.Detach Read(Proto.Detach m) => new(Device(m.DeviceId), ReadGuid(m.ConnectionId));
+    private static ToDevice.Detach Read(Proto.Detach m) => new(
+        Device(m.DeviceId), ReadGuid(m.ConnectionId), m.HasSessionExpiry ? TimeSpan.FromTicks(m.SessionExpiry) : null);
 
     private static ToDevice.Answered Read(Proto.Answered m) => new(Device(m.DeviceId), ReadGuid(m.ConnectionId), (ushort)m.Tag, m.Qos, (byte)m.ReasonCode);
 
@@ -322,7 +352,8 @@ public sealed class DeliverySerializer(ExtendedActorSystem system) : SerializerW
 
     private static ToConnection.Attached Read(Proto.Attached m) => new(m.Revision, m.SessionPresent, Read(m.Subscriptions));
 
-    private static ToConnection.Transmit Read(Proto.Transmit m) => new(Id(m.MessageId), Read(m.Body), (ushort)m.Tag, m.Qos, m.Dup);
+    private static ToConnection.Transmit Read(Proto.Transmit m) => new(
+        Id(m.MessageId), Read(m.Body), (ushort)m.Tag, m.Qos, m.Dup, m.HasExpiresAt ? Time(m.ExpiresAt) : null);
 
     private static OutboxReply.Accepted Read(Proto.Accepted m) => new(Id(m.MessageId), Read(m.Status), Time(m.CreatedAt));
 

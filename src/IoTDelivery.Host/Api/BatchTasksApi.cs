@@ -37,8 +37,8 @@ public static class BatchTasksApi
 
     /// <summary>A task's document is a message request, read by the same rules.</summary>
     /// <exception cref="FormatException">It is none; the message names the field and its limit.</exception>
-    public static (MessageId? MessageId, MessageBody Body) Read(JsonElement document, DeviceId target) =>
-        CreateMessageRequest.TryParse(document, target, out var messageId, out var body, out var problem) ? (messageId, body) : throw new FormatException(problem);
+    public static (MessageId? MessageId, MessageBody Body) Read(JsonElement document, DeviceId connected) =>
+        CreateMessageRequest.TryParse(document, connected, out var messageId, out var body, out var problem) ? (messageId, body) : throw new FormatException(problem);
 
     private static async Task<IResult> CreateAsync(
         string project_id, HttpRequest request, BatchTasks tasks, BatchOptions options, DeviceGroups groups, Products products, TimeProvider clock, CancellationToken cancel)

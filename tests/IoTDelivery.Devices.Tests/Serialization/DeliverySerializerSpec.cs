@@ -34,6 +34,8 @@ public sealed class DeliverySerializerSpec : TestKit
         ["message-failed"] = new OutboxEvent.MessageFailed(Id, ErrorInfo.Displaced, At),
         ["message-deleted"] = new OutboxEvent.MessageDeleted(Id, At),
         ["session-kept"] = new OutboxEvent.SessionKept([.. TwoSubscriptions]),
+        ["session-kept-for-a-minute"] = new OutboxEvent.SessionKept([.. TwoSubscriptions], TimeSpan.FromMinutes(1)),
+        ["session-left"] = new OutboxEvent.SessionLeft(At),
         ["session-ended"] = new OutboxEvent.SessionKept(null),
         ["qos1-noted"] = new OutboxEvent.QoS1Noted(),
         ["registered"] = new OutboxEvent.Registered(At),
@@ -114,15 +116,16 @@ public sealed class DeliverySerializerSpec : TestKit
             new ToConnection.Knocked(Device),
             new ToDevice.List(Device, 17),
             new ToDevice.Show(Device, Id),
-            new ToDevice.Attach(Device, Guid.NewGuid(), At, new WireConnection(true, 20), true, false, 3, null, [.. TwoSubscriptions], true, connection, 777),
-            new ToDevice.Attach(Device, Guid.NewGuid(), At, new WireConnection(false, 65535), false, true, 1, [.. TwoSubscriptions], [], false, connection),
+            new ToDevice.Attach(Device, Guid.NewGuid(), At, new WireConnection(true, 20), TimeSpan.FromSeconds(60), false, 3, null, [.. TwoSubscriptions], true, connection, 777),
+            new ToDevice.Attach(Device, Guid.NewGuid(), At, new WireConnection(false, 65535), TimeSpan.Zero, true, 1, [.. TwoSubscriptions], [], false, connection),
             new ToDevice.Detach(Device, Guid.NewGuid()),
+            new ToDevice.Detach(Device, Guid.NewGuid(), TimeSpan.FromSeconds(5)),
             new ToDevice.Answered(Device, Guid.NewGuid(), 65535, 1, 0x97),
             new ToDevice.WakeUp(Device, Guid.NewGuid(), At),
             new ToDevice.Paid(Device, 9),
             new Acted(Device),
             new ToConnection.Attached(4, true, [.. TwoSubscriptions]),
-            new ToConnection.Transmit(Id, Full, 12, 1, true),
+            new ToConnection.Transmit(Id, Full, 12, 1, true, At),
             ToConnection.Evicted.ByYounger,
             new OutboxReply.Accepted(Id, MessageStatus.Failed, At),
             OutboxReply.Done.Instance,
@@ -138,6 +141,17 @@ public sealed class DeliverySerializerSpec : TestKit
             var read = _serializer.FromBinary(_serializer.ToBinary(message), _serializer.Manifest(message));
             AssertSame(message, read);
         }
+    }
+
+    // What a node of this release says to one of another while a site is upgraded.
+    [Fact]
+    public void A_Transmit_says_when_its_message_ends_and_one_that_does_not_say_it_is_read_too()
+    {
+        var transmit = new ToConnection.Transmit(Id, Full, 12, 1, true, At);
+
+        Assert.Equal(Golden("transmit.v2.hex", transmit), Convert.ToHexString(_serializer.ToBinary(transmit)));
+        var older = transmit with { ExpiresAt = null };
+        AssertSame(older, _serializer.FromBinary(Convert.FromHexString(Golden("transmit.v1.hex", older)), "cT"));
     }
 
     [Fact]

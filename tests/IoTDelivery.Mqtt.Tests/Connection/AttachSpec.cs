@@ -183,7 +183,7 @@ public sealed class AttachSpec : StageSpec
     [Fact]
     public async Task A_client_that_does_not_subscribe_is_subscribed_implicitly_after_the_grace_if_so_set()
     {
-        await Open(options: Options with { ImplicitSubscription = true, ImplicitSubscriptionGrace = TimeSpan.FromMilliseconds(50) });
+        await Open(Given.Connect(isImplicit: true), Options with { ImplicitSubscriptionGrace = TimeSpan.FromMilliseconds(50) });
 
         var attach = await AttachAsync();
 
@@ -194,7 +194,7 @@ public sealed class AttachSpec : StageSpec
     [Fact]
     public async Task An_explicit_subscription_within_the_grace_wins()
     {
-        var running = await Open(options: Options with { ImplicitSubscription = true, ImplicitSubscriptionGrace = TimeSpan.FromMilliseconds(500) });
+        var running = await Open(Given.Connect(isImplicit: true), Options with { ImplicitSubscriptionGrace = TimeSpan.FromMilliseconds(500) });
         await running.Client.SendAsync(Given.Subscribe((Given.Down, 1)));
 
         Assert.False((await AttachAsync()).Implicit);

@@ -55,14 +55,15 @@ public sealed class ConnectSpec : Akka.TestKit.Xunit2.TestKit
         Assert.Equal(MqttQualityOfServiceLevel.ExactlyOnce, connAck.MaximumQoS);
         Assert.Equal((false, false, false, true), (
             connAck.RetainAvailable, connAck.SharedSubscriptionAvailable, connAck.SubscriptionIdentifiersAvailable, connAck.WildcardSubscriptionAvailable));
-        Assert.Equal((0, Options.ReceiveMax, (uint)Options.PacketBytesMax), (connAck.TopicAliasMaximum, connAck.ReceiveMaximum, connAck.MaximumPacketSize));
+        Assert.Equal((Options.TopicAliasMax, Options.ReceiveMax, (uint)Options.PacketBytesMax), (connAck.TopicAliasMaximum, connAck.ReceiveMaximum, connAck.MaximumPacketSize));
     }
 
     [Theory]
     [InlineData(true, 0u, true, false)]
     [InlineData(false, 0u, false, false)]
     [InlineData(true, 60u, true, true)]
-    public async Task In_MQTT_5_the_session_expiry_says_whether_a_session_is_kept(bool cleanStart, uint expiry, bool startsClean, bool keepsSession)
+    [InlineData(false, uint.MaxValue, false, true)]
+    public async Task In_MQTT_5_the_session_expiry_says_whether_and_how_long_a_session_is_kept(bool cleanStart, uint expiry, bool startsClean, bool keepsSession)
     {
         var (client, _) = Connect(MqttProtocolVersion.V500);
         var connect = Given.ConnectPacket();
@@ -72,6 +73,7 @@ public sealed class ConnectSpec : Akka.TestKit.Xunit2.TestKit
 
         var attach = await _region.ExpectMsgAsync<ToDevice.Attach>();
         Assert.Equal((startsClean, keepsSession), (attach.StartsClean, attach.KeepsSession));
+        Assert.Equal(expiry == uint.MaxValue ? TimeSpan.MaxValue : TimeSpan.FromSeconds(expiry), attach.SessionExpiry);
         Assert.Equal(new WireConnection(true, 5), attach.Wire);
     }
 
@@ -108,6 +110,7 @@ public sealed class ConnectSpec : Akka.TestKit.Xunit2.TestKit
     {
         foreach (var version in new[] { MqttProtocolVersion.V311, MqttProtocolVersion.V500 })
         {
+            if (version == MqttProtocolVersion.V500 && story.StartsWith("keep-alive", StringComparison.Ordinal)) continue; // it is told another one
             var (client, handled) = Connect(version, story switch
             {
                 "unknown device" => _ => default,
@@ -119,13 +122,50 @@ public sealed class ConnectSpec : Akka.TestKit.Xunit2.TestKit
             var connAck = await client.ReceiveAsync<MqttConnAckPacket>();
 
             Assert.Equal(code3, connAck.ReturnCode);
-            if (version == MqttProtocolVersion.V500) Assert.Equal(code5, connAck.ReasonCode);
+            if (version == MqttProtocolVersion.V500) Assert.Equal((code5, code5 != MqttConnectReasonCode.ServerUnavailable), (connAck.ReasonCode, connAck.ReasonString is { Length: > 0 }));
             Assert.Null(await client.ReceiveAsync());
             await Soon(handled);
         }
 
         Assert.Empty(_reports);
         await _region.ExpectNoMsgAsync(TimeSpan.FromMilliseconds(50));
+    }
+
+    // [MQTT-3.1.2-21], [MQTT-3.2.2-21]
+    [Theory]
+    [InlineData(0, 1200)]
+    [InlineData(29, 30)]
+    [InlineData(30, 0)]
+    [InlineData(1200, 0)]
+    [InlineData(1201, 1200)]
+    public async Task An_MQTT_5_client_whose_keep_alive_is_out_of_bounds_is_told_another(ushort asked, ushort told)
+    {
+        var (client, _) = Connect(MqttProtocolVersion.V500);
+
+        await client.SendAsync(Given.ConnectPacket(asked));
+
+        var connAck = await client.ReceiveAsync<MqttConnAckPacket>();
+        Assert.Equal((MqttConnectReasonCode.Success, told), (connAck.ReasonCode, connAck.ServerKeepAlive));
+    }
+
+    [Theory]
+    [InlineData(false, null, false)]
+    [InlineData(true, null, true)]
+    [InlineData(false, true, true)]
+    [InlineData(true, false, false)]
+    public async Task Whether_a_device_is_subscribed_implicitly_is_said_for_all_or_for_its_product(bool all, bool? product, bool isImplicit)
+    {
+        var options = Options with { ImplicitSubscription = all, ImplicitSubscriptionGrace = TimeSpan.Zero, ImplicitSubscriptionOf = new() { ["another"] = !isImplicit } };
+        if (product is { } own) options.ImplicitSubscriptionOf[Given.Device.ProductId] = own;
+        var (client, _) = Connect(options: options);
+
+        await client.SendAsync(Given.ConnectPacket());
+
+        Assert.Equal(isImplicit, options.IsImplicit(Given.Device.ProductId));
+        await client.ReceiveAsync<MqttConnAckPacket>();
+        await _region.ExpectMsgAsync<ToDevice.Attach>();
+        if (isImplicit) Assert.True((await _region.ExpectMsgAsync<ToDevice.Attach>()).Implicit);
+        else await _region.ExpectNoMsgAsync(TimeSpan.FromMilliseconds(100));
     }
 
     [Theory]

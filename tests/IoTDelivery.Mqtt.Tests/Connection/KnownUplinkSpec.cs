@@ -39,9 +39,15 @@ public sealed class KnownUplinkSpec : StageSpec
     {
         var running = await Open(window: 1024);
 
-        for (var i = 0; i < 3000; i++) await running.Client.SendAsync(Event(TimeSync, qos: 0));
+        var sending = Task.Run(async () =>
+        {
+            for (var i = 0; i < 3000; i++) await running.Client.SendAsync(Event(TimeSync, qos: 0));
+        });
+        await Region.ExpectNoMsgAsync(Silence);
+        Assert.False(sending.IsCompleted); // nothing more is read from it
 
         for (var i = 0; i < 3000; i++) await running.Client.ReceiveAsync<MqttPublishPacket>();
+        await sending;
         await running.Client.SendAsync(MqttPingReqPacket.Instance);
         await running.Client.ReceiveAsync<MqttPingRespPacket>();
     }

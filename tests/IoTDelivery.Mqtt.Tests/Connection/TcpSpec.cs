@@ -34,6 +34,7 @@ public sealed class TcpSpec : Akka.TestKit.Xunit2.TestKit, IAsyncLifetime
             .AddSingleton(new DeviceGateway(() => _region.Ref))
             .AddSingleton<FindDevice>(id => new ValueTask<Device?>(id == Given.DeviceId ? Given.Device : null))
             .AddSingleton<ReportConnection>((_, _, _, _) => { })
+            .AddSingleton<ReportSdkInfo>((_, _) => { })
             .AddMqtt(builder.Configuration);
         _host = builder.Build();
     }
