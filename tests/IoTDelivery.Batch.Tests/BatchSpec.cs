@@ -92,6 +92,22 @@ public abstract class BatchSpec<TDatabase>(TDatabase server) : TestKit("akka.log
     }
 
     [SkippableFact]
+    public async Task A_sub_device_gets_the_message_on_its_gateways_topics_and_connection()
+    {
+        await using var world = await WorldAsync();
+        await world.AddDevicesAsync(1);
+        await world.AddDevicesAsync(1, prefix: "sub", gateway: "d0");
+        var task = await world.AddTaskAsync(["sub0", "d0"]);
+
+        world.StartRunner();
+
+        await world.UntilAsync(task, BatchStatus.Success);
+        var down = SystemTopics.MessagesDown(DeviceId.Parse("d0"));
+        Assert.Equal((down, down), (world.Told.Topics["sub0"], world.Told.Topics["d0"]));
+        Assert.Equal([("d0", "sub0")], world.Told.Knocked);
+    }
+
+    [SkippableFact]
     public async Task A_target_that_refuses_fails_with_the_reason_and_the_others_do_not()
     {
         await using var world = await WorldAsync();

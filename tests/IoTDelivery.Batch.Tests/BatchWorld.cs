@@ -52,7 +52,7 @@ internal sealed class BatchWorld : IAsyncDisposable
     }
 
     /// <summary>Devices with the ids d0, d1 …</summary>
-    public async Task<string[]> AddDevicesAsync(int count, string product = "lamp", string prefix = "d")
+    public async Task<string[]> AddDevicesAsync(int count, string product = "lamp", string prefix = "d", string? gateway = null)
     {
         var ids = Enumerable.Range(0, count).Select(i => $"{prefix}{i}").ToArray();
         await using var db = Database.Open();
@@ -64,6 +64,8 @@ internal sealed class BatchWorld : IAsyncDisposable
             ProjectId = Project,
             ProductId = product,
             NodeId = id,
+            GatewayId = gateway,
+            RootId = gateway,
             Secret = secret,
             CreatedAt = 1,
         }));
@@ -179,6 +181,12 @@ internal sealed class Told
     /// <summary>Per device the ids it accepted, each once.</summary>
     public ImmutableDictionary<string, ImmutableList<string>> Accepted => _accepted;
 
+    /// <summary>Per device the topic of what it accepted last.</summary>
+    public ImmutableDictionary<string, string> Topics { get; set; } = ImmutableDictionary<string, string>.Empty;
+
+    /// <summary>Gateways whose connection was asked to carry a sub-device, and which.</summary>
+    public ImmutableList<(string Gateway, string SubDevice)> Knocked { get; set; } = [];
+
     public int Ask(string device, string messageId)
     {
         _asked = _asked.Add((device, messageId));
@@ -220,7 +228,14 @@ internal sealed class Outboxes : ReceiveActor
 
             bodies.Add((device, accept.MessageId.Value), accept.Body.Hash);
             Assert.True(told.Take(device, accept.MessageId.Value));
+            told.Topics = told.Topics.SetItem(device, accept.Body.Topic);
             Reply(Accepted(accept));
+        });
+
+        Receive<ToDevice.Knock>(knock =>
+        {
+            told.Knocked = told.Knocked.Add((knock.DeviceId.Value, knock.SubDevice.Value));
+            Sender.Tell(OutboxReply.Done.Instance);
         });
 
         static OutboxReply Accepted(OutboxCommand.Accept accept) => new OutboxReply.Accepted(accept.MessageId, MessageStatus.Pending, DateTimeOffset.UnixEpoch);
