@@ -24,6 +24,7 @@ public static class RegistryHosting
             .AddSingleton<Devices>()
             .AddSingleton<Rules>()
             .AddSingleton<RuleBook>()
-            .AddSingleton<StatusChanges>();
+            .AddSingleton<StatusChanges>()
+            .AddSingleton<Certificates>();
     }
 }

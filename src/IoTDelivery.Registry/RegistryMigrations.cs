@@ -45,5 +45,6 @@ public static class RegistryMigrations
             "create table rule_revision (id {int} not null primary key, revision {bigint} not null)",
             "insert into rule_revision (id, revision) values (1, 1)"),
         .. StatusChanges.Migrations,
+        .. Certificates.Migrations,
     ];
 }

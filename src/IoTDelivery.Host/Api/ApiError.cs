@@ -31,6 +31,7 @@ public sealed record ApiError(int Status, string Code, string Message) : IResult
     public static readonly ApiError NoSuchMessage = new(404, "IOTDA.000029", "The message does not exist.");
     public static readonly ApiError NoSuchRule = new(404, "IOTDA.010002", "The rule does not exist.");
     public static readonly ApiError NoSuchAction = new(404, "IOTDA.010002", "The rule action does not exist.");
+    public static readonly ApiError NoSuchCertificate = new(404, "IOTDA.000029", "The certificate does not exist.");
     public static readonly ApiError DeviceExists = new(400, "IOTDA.014031", "A device with this device_id exists already.");
     public static readonly ApiError ProductExists = new(400, "IOTDA.000006", "Invalid input data. A product with this product_id exists already.");
     public static readonly ApiError TooMuchAtOnce = new(403, "IOTDA.021101", "Request reached the maximum rate limit.") { RetryAfter = 1 };

@@ -33,6 +33,7 @@ public static class ApiHosting
         project.MapProducts();
         project.MapRules();
         project.MapDeadLetters();
+        project.MapCertificates();
     }
 
     private static async Task AnswerErrors(HttpContext context, RequestDelegate next)
