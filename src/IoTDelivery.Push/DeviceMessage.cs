@@ -63,10 +63,10 @@ internal sealed class DeviceMessage : Report
     private bool IsJson { get; }
 
     public override byte[] Write(DeviceId aboutId, DeviceHeader header, PushShape shape) => PushJson.Write(
-        Subject, SubjectEvent, At, new RequestId(PushJson.IdOf(DeviceId, Subject, Number), _topic.RequestId), shape, (this, aboutId, header, shape), static (json, data) =>
+        Subject, SubjectEvent, At, new RequestId(PushJson.IdOf(DeviceId, Subject, Number), _topic.RequestId), shape, (message: this, aboutId, header, shape), static (json, data) =>
         {
-            if (data.shape == PushShape.HeaderBody) data.Item1.WriteHeaderAndBody(json, data.aboutId, data.header);
-            else data.Item1.WriteFlat(json, data.aboutId);
+            if (data.shape == PushShape.HeaderBody) data.message.WriteHeaderAndBody(json, data.aboutId, data.header);
+            else data.message.WriteFlat(json, data.aboutId);
         });
 
     // The manual's flat message is a string; the topic is added, nobody could tell user topics apart without it.

@@ -1,7 +1,3 @@
-using System.Security.Cryptography;
-using System.Security.Cryptography.X509Certificates;
-using IoTDelivery.Domain;
-
 namespace IoTDelivery.Push;
 
 /// <summary>Which of the manual's two shapes a notification has.</summary>
@@ -59,12 +55,6 @@ public sealed class PushOptions
     /// <summary>How often changes of connection states are told, and so the shortest time between two about one device: only the newest state is told. Default 1 s.</summary>
     public TimeSpan StatusInterval { get; set; } = TimeSpan.FromSeconds(1);
 
-    /// <summary>
-    /// The CAs a <c>cert_id</c> may name: id to the path of a PEM file with one or several certificates, the same on every node. A receiver with that
-    /// <c>cert_id</c> must show a certificate signed by them; what the machine trusts does not count. Default none.
-    /// </summary>
-    public Dictionary<string, string> Certificates { get; set; } = [];
-
     /// <summary>What is wrong with these settings, naming the setting; null if nothing is.</summary>
     public string? Problem() => this switch
     {
@@ -81,26 +71,6 @@ public sealed class PushOptions
         { PollInterval.Ticks: <= 0 } => "Push:PollInterval must be more than zero.",
         { StatusInterval.Ticks: <= 0 } => "Push:StatusInterval must be more than zero.",
         { BoundsInterval.Ticks: <= 0 } => "Push:BoundsInterval must be more than zero.",
-        _ => Certificates.Select(Problem).FirstOrDefault(p => p is not null),
+        _ => null,
     };
-
-    internal static X509Certificate2Collection ReadCertificates(string file)
-    {
-        var certificates = new X509Certificate2Collection();
-        certificates.ImportFromPemFile(file);
-        return certificates;
-    }
-
-    private static string? Problem(KeyValuePair<string, string> certificate)
-    {
-        if (!WireText.IsId(certificate.Key, 64)) return $"Push:Certificates: '{certificate.Key}' is not a cert_id (1 to 64 letters, digits, '_' or '-').";
-        try
-        {
-            return ReadCertificates(certificate.Value).Count > 0 ? null : $"Push:Certificates:{certificate.Key}: {certificate.Value} holds no certificate in PEM.";
-        }
-        catch (Exception cause) when (cause is IOException or UnauthorizedAccessException or CryptographicException or ArgumentException)
-        {
-            return $"Push:Certificates:{certificate.Key}: {certificate.Value} cannot be read. {cause.Message}";
-        }
-    }
 }

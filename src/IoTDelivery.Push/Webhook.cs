@@ -1,3 +1,4 @@
+using System.Collections.Concurrent;
 using System.Net;
 using System.Net.Http.Headers;
 using System.Security.Cryptography.X509Certificates;
@@ -27,28 +28,29 @@ public readonly record struct PushResult(PushOutcome Outcome, string Reason)
 /// <summary>The POST to an application: success is exactly 200, what stands in the answer is nobody's business.</summary>
 public class Webhook : IDisposable
 {
+    private static readonly TimeSpan CertificateAge = TimeSpan.FromSeconds(30); // a deleted certificate is trusted this much longer
+
     private static readonly MediaTypeHeaderValue Json = new("application/json");
 
     private readonly TimeSpan _timeout;
     private readonly TimeProvider _clock;
     private readonly HttpClient _client;
-    private readonly Dictionary<string, HttpClient> _clients; // by cert_id
+    private readonly Certificates? _certificates;
+    private readonly ConcurrentDictionary<string, (HttpClient Client, long ReadAt)> _clients = []; // by cert_id
 
-    /// <exception cref="System.Security.Cryptography.CryptographicException">A file of <see cref="PushOptions.Certificates"/> cannot be read.</exception>
-    public Webhook(PushOptions options, TimeProvider? clock = null)
+    public Webhook(PushOptions options, Certificates? certificates = null, TimeProvider? clock = null)
     {
-        (_timeout, _clock) = (options.Timeout, clock ?? TimeProvider.System);
+        (_timeout, _certificates, _clock) = (options.Timeout, certificates, clock ?? TimeProvider.System);
         _client = Client(trusted: null);
-        _clients = options.Certificates.ToDictionary(c => c.Key, c => Client(PushOptions.ReadCertificates(c.Value)));
     }
 
     /// <summary>Never throws, except for the cancellation asked for.</summary>
     public virtual async Task<PushResult> PostAsync(HttpForwarding to, byte[] body, CancellationToken cancel)
     {
-        var client = _client;
-        if (to.CertId is { } certId && !_clients.TryGetValue(certId, out client!)) return new(PushOutcome.Failed, $"cert_id {certId} is not among Push:Certificates");
         try
         {
+            var client = to.CertId is { } certId ? await ClientOfAsync(certId, cancel).ConfigureAwait(false) : _client;
+            if (client is null) return new(PushOutcome.Failed, $"there is no certificate {to.CertId}");
             using var request = new HttpRequestMessage(HttpMethod.Post, to.Url);
             request.Content = new ByteArrayContent(body);
             request.Content.Headers.ContentType = Json;
@@ -76,8 +78,22 @@ public class Webhook : IDisposable
     public void Dispose()
     {
         _client.Dispose();
-        foreach (var client in _clients.Values) client.Dispose();
+        foreach (var (client, _) in _clients.Values) client.Dispose();
         GC.SuppressFinalize(this);
+    }
+
+    // Certificates do not change, but they are deleted: a client is used until its row is found missing.
+    private async Task<HttpClient?> ClientOfAsync(string certId, CancellationToken cancel)
+    {
+        if (_clients.TryGetValue(certId, out var known) && _clock.GetElapsedTime(known.ReadAt) < CertificateAge) return known.Client;
+        var readAt = _clock.GetTimestamp();
+        if (_certificates is null || await _certificates.FindAsync(certId, cancel).ConfigureAwait(false) is not { } certificate)
+        {
+            _clients.TryRemove(certId, out _); // not disposed: others may be posting with it; it is collected when they are done
+            return null;
+        }
+
+        return _clients.AddOrUpdate(certId, _ => (Client(Certificate.Parse(certificate.Content)), readAt), (_, used) => (used.Client, readAt)).Client;
     }
 
     private HttpClient Client(X509Certificate2Collection? trusted)

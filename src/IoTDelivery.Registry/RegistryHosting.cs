@@ -26,6 +26,7 @@ public static class RegistryHosting
             .AddSingleton<Devices>()
             .AddSingleton<Rules>()
             .AddSingleton<RuleBook>()
-            .AddSingleton<StatusChanges>();
+            .AddSingleton<StatusChanges>()
+            .AddSingleton<Certificates>();
     }
 }

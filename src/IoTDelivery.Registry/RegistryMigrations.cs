@@ -57,5 +57,6 @@ public static class RegistryMigrations
             "alter table device add sw_version {text}",
             "alter table device add fw_version {text}"),
         .. StatusChanges.Migrations,
+        .. Certificates.Migrations,
     ];
 }

@@ -90,8 +90,8 @@ public sealed class StatusChanges(SqlDatabase database, RuleBook rules, TimeProv
         var ended = 0;
         while (true)
         {
-            var isWanted = await AreWantedAsync();
             var at = _clock.GetUtcNow().ToUnixTimeMilliseconds();
+            var isWanted = await AreWantedAsync(); // asked later than that: a rule made active in between hears of it
             await using var db = database.Open();
             await using var transaction = await db.BeginTransactionAsync(cancel);
             var devices = await db.GetTable<Device>().Where(d => d.OnlineNode == gone.Value).OrderBy(d => d.DeviceId).Take(PageSize)

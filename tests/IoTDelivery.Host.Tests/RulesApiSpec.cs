@@ -1,6 +1,9 @@
 using System.Net;
+using System.Security.Cryptography;
+using System.Security.Cryptography.X509Certificates;
 using System.Text.Json;
 using IoTDelivery.Push;
+using IoTDelivery.Registry;
 using IoTDelivery.Storage;
 using LinqToDB;
 using Microsoft.Extensions.DependencyInjection;
@@ -66,7 +69,7 @@ public sealed class RulesApiSpec(RunningPlatform platform) : IClassFixture<Runni
     [InlineData("""{"url":"http://h/","signature_enable":"yes"}""", "signature_enable must be true or false")]
     [InlineData("""{"url":"https://h/","sni_enable":true}""", "cn_name is missing: sni_enable is true")]
     [InlineData("""{"url":"https://h/","cn_name":"a b"}""", "cn_name may only contain")]
-    [InlineData("""{"url":"https://h/","cert_id":"unknown"}""", "cert_id must be one of the setting Push:Certificates")]
+    [InlineData("""{"url":"https://h/","cert_id":"unknown"}""", "cert_id must be the certificate_id of a certificate")]
     [InlineData("""{"url":"http://h/","cert_id":"unknown"}""", "cert_id needs an https address")]
     public async Task An_action_that_is_wrong_is_refused_and_the_answer_names_the_field(string http, string says)
     {
@@ -84,6 +87,31 @@ public sealed class RulesApiSpec(RunningPlatform platform) : IClassFixture<Runni
         var (status, answer, _) = await platform.SendAsync(HttpMethod.Post, Rules, $$"""{"subject":{{subject}}}""");
         Assert.Equal(HttpStatusCode.BadRequest, status);
         Assert.Contains(says, answer.GetProperty("error_msg").GetString());
+    }
+
+    [Fact]
+    public async Task A_CA_is_uploaded_listed_named_by_an_action_and_deleted()
+    {
+        using var key = ECDsa.Create(ECCurve.NamedCurves.nistP256);
+        using var ca = new CertificateRequest("CN=our CA, O=us", key, HashAlgorithmName.SHA256).CreateSelfSigned(
+            new DateTimeOffset(2026, 1, 1, 0, 0, 0, TimeSpan.Zero), new DateTimeOffset(2036, 1, 1, 0, 0, 0, TimeSpan.Zero));
+        var pem = ca.ExportCertificatePem();
+        var created = await Post("p1/certificates", JsonSerializer.Serialize(new { content = pem + "\n" + key.ExportPkcs8PrivateKeyPem(), app_id = "app-9" }));
+        var id = Text(created, "certificate_id");
+        Assert.Equal(("our CA", "20260101T000000Z", "20360101T000000Z"), (Text(created, "cn_name"), Text(created, "effective_date"), Text(created, "expiry_date")));
+        Assert.DoesNotContain("PRIVATE", (await platform.Services.GetRequiredService<Certificates>().FindAsync(id, default))!.Content);
+
+        var listed = await Get("p1/certificates?app_id=app-9");
+        Assert.Equal(created.GetRawText(), Assert.Single(listed.GetProperty("certificates").EnumerateArray()).GetRawText());
+        Assert.Equal(1, listed.GetProperty("page").GetProperty("count").GetInt32());
+        var https = $$"""{"url":"https://h/","cert_id":"{{id}}"}""";
+        await Post(Actions, Action(await RuleAsync(), https));
+        Assert.Equal(HttpStatusCode.NotFound, (await platform.SendAsync(HttpMethod.Delete, $"p2/certificates/{id}")).Status);
+        Assert.Equal(HttpStatusCode.NoContent, (await platform.SendAsync(HttpMethod.Delete, $"p1/certificates/{id}")).Status);
+        Assert.Equal(HttpStatusCode.BadRequest, (await platform.SendAsync(HttpMethod.Post, Actions, Action(await RuleAsync(), https))).Status);
+        var (status, answer, _) = await platform.SendAsync(HttpMethod.Post, "p1/certificates", """{"content":"no certificate"}""");
+        Assert.Equal(HttpStatusCode.BadRequest, status);
+        Assert.Contains("content must be one or several certificates in PEM", Text(answer, "error_msg"));
     }
 
     [Fact]

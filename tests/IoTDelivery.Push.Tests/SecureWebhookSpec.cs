@@ -2,6 +2,7 @@ using System.Net;
 using System.Security.Cryptography;
 using System.Security.Cryptography.X509Certificates;
 using IoTDelivery.Registry;
+using IoTDelivery.Storage;
 using Microsoft.AspNetCore.Builder;
 using Microsoft.AspNetCore.Hosting;
 using Microsoft.AspNetCore.Hosting.Server;
@@ -22,14 +23,18 @@ public sealed class SecureWebhookSpec : IAsyncLifetime, IDisposable
     private readonly string _folder = Directory.CreateTempSubdirectory("push-ca-").FullName;
     private readonly List<(string? Sni, string Host, string? Timestamp, string? Nonce, string? Signature)> _seen = [];
     private readonly X509Certificate2 _ca = Ca("CN=our CA");
+    private Certificates _certificates = null!;
     private WebApplication _receiver = null!;
     private Uri _url = null!;
 
     public async Task InitializeAsync()
     {
-        await File.WriteAllTextAsync(PathOf("ours"), _ca.ExportCertificatePem());
+        var database = new SqlDatabase(new StorageOptions { DataFolder = _folder });
+        await database.MigrateAsync(RegistryMigrations.All);
+        _certificates = new Certificates(database);
+        await AddAsync("ours", _ca);
         using var other = Ca("CN=another CA");
-        await File.WriteAllTextAsync(PathOf("other"), other.ExportCertificatePem());
+        await AddAsync("other", other);
 
         using var issued = Issue(_ca, Name);
         var certificate = X509CertificateLoader.LoadPkcs12(issued.Export(X509ContentType.Pkcs12), null);
@@ -57,6 +62,7 @@ public sealed class SecureWebhookSpec : IAsyncLifetime, IDisposable
     public void Dispose()
     {
         _ca.Dispose();
+        Microsoft.Data.Sqlite.SqliteConnection.ClearAllPools();
         Directory.Delete(_folder, recursive: true);
     }
 
@@ -84,8 +90,8 @@ public sealed class SecureWebhookSpec : IAsyncLifetime, IDisposable
     }
 
     [Fact]
-    public async Task A_CA_nobody_configured_is_named_in_the_reason() => Assert.Equal(
-        new PushResult(PushOutcome.Failed, "cert_id gone is not among Push:Certificates"), await PostAsync(new(_url, CertId: "gone")));
+    public async Task A_CA_nobody_knows_is_named_in_the_reason() => Assert.Equal(
+        new PushResult(PushOutcome.Failed, "there is no certificate gone"), await PostAsync(new(_url, CertId: "gone")));
 
     [Fact]
     public void The_signature_is_the_hash_of_token_timestamp_and_nonce_in_the_order_of_their_characters() => Assert.Equal(
@@ -108,22 +114,23 @@ public sealed class SecureWebhookSpec : IAsyncLifetime, IDisposable
     }
 
     [Fact]
-    public void A_file_without_a_certificate_stops_the_start_and_is_named()
+    public async Task A_certificate_that_was_deleted_is_trusted_no_longer()
     {
-        File.WriteAllText(PathOf("empty"), "no certificate");
-        Assert.Contains("Push:Certificates:empty", Options("empty").Problem());
-        Assert.Contains("Push:Certificates:missing", Options("missing").Problem());
-        Assert.Contains("Push:Certificates: 'a b'", Options("a b").Problem());
-        Assert.Null(Options("ours").Problem());
+        var clock = new MovableClock();
+        var to = new HttpForwarding(_url, CertId: "ours", ServerName: Name);
+        using var webhook = new Webhook(new PushOptions(), _certificates, clock);
+        Assert.Equal(PushResult.Answered, await webhook.PostAsync(to, Body, default));
+        Assert.True(await _certificates.RemoveAsync(Given.Project, "ours", default));
+        clock.Move(TimeSpan.FromMinutes(1));
+        Assert.Equal(new PushResult(PushOutcome.Failed, "there is no certificate ours"), await webhook.PostAsync(to, Body, default));
     }
 
-    private PushOptions Options(params string[] certIds) => new() { Certificates = certIds.ToDictionary(c => c, PathOf) };
-
-    private string PathOf(string certId) => Path.Combine(_folder, certId + ".pem");
+    private Task AddAsync(string certificateId, X509Certificate2 ca) => _certificates.AddAsync(
+        new Certificate { CertificateId = certificateId, RecordId = certificateId, ProjectId = Given.Project, Content = ca.ExportCertificatePem(), CreatedAt = 0 }, default);
 
     private async Task<PushResult> PostAsync(HttpForwarding to, TimeProvider? clock = null)
     {
-        using var webhook = new Webhook(Options("ours", "other"), clock);
+        using var webhook = new Webhook(new PushOptions(), _certificates, clock);
         return await webhook.PostAsync(to, Body, default);
     }
 

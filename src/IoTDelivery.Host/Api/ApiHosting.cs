@@ -45,6 +45,7 @@ public static class ApiHosting
         project.MapBroadcasts();
         project.MapRules();
         project.MapDeadLetters();
+        project.MapCertificates();
     }
 
     private static async Task AnswerErrors(HttpContext context, RequestDelegate next)

@@ -97,14 +97,14 @@ public static class RulesApi
         return Results.NoContent();
     }
 
-    private static async Task<IResult> CreateActionAsync(string project_id, HttpRequest request, Rules rules, PushOptions options, TimeProvider clock, CancellationToken cancel)
+    private static async Task<IResult> CreateActionAsync(string project_id, HttpRequest request, Rules rules, Certificates certificates, TimeProvider clock, CancellationToken cancel)
     {
         using var body = await RequestBody.ReadAsync(request, cancel);
         if (body.Error is not null) return body.Error;
         var fields = new RequestFields(body.Root);
         var ruleId = fields.Text("rule_id", 36, required: true);
         fields.OneOf("channel", [RuleAction.HttpForwarding], required: true);
-        var url = Http(fields, options);
+        var url = await HttpAsync(fields, project_id, certificates, cancel);
         if (fields.Problem is { } problem) return ApiError.Invalid(problem);
         if (await rules.FindAsync(project_id, ruleId!, cancel) is null) return ApiError.NoSuchRule;
 
@@ -124,13 +124,13 @@ public static class RulesApi
     }
 
     // What waits for the old address goes to the new one.
-    private static async Task<IResult> UpdateActionAsync(string project_id, string action_id, HttpRequest request, Rules rules, PushOptions options, CancellationToken cancel)
+    private static async Task<IResult> UpdateActionAsync(string project_id, string action_id, HttpRequest request, Rules rules, Certificates certificates, CancellationToken cancel)
     {
         using var body = await RequestBody.ReadAsync(request, cancel);
         if (body.Error is not null) return body.Error;
         var fields = new RequestFields(body.Root);
         fields.OneOf("channel", [RuleAction.HttpForwarding]);
-        var url = Http(fields, options);
+        var url = await HttpAsync(fields, project_id, certificates, cancel);
         if (fields.Problem is { } problem) return ApiError.Invalid(problem);
         var action = await rules.UpdateActionAsync(project_id, action_id, Detail(body.Root), url, cancel);
         return action is null ? ApiError.NoSuchAction : new JsonResult(200, json => Write(json, action));
@@ -172,7 +172,7 @@ public static class RulesApi
     private static string Detail(JsonElement body) => RequestFields.Compact(body.GetProperty("channel_detail"));
 
     /// <returns>The address.</returns>
-    private static string? Http(RequestFields fields, PushOptions options)
+    private static async Task<string?> HttpAsync(RequestFields fields, string projectId, Certificates certificates, CancellationToken cancel)
     {
         var detail = fields.Object("channel_detail", required: true);
         var http = detail?.Object(HttpForwarding.Member, required: true);
@@ -186,7 +186,7 @@ public static class RulesApi
             if (http.Bool("signature_enable") is true && token is null) http.Wrong<string>("token", "is missing: signature_enable is true");
             if (!(Uri.TryCreate(url, UriKind.Absolute, out var uri) && uri.Scheme is "http" or "https")) http.Wrong<string>("url", "must be an absolute http or https address");
             else if (certId is not null && uri.Scheme != "https") http.Wrong<string>("cert_id", "needs an https address");
-            if (certId is not null && !options.Certificates.ContainsKey(certId)) http.Wrong<string>("cert_id", "must be one of the setting Push:Certificates");
+            if (certId is not null && (await certificates.FindAsync(certId, cancel))?.ProjectId != projectId) http.Wrong<string>("cert_id", "must be the certificate_id of a certificate");
             detail!.Adopt(http);
             fields.Adopt(detail);
             return url;
