@@ -172,7 +172,9 @@ public sealed class MqttConnectionHandler(
         ConnectionContext connection, MqttConnectPacket? connect, MqttProtocolVersion version, MqttConnectReasonCode code, string reason)
     {
         Refused(connection, connect?.ClientId, reason);
-        MqttFraming.Write(connection.Transport.Output, MqttConnectionStage.Refuse(code, connect is null ? null : Reason(code)), version);
+        var bytesMax = connect is { MaximumPacketSize: > 0 } ? connect.MaximumPacketSize : uint.MaxValue;
+        var said = connect is null ? 0 : MqttFraming.Write(connection.Transport.Output, MqttConnectionStage.Refuse(code, Reason(code)), version, bytesMax);
+        if (said == 0) MqttFraming.Write(connection.Transport.Output, MqttConnectionStage.Refuse(code, reason: null), version); // [MQTT-3.2.2-19]
         await connection.Transport.Output.FlushAsync();
         return null;
     }

@@ -164,7 +164,7 @@ public static class MqttFraming
         const byte sessionExpiryInterval = 0x11, reasonString = 0x1F, serverReference = 0x1C, userProperty = 0x26;
         var reader = new SequenceReader<byte>(body);
         reader.Advance(Math.Min(1, reader.Remaining));
-        while (reader.TryRead(out var lengthByte) && (lengthByte & 0x80) != 0);
+        while (reader.TryRead(out var lengthByte) && (lengthByte & 0x80) != 0) { }
         while (reader.TryRead(out var property))
         {
             if (property == sessionExpiryInterval) return true;

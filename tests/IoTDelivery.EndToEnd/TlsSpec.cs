@@ -105,7 +105,7 @@ public sealed class TlsSpec(TlsSite site) : IClassFixture<TlsSite>
         {
             using var raw = await RawMqtt.OpenAsync(site.TlsPort);
             await raw.SendAsync(garbage);
-            while (await raw.NextAsync() is not null); // a TLS alert at most, then the end
+            while (await raw.NextAsync() is not null) { } // a TLS alert at most, then the end
         }
 
         var lamp = await site.Node.Api.CreateDeviceAsync("lamp_after");

@@ -70,6 +70,29 @@ public sealed class WebSocketSpec(OneRequestAtATime site) : IClassFixture<OneReq
         Assert.Equal(WebSocketCloseStatus.NormalClosure, await ClosedAsync(socket));
     }
 
+    [Fact]
+    public async Task For_a_client_that_never_reads_messages_are_refused_when_its_share_is_full_and_nobody_else_waits()
+    {
+        var (deaf, lamp) = (await site.NewDeviceAsync(), await site.NewDeviceAsync());
+        using var socket = await OpenAsync("mqtt");
+        await socket.SendAsync(RawMqtt.Connect(deaf), WebSocketMessageType.Binary, endOfMessage: true, default);
+        await socket.SendAsync(RawMqtt.Subscribe(Device.DownTopic(deaf), 0), WebSocketMessageType.Binary, endOfMessage: true, default);
+        await ReceiveAsync(socket, 9); // CONNACK and SUBACK: the last thing it reads
+
+        var refusal = default(Answer);
+        for (var i = 0; i < 400 && refusal is null; i++)
+        {
+            var answer = await site.Api.SendMessageAsync(deaf, new string('x', 64 * 1024));
+            if (answer.Status != HttpStatusCode.Created) refusal = answer;
+        }
+
+        Assert.Equal((HttpStatusCode.Forbidden, "IOTDA.021101"), (refusal!.Status, refusal.ErrorCode));
+        await using var device = await ConnectAsync(lamp, MqttProtocolVersion.V311);
+        await device.SubscribeAsync();
+        await site.Api.SendMessageAsync(lamp, "not held up");
+        Assert.Equal("not held up", (await device.NextAsync(TimeSpan.FromSeconds(5))).Content);
+    }
+
     // [MQTT-6.0.0-1]
     [Fact]
     public async Task A_text_frame_ends_the_connection()
@@ -165,7 +188,7 @@ public sealed class WebSocketSpec(OneRequestAtATime site) : IClassFixture<OneReq
 
     private static async Task<WebSocketCloseStatus?> ClosedAsync(ClientWebSocket socket)
     {
-        while ((await TryReceiveAsync(socket)).Length > 0);
+        while ((await TryReceiveAsync(socket)).Length > 0) { }
         return socket.CloseStatus;
     }
 }

@@ -40,7 +40,7 @@ public sealed class Device : IAsyncDisposable
     /// <summary>Connects, without subscribing.</summary>
     public static async Task<Device> ConnectAsync(
         int port, string id, MqttProtocolVersion version = MqttProtocolVersion.V311, bool clean = true, Func<Received, Task<bool>>? acknowledge = null, Action<MqttClientOptionsBuilder>? more = null,
-        string? webSocket = null)
+        string? webSocket = null, Action<MqttClientConnectResult>? connected = null)
     {
         var device = new Device(id);
         if (acknowledge is not null) device.Acknowledge = acknowledge;
@@ -51,7 +51,8 @@ public sealed class Device : IAsyncDisposable
         if (webSocket is null) options.WithTcpServer("127.0.0.1", port);
         else options.WithWebSocketServer(w => w.WithUri(webSocket));
         more?.Invoke(options);
-        await device._client.ConnectAsync(options.Build());
+        var result = await device._client.ConnectAsync(options.Build());
+        connected?.Invoke(result);
         return device;
     }
 
