@@ -19,7 +19,7 @@ public sealed record ApiError(int Status, string Code, string Message) : IResult
     public static ApiError Invalid(string problem) => ErrorCodes.InvalidInput.With($"Invalid input data. {problem}");
 
     /// <summary>The request is right, but not for the state things are in: what has to be otherwise.</summary>
-    public static ApiError NotNow(string problem) => new(403, "IOTDA.000006", problem);
+    public static ApiError NotNow(string problem) => ErrorCodes.NotNow.With(problem);
 
     /// <summary>The body is no JSON, or not of the kind asked for.</summary>
     public static ApiError Malformed(string problem) => ErrorCodes.Malformed.With($"The request body is malformed. {problem}");
@@ -53,7 +53,7 @@ public sealed record ApiError(int Status, string Code, string Message) : IResult
         RefusalReason.TooMuchAtOnce => TooMuchAtOnce,
         RefusalReason.NoSuchDevice => NoSuchDevice,
         RefusalReason.NoSuchMessage => NoSuchMessage,
-        RefusalReason.NotWaiting => ErrorCodes.NotWaiting.With("Only a message that still waits for its device can be deleted; this one is on its way or has ended."),
+        RefusalReason.NotWaiting => NotNow("Only a message that still waits for its device can be deleted; this one is on its way or has ended."),
         RefusalReason.Unavailable => ErrorCodes.Unavailable.With("The platform cannot say whether the message is stored. Ask again with the same message_id.") with
         {
             RetryAfter = 2,

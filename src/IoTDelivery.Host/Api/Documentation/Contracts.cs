@@ -402,3 +402,158 @@ public sealed record ForgetDeadLettersResponse
 {
     public required int Forgotten { get; init; }
 }
+
+public sealed record EmptyResponse;
+
+public sealed record AddDeviceGroupRequest
+{
+    [MaxLength(64), Description("Once per resource space.")] public required string Name { get; init; }
+    [MaxLength(64)] public string? Description { get; init; }
+    [MaxLength(36), Description("The group above; five levels at most.")] public string? SuperGroupId { get; init; }
+    [MaxLength(36)] public string? AppId { get; init; }
+    [Description("STATIC (default); DYNAMIC is not offered.")] public string? GroupType { get; init; }
+}
+
+public sealed record UpdateDeviceGroupRequest
+{
+    [MaxLength(64)] public string? Name { get; init; }
+    [MaxLength(64)] public string? Description { get; init; }
+}
+
+public sealed record DeviceGroupResponse
+{
+    public required string GroupId { get; init; }
+    public required string Name { get; init; }
+    public string? Description { get; init; }
+    public string? SuperGroupId { get; init; }
+    public required string GroupType { get; init; }
+}
+
+public sealed record ListDeviceGroupsResponse
+{
+    public required DeviceGroupResponse[] DeviceGroups { get; init; }
+    public required PageInfo Page { get; init; }
+}
+
+public sealed record ShowDevicesInGroupResponse
+{
+    public required SimplifyDevice[] Devices { get; init; }
+    public required PageInfo Page { get; init; }
+}
+
+public sealed record SimplifyDevice
+{
+    public required string DeviceId { get; init; }
+    public required string NodeId { get; init; }
+    public string? DeviceName { get; init; }
+    public required string ProductId { get; init; }
+}
+
+public sealed record CreateBatchTaskRequest
+{
+    [MaxLength(36)] public string? AppId { get; init; }
+    [MaxLength(128)] public required string TaskName { get; init; }
+    [Description("createMessages; the others are not offered.")] public required string TaskType { get; init; }
+    [MaxLength(30_000), Description("Device ids; a device named twice gets the message once. If absent, targets_filter counts.")] public string[]? Targets { get; init; }
+    public TargetsFilterDto? TargetsFilter { get; init; }
+    [Description("The message. Without a message_id each target gets one made of task and target.")] public required CreateMessageRequest Document { get; init; }
+    public TaskPolicyDto? TaskPolicy { get; init; }
+}
+
+public sealed record TargetsFilterDto
+{
+    [MaxLength(100), Description("All devices of these groups.")] public string[]? GroupIds { get; init; }
+    [MaxLength(100), Description("All devices of these products. Not in the cloud.")] public string[]? ProductIds { get; init; }
+}
+
+public sealed record TaskPolicyDto
+{
+    [Description("UTC, such as 20151212T121212Z, within the next 7 days; absent: now.")] public string? ScheduleTime { get; init; }
+    [Range(0, 5), Description("How often a target that refused is asked again; goes with retry_interval.")] public int? RetryCount { get; init; }
+    [Range(1, 1440), Description("Minutes between two attempts; goes with retry_count.")] public int? RetryInterval { get; init; }
+}
+
+public sealed record BatchTaskInfo
+{
+    public string? AppId { get; init; }
+    public required string TaskId { get; init; }
+    public required string TaskName { get; init; }
+    public required string TaskType { get; init; }
+    [Description("Only in the answer to its creation.")] public string[]? Targets { get; init; }
+    public TargetsFilterDto? TargetsFilter { get; init; }
+    public required CreateMessageRequest Document { get; init; }
+    public TaskPolicyDto? TaskPolicy { get; init; }
+    [Description("Initializing, Waitting, Processing, Success, Fail, PartialSuccess, Stopped or Stopping.")] public required string Status { get; init; }
+    public required string StatusDesc { get; init; }
+    public required TaskProgressDto TaskProgress { get; init; }
+    public required string CreateTime { get; init; }
+}
+
+public sealed record TaskProgressDto
+{
+    public required int Total { get; init; }
+    public required int Processing { get; init; }
+    [Description("Targets that accepted the message.")] public required int Success { get; init; }
+    public required int Fail { get; init; }
+    public required int Waitting { get; init; }
+    public required int FailWaitRetry { get; init; }
+    public required int Stopped { get; init; }
+    public required int Removed { get; init; }
+}
+
+public sealed record ListBatchTasksResponse
+{
+    public required BatchTaskInfo[] Batchtasks { get; init; }
+    public required PageInfo Page { get; init; }
+}
+
+public sealed record ShowBatchTaskResponse
+{
+    public required BatchTaskInfo Batchtask { get; init; }
+    public required TaskDetailDto[] TaskDetails { get; init; }
+    public required PageInfo Page { get; init; }
+}
+
+public sealed record TaskDetailDto
+{
+    public required string Target { get; init; }
+    [Description("Waitting, Processing, Success, Fail, FailWaitRetry or Stopped.")] public required string Status { get; init; }
+    [Description("Of a success: JSON text with the message_id.")] public string? Output { get; init; }
+    [Description("Why it was refused the last time.")] public ErrorInfoDto? Error { get; init; }
+}
+
+public sealed record BatchTargetsRequest
+{
+    [MaxLength(100), Description("Absent: all of them.")] public string[]? Targets { get; init; }
+}
+
+public sealed record BatchTargetsResponse
+{
+    public required BatchTargetResult[] Targets { get; init; }
+}
+
+public sealed record BatchTargetResult
+{
+    public required string Target { get; init; }
+    [Description("success or failure.")] public required string Status { get; init; }
+    public string? ErrorCode { get; init; }
+    public string? ErrorMsg { get; init; }
+}
+
+public sealed record BroadcastMessageRequest
+{
+    [MaxLength(36), Description("Only devices of this resource space; absent: all of the project.")] public string? AppId { get; init; }
+    [MaxLength(128), Description("Begins with $oc/broadcast/ and has at most 7 slashes.")] public required string TopicFullName { get; init; }
+    [MaxLength(128 * 1024), Description("Base64; devices get the decoded bytes.")] public required string Message { get; init; }
+    [Range(0, 1440), Description("Minutes, a multiple of 5; default 0: to who is online, once. Above 0: a message for each of at most 10 subscribed devices, repeated until acknowledged.")]
+    public int? Ttl { get; init; }
+    [MaxLength(100), Description("Made by the platform if absent. With a ttl above 0 it must not be taken.")] public string? MessageId { get; init; }
+}
+
+public sealed record BroadcastMessageResponse
+{
+    public string? AppId { get; init; }
+    public required string TopicFullName { get; init; }
+    public required string MessageId { get; init; }
+    public required string CreatedTime { get; init; }
+}

@@ -31,7 +31,7 @@ public sealed record Operation(string Id, string Tag, string Summary)
 /// <summary>One row for each endpoint of the API. ApiDocumentSpec fails when an endpoint has none.</summary>
 public static class Operations
 {
-    private const string Project = "/v5/iot/{project_id}", Messages = Project + "/devices/{device_id}/messages", Rules = Project + "/routing-rule/rules", Actions = Project + "/routing-rule/actions";
+    private const string Project = "/v5/iot/{project_id}", Messages = Project + "/devices/{device_id}/messages", Groups = Project + "/device-group", Tasks = Project + "/batchtasks", Rules = Project + "/routing-rule/rules", Actions = Project + "/routing-rule/actions";
 
     private static readonly string[] Page = ["limit", "marker", "offset"];
 
@@ -49,7 +49,12 @@ public static class Operations
         ["is_cascade_query"] = "true: with gateway_id, sub-devices of its sub-devices too. Default false.",
         ["start_time"] = "Only devices created at or after this time, such as 20151212T121212Z.",
         ["end_time"] = "Only devices created at or before this time, such as 20151212T121212Z.",
-        ["action_id"] = "resetSecret.",
+        ["action_id"] = "resetSecret; of a device group: addDevice or removeDevice.",
+        ["device_id"] = "The device to add or remove.",
+        ["task_type"] = "Required. createMessages; there are no tasks of the other types.",
+        ["status"] = "Only tasks that stand here: Initializing, Waitting, Processing, Success, Fail, PartialSuccess, Stopped or Stopping.",
+        ["task_detail_status"] = "Only targets that stand here: Waitting, Processing, Success, Fail, FailWaitRetry or Stopped.",
+        ["target"] = "Only this target.",
         ["up_to"] = "The dead_letter_id of the last one to forget.",
         ["product_name"] = "Only products with this name.",
         ["resource"] = "Only rules of this resource.",
@@ -77,7 +82,7 @@ public static class Operations
         [$"GET {Messages}/{{message_id}}"] = new("ShowDeviceMessage", "Messages", "Shows a message. An unknown one is a 200 without message_id, as in the cloud.")
         { Answer = typeof(DeviceMessage), Errors = [ErrorCodes.InvalidInput, ErrorCodes.NoSuchDevice] },
         [$"DELETE {Messages}/{{message_id}}"] = new("DeleteDeviceMessage", "Messages", "Deletes a message that still waits. It ends as FAILED.")
-        { Status = 204, Errors = [ErrorCodes.InvalidInput, ErrorCodes.NotWaiting, ErrorCodes.NoSuchDevice] },
+        { Status = 204, Errors = [ErrorCodes.InvalidInput, ErrorCodes.NotNow, ErrorCodes.NoSuchDevice] },
 
         [$"DELETE {Messages}"] = new("DeleteDeviceMessages", "Messages", "Deletes all messages that still wait for a device. They end as FAILED.")
         { Status = 204, Errors = [ErrorCodes.InvalidInput, ErrorCodes.NoSuchDevice] },
@@ -140,5 +145,36 @@ public static class Operations
         { Answer = typeof(ReplayDeadLettersResponse), Errors = [ErrorCodes.NoSuchRule] },
         [$"DELETE {Actions}/{{action_id}}/dead-letters"] = new("ForgetDeadLetters", "Dead letters", "Forgets the dead letters of an action up to one that was seen.")
         { Query = ["up_to"], Answer = typeof(ForgetDeadLettersResponse), Errors = [ErrorCodes.NoSuchRule] },
+
+        [$"POST {Groups}"] = new("AddDeviceGroup", "Many devices", "Creates a group of devices.")
+        { Body = typeof(AddDeviceGroupRequest), Status = 201, Answer = typeof(DeviceGroupResponse), Errors = [ErrorCodes.NotNow] },
+        [$"GET {Groups}"] = new("ListDeviceGroups", "Many devices", "Lists groups, newest first.")
+        { Query = [.. Page, "app_id"], Answer = typeof(ListDeviceGroupsResponse) },
+        [$"GET {Groups}/{{group_id}}"] = new("ShowDeviceGroup", "Many devices", "Shows a group.")
+        { Answer = typeof(DeviceGroupResponse) },
+        [$"PUT {Groups}/{{group_id}}"] = new("UpdateDeviceGroup", "Many devices", "Changes name or description of a group.")
+        { Body = typeof(UpdateDeviceGroupRequest), Answer = typeof(DeviceGroupResponse) },
+        [$"DELETE {Groups}/{{group_id}}"] = new("DeleteDeviceGroup", "Many devices", "Deletes a group that has neither devices nor groups below it.")
+        { Status = 204, Errors = [ErrorCodes.NotNow] },
+        [$"POST {Groups}/{{group_id}}/action"] = new("CreateOrDeleteDeviceInGroup", "Many devices", "Adds a device to a group, or removes it.")
+        { Query = ["action_id", "device_id"], Answer = typeof(EmptyResponse), Errors = [ErrorCodes.NoSuchDevice, ErrorCodes.NotNow] },
+        [$"GET {Groups}/{{group_id}}/devices"] = new("ShowDevicesInGroup", "Many devices", "Lists the devices of a group, those that came last first.")
+        { Query = Page, Answer = typeof(ShowDevicesInGroupResponse) },
+
+        [$"POST {Tasks}"] = new("CreateBatchTask", "Many devices", "Sends a message to many devices. 201 means: the task is stored.")
+        { Body = typeof(CreateBatchTaskRequest), Status = 201, Answer = typeof(BatchTaskInfo) },
+        [$"GET {Tasks}"] = new("ListBatchTasks", "Many devices", "Lists batch tasks with their progress, newest first.")
+        { Query = [.. Page, "task_type", "app_id", "status"], Answer = typeof(ListBatchTasksResponse) },
+        [$"GET {Tasks}/{{task_id}}"] = new("ShowBatchTask", "Many devices", "Shows a batch task, its progress and its targets, the last first.")
+        { Query = [.. Page, "task_detail_status", "target"], Answer = typeof(ShowBatchTaskResponse) },
+        [$"DELETE {Tasks}/{{task_id}}"] = new("DeleteBatchTask", "Many devices", "Deletes a batch task that has ended. Its messages live on.")
+        { Status = 204, Errors = [ErrorCodes.NotNow] },
+        [$"POST {Tasks}/{{task_id}}/stop"] = new("StopBatchTask", "Many devices", "Ends targets that wait: those named, or all of them and the task.")
+        { Body = typeof(BatchTargetsRequest), Answer = typeof(BatchTargetsResponse), Errors = [ErrorCodes.NotNow] },
+        [$"POST {Tasks}/{{task_id}}/retry"] = new("RetryBatchTask", "Many devices", "Asks targets again that failed or were stopped: those named, or all of them.")
+        { Body = typeof(BatchTargetsRequest), Answer = typeof(BatchTargetsResponse), Errors = [ErrorCodes.NotNow] },
+
+        [$"POST {Project}/broadcast-messages"] = new("BroadcastMessage", "Many devices", "Sends a message to everybody who subscribed a topic below $oc/broadcast/.")
+        { Body = typeof(BroadcastMessageRequest), Status = 201, Answer = typeof(BroadcastMessageResponse) },
     };
 }
