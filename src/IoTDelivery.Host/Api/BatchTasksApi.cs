@@ -51,12 +51,12 @@ public static class BatchTasksApi
         var name = fields.Text("task_name", 128, c => char.IsLetterOrDigit(c) || c == '_', "letters, digits, Chinese characters and '_'", required: true);
         if (fields.OneOf("task_type", TaskTypes, required: true) is not (null or CreateMessages)) fields.Wrong<string>("task_type", $"must be {CreateMessages}: the others are not offered");
         var targets = Targets(fields, "targets", BatchTasks.TargetsMax);
-        var (groupIds, productIds) = targets is null ? Filter(fields) : ([], []);
+        var (groupIds, productIds) = Filter(fields); // counts if there are no targets
         var (scheduleAt, retryCount, retryInterval) = Policy(fields, now);
         if (targets is null && groupIds.Count + productIds.Count == 0) fields.Wrong<string>("targets", "is missing: give a list of device ids, or targets_filter with group_ids or product_ids");
-        if (fields.Take("document", required: true, out var document) && Problem(document) is { } wrong) fields.Wrong<string>("document", wrong);
-        if (fields.Problem is { } problem) return ApiError.Invalid(problem);
-        if (await UnknownAsync(project_id, groupIds, productIds, groups, products, cancel) is { } unknown) return ApiError.Invalid(unknown);
+        fields.Object("document", required: true);
+        if ((fields.Problem ?? Problem(body.Root.GetProperty("document"))) is { } problem) return ApiError.Invalid(problem);
+        if (targets is null && await UnknownAsync(project_id, groupIds, productIds, groups, products, cancel) is { } unknown) return ApiError.Invalid(unknown);
         if (targets is null && (await groups.MembersAsync(project_id, groupIds, productIds, "", 1, cancel)).Count == 0) return ApiError.Invalid("targets_filter matches no device.");
 
         var task = new BatchTask
@@ -67,7 +67,7 @@ public static class BatchTasksApi
             TaskName = name!,
             Targets = targets is null ? null : JsonSerializer.Serialize(targets),
             TargetsFilter = targets is null ? RequestFields.Compact(body.Root.GetProperty("targets_filter")) : null,
-            Document = RequestFields.Compact(document),
+            Document = RequestFields.Compact(body.Root.GetProperty("document")),
             ScheduleAt = scheduleAt?.ToUnixTimeMilliseconds(),
             RetryCount = retryCount,
             RetryInterval = retryInterval,
@@ -191,7 +191,7 @@ public static class BatchTasksApi
     private static (IReadOnlyList<string> GroupIds, IReadOnlyList<string> ProductIds) Filter(RequestFields fields)
     {
         var filter = fields.Object("targets_filter");
-        if (filter is null && fields.Take("document_source", required: false, out _)) fields.Wrong<string>("document_source", "is not for messages: give targets or targets_filter");
+        if (filter is null && !fields.Take("targets", required: false, out _) && fields.Take("document_source", required: false, out _)) fields.Wrong<string>("document_source", "is not for messages: give targets or targets_filter");
         var ids = (Ids("group_ids"), Ids("product_ids"));
         fields.Adopt(filter);
         return ids;
@@ -229,7 +229,7 @@ public static class BatchTasksApi
         }
         catch (FormatException cause)
         {
-            return $"is no message: {cause.Message.TrimEnd('.')}";
+            return $"document.{cause.Message}";
         }
     }
 

@@ -33,7 +33,8 @@ public sealed class ImplicitSpec(ITestOutputHelper output)
         {
             var region = node.System.ActorOf(Props.Create(typeof(Unreliable), node.Devices, seed));
             var options = new MqttOptions { ImplicitSubscriptionGrace = Grace, AttachRetryMin = TimeSpan.FromMilliseconds(50), AttachRetryMax = TimeSpan.FromMilliseconds(200) };
-            var connections = new MqttConnections(node.System, new DeviceGateway(() => region), options, TimeProvider.System, NullLogger<MqttConnections>.Instance);
+            var connections = new MqttConnections(
+                node.System, new DeviceGateway(() => region), (_, _) => Task.FromResult<IReadOnlyList<DeviceId>>([]), options, TimeProvider.System, NullLogger<MqttConnections>.Instance);
             var histories = Enumerable.Range(0, Histories).Select(i => new History(node, connections, i, new Random(seed + i))).ToArray();
 
             await Task.WhenAll(histories.Select(h => Task.Run(h.LiveAsync))).WaitAsync(TimeSpan.FromSeconds(60));
