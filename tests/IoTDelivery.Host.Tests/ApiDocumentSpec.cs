@@ -36,12 +36,6 @@ public sealed partial class ApiDocumentSpec(ApiDocumentSpec.Platform platform) :
         ["BroadcastMessage"] = """{"app_id":"a","topic_full_name":"$oc/broadcast/news","message":"eA==","ttl":5,"message_id":"b2"}""",
         ["UpdateDevice"] = """{"device_name":"n2","description":"d","extension_info":{"a":1}}""",
         ["ResetDeviceSecret"] = """{"secret":"secret-5678","secret_type":"SECONDARY","force_disconnect":true}""",
-        ["AddDeviceGroup"] = """{"name":"g","description":"d","super_group_id":"s","app_id":"a","group_type":"STATIC"}""",
-        ["UpdateDeviceGroup"] = """{"name":"g2","description":"d"}""",
-        ["CreateBatchTask"] = """{"app_id":"a","task_name":"t","task_type":"createMessages","targets_filter":{"group_ids":["g"],"product_ids":["lamp"]},"document":{"message":"x"},"task_policy":{"schedule_time":"20151212T121212Z","retry_count":1,"retry_interval":1}}""",
-        ["StopBatchTask"] = """{"targets":["lamp_1"]}""",
-        ["RetryBatchTask"] = """{"targets":["lamp_1"]}""",
-        ["BroadcastMessage"] = """{"app_id":"a","topic_full_name":"$oc/broadcast/t","message":"eA==","ttl":0,"message_id":"b1"}""",
         ["UpdateProduct"] = """{"name":"n2","device_type":"t","protocol_type":"MQTT","data_format":"json","service_capabilities":[],"manufacturer_name":"m","industry":"i","description":"d"}""",
     };
 
@@ -131,20 +125,6 @@ public sealed partial class ApiDocumentSpec(ApiDocumentSpec.Platform platform) :
         await Expect("CreateOrDeleteDeviceInGroup", 200, $"p1/device-group/{group}/action?action_id=removeDevice&device_id=lamp_9");
         await Expect("DeleteDeviceGroup", 204, $"p1/device-group/{group}");
         await Expect("DeleteDevice", 204, "p1/devices/lamp_9");
-        var group = (await Expect("AddDeviceGroup", 201, "p1/device-group", FullBodies["AddDeviceGroup"].Replace("\"super_group_id\":\"s\",", "")))!["group_id"]!.ToString();
-        await Expect("UpdateDeviceGroup", 200, $"p1/device-group/{group}", FullBodies["UpdateDeviceGroup"]);
-        await Expect("ShowDeviceGroup", 200, $"p1/device-group/{group}");
-        await Expect("ListDeviceGroups", 200, "p1/device-group");
-        await Expect("CreateOrDeleteDeviceInGroup", 200, $"p1/device-group/{group}/action?action_id=addDevice&device_id=lamp_1");
-        await Expect("ShowDevicesInGroup", 200, $"p1/device-group/{group}/devices");
-        await Expect("DeleteDeviceGroup", 403, $"p1/device-group/{group}");
-        var later = DateTimeOffset.UtcNow.AddDays(1).ToString("yyyyMMdd'T'HHmmss'Z'");
-        var task = (await Expect("CreateBatchTask", 201, "p1/batchtasks", FullBodies["CreateBatchTask"].Replace("20151212T121212Z", later).Replace("[\"g\"]", $"[\"{group}\"]")))!["task_id"]!.ToString();
-        await Expect("CreateBatchTask", 201, "p1/batchtasks", $$"""{"task_name":"t","task_type":"createMessages","targets":["lamp_1"],"document":{"message":"x"},"task_policy":{"schedule_time":"{{later}}"} }""");
-        await Expect("ListBatchTasks", 200, "p1/batchtasks?task_type=createMessages");
-        await Expect("ShowBatchTask", 200, $"p1/batchtasks/{task}");
-        await Expect("DeleteBatchTask", 403, $"p1/batchtasks/{task}");
-        await Expect("BroadcastMessage", 201, "p1/broadcast-messages", FullBodies["BroadcastMessage"]);
         await Expect("DeleteRuleAction", 204, $"p1/routing-rule/actions/{action}");
         await Expect("DeleteRoutingRule", 204, $"p1/routing-rule/rules/{rule}");
 

@@ -100,12 +100,7 @@ public static class DeviceGroupsApi
                 return ApiError.Invalid("action_id must be one of addDevice, removeDevice.");
         }
 
-        if (refusal is { } why) return For(why);
-        return new JsonResult(200, json => // nothing to say, said in the shape of everything else
-        {
-            json.WriteStartObject();
-            json.WriteEndObject();
-        });
+        return refusal is { } why ? For(why) : Results.Ok();
     }
 
     private static async Task<IResult> ListDevicesAsync(string project_id, string group_id, HttpRequest request, DeviceGroups groups, CancellationToken cancel)
