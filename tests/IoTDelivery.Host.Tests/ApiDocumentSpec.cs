@@ -1,4 +1,6 @@
 using System.Net;
+using System.Security.Cryptography;
+using System.Security.Cryptography.X509Certificates;
 using System.Text.Json;
 using System.Text.Json.Nodes;
 using System.Text.RegularExpressions;
@@ -30,6 +32,7 @@ public sealed partial class ApiDocumentSpec(ApiDocumentSpec.Platform platform) :
         ["UpdateRuleAction"] = """{"channel":"HTTP_FORWARDING","channel_detail":{"http_forwarding":{"url":"https://127.0.0.1:9/","cert_id":"c","cn_name":"n","sni_enable":true,"signature_enable":true,"token":"abc"}}}""",
         ["UpdateDevice"] = """{"device_name":"n2","description":"d","extension_info":{"a":1}}""",
         ["ResetDeviceSecret"] = """{"secret":"secret-5678","secret_type":"SECONDARY","force_disconnect":true}""",
+        ["AddCertificate"] = """{"content":"PEM","app_id":"a"}""",
         ["AddDeviceGroup"] = """{"name":"g","description":"d","super_group_id":"s","app_id":"a","group_type":"STATIC"}""",
         ["UpdateDeviceGroup"] = """{"name":"g2","description":"d"}""",
         ["CreateBatchTask"] = """{"app_id":"a","task_name":"t","task_type":"createMessages","targets_filter":{"group_ids":["g"],"product_ids":["lamp"]},"document":{"message":"x"},"task_policy":{"schedule_time":"20151212T121212Z","retry_count":1,"retry_interval":1}}""",
@@ -106,6 +109,9 @@ public sealed partial class ApiDocumentSpec(ApiDocumentSpec.Platform platform) :
         await Expect("DeleteDeviceMessage", 404, "p1/devices/lamp_9/messages/m1");
         await Expect("DeleteDeviceMessages", 204, "p1/devices/lamp_9/messages");
         await Expect("DeleteDevice", 204, "p1/devices/lamp_9");
+        var certificate = (await Expect("AddCertificate", 201, "p1/certificates", FullBodies["AddCertificate"].Replace("PEM", Pem().ReplaceLineEndings("\\n"))))!["certificate_id"];
+        await Expect("ListCertificates", 200, "p1/certificates");
+        await Expect("DeleteCertificate", 204, $"p1/certificates/{certificate}");
         var group = (await Expect("AddDeviceGroup", 201, "p1/device-group", FullBodies["AddDeviceGroup"].Replace("\"super_group_id\":\"s\",", "")))!["group_id"]!.ToString();
         await Expect("UpdateDeviceGroup", 200, $"p1/device-group/{group}", FullBodies["UpdateDeviceGroup"]);
         await Expect("ShowDeviceGroup", 200, $"p1/device-group/{group}");
@@ -141,6 +147,13 @@ public sealed partial class ApiDocumentSpec(ApiDocumentSpec.Platform platform) :
         }
     }
 
+    private static string Pem()
+    {
+        using var key = ECDsa.Create(ECCurve.NamedCurves.nistP256);
+        using var certificate = new CertificateRequest("CN=test", key, HashAlgorithmName.SHA256).CreateSelfSigned(DateTimeOffset.UtcNow, DateTimeOffset.UtcNow.AddDays(1));
+        return certificate.ExportCertificatePem();
+    }
+
     [Fact]
     public async Task Every_field_the_document_knows_is_read_and_named_when_it_is_wrong()
     {
@@ -158,6 +171,7 @@ public sealed partial class ApiDocumentSpec(ApiDocumentSpec.Platform platform) :
             ["UpdateDevice"] = "p1/devices/any",
             ["ResetDeviceSecret"] = "p1/devices/any/action?action_id=resetSecret",
             ["UpdateProduct"] = "p1/products/any",
+            ["AddCertificate"] = "p1/certificates",
             ["AddDeviceGroup"] = "p1/device-group",
             ["UpdateDeviceGroup"] = "p1/device-group/any",
             ["CreateBatchTask"] = "p1/batchtasks",
