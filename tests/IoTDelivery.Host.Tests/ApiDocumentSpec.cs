@@ -1,4 +1,6 @@
 using System.Net;
+using System.Security.Cryptography;
+using System.Security.Cryptography.X509Certificates;
 using System.Text.Json;
 using System.Text.Json.Nodes;
 using System.Text.RegularExpressions;
@@ -36,6 +38,7 @@ public sealed partial class ApiDocumentSpec(ApiDocumentSpec.Platform platform) :
         ["BroadcastMessage"] = """{"app_id":"a","topic_full_name":"$oc/broadcast/news","message":"eA==","ttl":5,"message_id":"b2"}""",
         ["UpdateDevice"] = """{"device_name":"n2","description":"d","extension_info":{"a":1}}""",
         ["ResetDeviceSecret"] = """{"secret":"secret-5678","secret_type":"SECONDARY","force_disconnect":true}""",
+        ["AddCertificate"] = """{"content":"PEM","app_id":"a"}""",
         ["AddDeviceGroup"] = """{"name":"g","description":"d","super_group_id":"s","app_id":"a","group_type":"STATIC"}""",
         ["UpdateDeviceGroup"] = """{"name":"g2","description":"d"}""",
         ["CreateBatchTask"] = """{"app_id":"a","task_name":"t","task_type":"createMessages","targets_filter":{"group_ids":["g"],"product_ids":["lamp"]},"document":{"message":"x"},"task_policy":{"schedule_time":"20151212T121212Z","retry_count":1,"retry_interval":1}}""",
@@ -131,6 +134,9 @@ public sealed partial class ApiDocumentSpec(ApiDocumentSpec.Platform platform) :
         await Expect("CreateOrDeleteDeviceInGroup", 200, $"p1/device-group/{group}/action?action_id=removeDevice&device_id=lamp_9");
         await Expect("DeleteDeviceGroup", 204, $"p1/device-group/{group}");
         await Expect("DeleteDevice", 204, "p1/devices/lamp_9");
+        var certificate = (await Expect("AddCertificate", 201, "p1/certificates", FullBodies["AddCertificate"].Replace("PEM", Pem().ReplaceLineEndings("\\n"))))!["certificate_id"];
+        await Expect("ListCertificates", 200, "p1/certificates");
+        await Expect("DeleteCertificate", 204, $"p1/certificates/{certificate}");
         var group = (await Expect("AddDeviceGroup", 201, "p1/device-group", FullBodies["AddDeviceGroup"].Replace("\"super_group_id\":\"s\",", "")))!["group_id"]!.ToString();
         await Expect("UpdateDeviceGroup", 200, $"p1/device-group/{group}", FullBodies["UpdateDeviceGroup"]);
         await Expect("ShowDeviceGroup", 200, $"p1/device-group/{group}");
@@ -166,6 +172,13 @@ public sealed partial class ApiDocumentSpec(ApiDocumentSpec.Platform platform) :
         }
     }
 
+    private static string Pem()
+    {
+        using var key = ECDsa.Create(ECCurve.NamedCurves.nistP256);
+        using var certificate = new CertificateRequest("CN=test", key, HashAlgorithmName.SHA256).CreateSelfSigned(DateTimeOffset.UtcNow, DateTimeOffset.UtcNow.AddDays(1));
+        return certificate.ExportCertificatePem();
+    }
+
     [Fact]
     public async Task Every_field_the_document_knows_is_read_and_named_when_it_is_wrong()
     {
@@ -183,6 +196,7 @@ public sealed partial class ApiDocumentSpec(ApiDocumentSpec.Platform platform) :
             ["UpdateDevice"] = "p1/devices/any",
             ["ResetDeviceSecret"] = "p1/devices/any/action?action_id=resetSecret",
             ["UpdateProduct"] = "p1/products/any",
+            ["AddCertificate"] = "p1/certificates",
             ["AddDeviceGroup"] = "p1/device-group",
             ["UpdateDeviceGroup"] = "p1/device-group/any",
             ["CreateBatchTask"] = "p1/batchtasks",
