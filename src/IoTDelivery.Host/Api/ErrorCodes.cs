@@ -19,7 +19,7 @@ public static class ErrorCodes
     public static readonly ErrorCode Unauthorized = new(401, "IOTDA.000002", "Authentication failed: the text says what is missing or wrong.");
     public static readonly ErrorCode NotNow = new(403, "IOTDA.000006", "What is asked for does not go with the state of the message, group or task, or a fixed bound is reached; the text says which.");
     public static readonly ErrorCode TooMuchAtOnce = new(403, "IOTDA.021101", "Too much at once, or too many failed logins. Retry-After says when to ask again.");
-    public static readonly ErrorCode NotFound = new(404, "IOTDA.000029", "The path does not exist, or the project, message, group or task it names.");
+    public static readonly ErrorCode NotFound = new(404, "IOTDA.000029", "The path does not exist, or the project, message, group, task or certificate it names.");
     public static readonly ErrorCode NoSuchRule = new(404, "IOTDA.010002", "The rule or the rule action does not exist.");
     public static readonly ErrorCode NoSuchDevice = new(404, "IOTDA.014000", "The device does not exist.");
     public static readonly ErrorCode NoSuchProduct = new(404, "IOTDA.014204", "The product does not exist.");

@@ -347,7 +347,7 @@ public sealed record ChannelDetail
 public sealed record HttpForwarding
 {
     [MaxLength(2048), Description("Where notifications are POSTed, http or https.")] public required string Url { get; init; }
-    [MaxLength(64), Description("The certificate authority of an https receiver: a name in the setting Push:Certificates.")] public string? CertId { get; init; }
+    [MaxLength(64), Description("The certificate authority of an https receiver: a certificate_id.")] public string? CertId { get; init; }
     [MaxLength(256), Description("The name in the receiver's certificate.")] public string? CnName { get; init; }
     [Description("Sends cn_name as the server name.")] public bool? SniEnable { get; init; }
     [Description("Signs every notification with token.")] public bool? SignatureEnable { get; init; }
@@ -553,4 +553,27 @@ public sealed record BroadcastResponse
     public required string TopicFullName { get; init; }
     public required string MessageId { get; init; }
     public required string CreatedTime { get; init; }
+}
+
+public sealed record AddCertificateRequest
+{
+    [MaxLength(65535), Description("One or several certificates in PEM.")] public required string Content { get; init; }
+    [MaxLength(36)] public string? AppId { get; init; }
+}
+
+public sealed record CertificateInfo
+{
+    public required string CertificateId { get; init; }
+    public required string CnName { get; init; }
+    public required string Owner { get; init; }
+    [Description("Whether devices may log in with certificates of it: false.")] public required bool Status { get; init; }
+    public required string CreateDate { get; init; }
+    public required string EffectiveDate { get; init; }
+    public required string ExpiryDate { get; init; }
+}
+
+public sealed record ListCertificatesResponse
+{
+    public required CertificateInfo[] Certificates { get; init; }
+    public required PageInfo Page { get; init; }
 }

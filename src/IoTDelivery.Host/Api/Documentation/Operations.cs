@@ -171,6 +171,13 @@ public static class Operations
         [$"DELETE {Actions}/{{action_id}}"] = new("DeleteRuleAction", "Rules", "Deletes an action and what waits for it.")
         { Status = 204, Errors = [ErrorCodes.NoSuchRule] },
 
+        [$"POST {Project}/certificates"] = new("AddCertificate", "Rules", "Takes a CA certificate, which actions name as cert_id.")
+        { Body = typeof(AddCertificateRequest), Status = 201, Answer = typeof(CertificateInfo) },
+        [$"GET {Project}/certificates"] = new("ListCertificates", "Rules", "Lists CA certificates, newest first.")
+        { Query = [.. Page, "app_id"], Answer = typeof(ListCertificatesResponse) },
+        [$"DELETE {Project}/certificates/{{certificate_id}}"] = new("DeleteCertificate", "Rules", "Deletes a CA certificate.")
+        { Status = 204 },
+
         [$"GET {Actions}/{{action_id}}/backlog"] = new("ShowBacklog", "Dead letters", "Tells how much waits for the receiver of an action.")
         { Answer = typeof(BacklogResponse), Errors = [ErrorCodes.NoSuchRule] },
         [$"GET {Actions}/{{action_id}}/dead-letters"] = new("ListDeadLetters", "Dead letters", "Lists the notifications of an action that were given up, oldest first.")
