@@ -1,4 +1,7 @@
+using System.Security.Cryptography;
+using System.Security.Cryptography.X509Certificates;
 using System.Text;
+using System.Text.Json;
 using System.Text.RegularExpressions;
 using IoTDelivery.Host.Api.Authentication;
 
@@ -96,6 +99,12 @@ public sealed partial class ContractPlatform : RunningPlatform
         await StepAsync("rule-delete", "DELETE", "routing-rule/rules/{rule}");
         await StepAsync("rule-show-unknown", "GET", "routing-rule/rules/{rule}");
 
+        _known["{pem}"] = JsonEncodedText.Encode(Authority()).ToString();
+        await StepAsync("certificate-create", "POST", "certificates", """{"content":"{pem}"}""", made: ("certificate_id", "{certificate}"));
+        await StepAsync("certificate-create-without-one", "POST", "certificates", """{"content":"no certificate"}""");
+        await StepAsync("certificate-list", "GET", "certificates");
+        await StepAsync("certificate-delete", "DELETE", "certificates/{certificate}");
+
         await StepAsync("group-create", "POST", "device-group", """{"name":"fans","description":"all fans"}""", made: ("group_id", "{group}"));
         await StepAsync("group-add-device", "POST", "device-group/{group}/action?action_id=addDevice&device_id=fan-two");
         await StepAsync("group-devices", "GET", "device-group/{group}/devices");
@@ -156,6 +165,15 @@ public sealed partial class ContractPlatform : RunningPlatform
 
         if (text.Length > 0) wire.AppendLine().AppendLine(Named(text));
         Steps.Add(name, wire.ToString().ReplaceLineEndings("\n"));
+    }
+
+    private static string Authority()
+    {
+        using var key = RSA.Create(2048);
+        var request = new CertificateRequest("CN=site CA", key, HashAlgorithmName.SHA256, RSASignaturePadding.Pkcs1);
+        request.CertificateExtensions.Add(new X509BasicConstraintsExtension(certificateAuthority: true, hasPathLengthConstraint: false, pathLengthConstraint: 0, critical: true));
+        using var certificate = request.CreateSelfSigned(DateTimeOffset.UtcNow.AddDays(-1), DateTimeOffset.UtcNow.AddDays(30));
+        return certificate.ExportCertificatePem();
     }
 
     // What the node does by itself is done when an application can see it.
