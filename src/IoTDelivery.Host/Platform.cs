@@ -67,6 +67,7 @@ public static class Platform
             services.AddDevices();
             _ = Options<PushOptions>(settings, PushOptions.Section, o => o.Problem()); // the box looks at start, which is too late for a sentence
             services.AddPush(settings);
+            services.AddAmqp(settings, Options<AmqpOptions>(settings, AmqpOptions.Section, o => o.Problem()));
             services.AddSingleton<WaitingSubDevices>();
             services.AddSingleton<FindWaitingSubDevices>(s => s.GetRequiredService<WaitingSubDevices>().FindAsync);
             services.AddSingleton<TakeUplink>(s => s.GetRequiredService<UplinkReports>().TakeAsync);
