@@ -65,16 +65,12 @@ public static class AmqpApi
 
     private static async Task<IResult> CreateAccessCodeAsync(string project_id, HttpRequest request, AccessCodes codes, CancellationToken cancel)
     {
-        var disconnect = false;
-        if (request.ContentLength is not (null or 0))
-        {
-            using var body = await RequestBody.ReadAsync(request, cancel);
-            if (body.Error is not null) return body.Error;
-            var fields = new RequestFields(body.Root);
-            fields.OneOf("type", ["AMQP"]);
-            disconnect = fields.Bool("force_disconnect") is true;
-            if (fields.Problem is { } problem) return ApiError.Invalid(problem);
-        }
+        using var body = await RequestBody.ReadAsync(request, cancel);
+        if (body.Error is not null) return body.Error;
+        var fields = new RequestFields(body.Root);
+        fields.OneOf("type", ["AMQP"]);
+        var disconnect = fields.Bool("force_disconnect") is true;
+        if (fields.Problem is { } problem) return ApiError.Invalid(problem);
 
         var (key, code) = await codes.CreateAsync(project_id, disconnect, cancel);
         return new JsonResult(201, json =>

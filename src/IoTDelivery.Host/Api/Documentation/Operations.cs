@@ -68,6 +68,7 @@ public static class Operations
         ["active"] = "true or false.",
         ["rule_id"] = "Only actions of this rule.",
         ["channel"] = "Only actions of this channel.",
+        ["queue_name"] = "Only queues with this in their name.",
         ["name"] = "The project's name, which here is its id.",
         ["nocatalog"] = "Taken and ignored: there is no catalogue.",
     };
@@ -187,7 +188,7 @@ public static class Operations
         [$"DELETE {Project}/amqp-queues/{{queue_id}}"] = new("DeleteQueue", "AMQP", "Deletes a queue no action forwards to.")
         { Status = 204, Errors = [ErrorCodes.NotNow] },
         [$"POST {Project}/auth/accesscode"] = new("CreateAccessCode", "AMQP", "Makes the code consumers log in with; the one before is void.")
-        { Body = typeof(CreateAccessCodeRequest), IsBodyOptional = true, Status = 201, Answer = typeof(AccessCodeResponse) },
+        { Body = typeof(CreateAccessCodeRequest), Status = 201, Answer = typeof(AccessCodeResponse) },
 
         [$"GET {Actions}/{{action_id}}/backlog"] = new("ShowBacklog", "Dead letters", "Tells how much waits for the receiver of an action.")
         { Answer = typeof(BacklogResponse), Errors = [ErrorCodes.NoSuchRule] },
