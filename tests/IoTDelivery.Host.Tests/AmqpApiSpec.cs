@@ -46,7 +46,7 @@ public sealed class AmqpApiSpec(AmqpApiSpec.Platform platform) : IClassFixture<A
         await PostAsync("p1/amqp-queues", $$"""{"queue_name":"{{queueName}}"}""");
         var rule = await PostAsync("p1/routing-rule/rules", """{"subject":{"resource":"device.message.status","event":"update"}}""");
         var ruleId = rule.GetProperty("rule_id").GetString();
-        await PostAsync("p1/routing-rule/actions", $$$"""{"rule_id":"{{{ruleId}}}","channel":"AMQP_FORWARDING","channel_detail":{"amqp_forwarding":{"queue_name":"{{{queueName}}}"}}}""");
+        await PostAsync("p1/routing-rule/actions", $$$"""{"rule_id":"{{{ruleId}}}","channel":"AMQP_FORWARDING","channel_detail":{"amqp_forwarding":{"queue_name":"{{{queueName}}}"} } }""");
         Assert.Equal(HttpStatusCode.OK, (await platform.SendAsync(HttpMethod.Put, $"p1/routing-rule/rules/{ruleId}", """{"active":true}""")).Status);
         await PostAsync("p1/devices/lamp_1/messages", $$"""{"message_id":"for-{{scheme}}","message":"hello"}""");
         Assert.Equal(HttpStatusCode.NoContent, (await platform.SendAsync(HttpMethod.Delete, $"p1/devices/lamp_1/messages/for-{scheme}")).Status);
