@@ -4,6 +4,7 @@ using Amqp.Listener;
 using Amqp.Types;
 using IoTDelivery.Registry;
 using Microsoft.AspNetCore.Connections;
+using Microsoft.AspNetCore.Connections.Features;
 using Microsoft.Extensions.Hosting;
 using Microsoft.Extensions.Logging;
 
@@ -109,6 +110,7 @@ public sealed class AmqpServer(AmqpQueues queues, AccessCodes codes, AmqpConsume
             listener.SASL.EnableMechanism("PLAIN", login);
             listener.AMQP.IdleTimeout = (int)IdleTimeout.TotalMilliseconds;
             listener.AMQP.ContainerId = "iotdelivery";
+            using var stopping = connection.Features.Get<IConnectionLifetimeNotificationFeature>()?.ConnectionClosedRequested.Register(() => End("The node stops."));
             using var closed = connection.ConnectionClosed.Register(_transport.Close);
             listener.Open();
             try

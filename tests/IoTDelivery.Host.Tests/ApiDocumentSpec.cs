@@ -28,8 +28,8 @@ public sealed partial class ApiDocumentSpec(ApiDocumentSpec.Platform platform) :
         ["CreateProduct"] = """{"product_id":"sensor","name":"n","device_type":"t","protocol_type":"MQTT","data_format":"json","service_capabilities":[{"service_id":"s"}],"manufacturer_name":"m","industry":"i","description":"d","app_id":"a"}""",
         ["CreateRoutingRule"] = """{"rule_name":"n","description":"d","subject":{"resource":"device.message.status","event":"update"},"app_type":"APP","app_id":"a"}""",
         ["UpdateRoutingRule"] = """{"rule_name":"n","description":"d","active":false}""",
-        ["CreateRuleAction"] = """{"rule_id":"RULE","channel":"HTTP_FORWARDING","channel_detail":{"http_forwarding":{"url":"https://127.0.0.1:9/","cert_id":"c","cn_name":"n","sni_enable":true,"signature_enable":true,"token":"abc"}}}""",
-        ["UpdateRuleAction"] = """{"channel":"HTTP_FORWARDING","channel_detail":{"http_forwarding":{"url":"https://127.0.0.1:9/","cert_id":"c","cn_name":"n","sni_enable":true,"signature_enable":true,"token":"abc"}}}""",
+        ["CreateRuleAction"] = """{"rule_id":"RULE","channel":"HTTP_FORWARDING","channel_detail":{"http_forwarding":{"url":"https://127.0.0.1:9/","cert_id":"c","cn_name":"n","sni_enable":true,"signature_enable":true,"token":"abc"},"amqp_forwarding":{"queue_name":"DefaultQueue"}}}""",
+        ["UpdateRuleAction"] = """{"channel":"HTTP_FORWARDING","channel_detail":{"http_forwarding":{"url":"https://127.0.0.1:9/","cert_id":"c","cn_name":"n","sni_enable":true,"signature_enable":true,"token":"abc"},"amqp_forwarding":{"queue_name":"DefaultQueue"}}}""",
         ["UpdateDevice"] = """{"device_name":"n2","description":"d","extension_info":{"a":1}}""",
         ["ResetDeviceSecret"] = """{"secret":"secret-5678","secret_type":"SECONDARY","force_disconnect":true}""",
         ["AddCertificate"] = """{"content":"PEM","app_id":"a"}""",
@@ -118,7 +118,6 @@ public sealed partial class ApiDocumentSpec(ApiDocumentSpec.Platform platform) :
         await Expect("BatchShowQueue", 200, "p1/amqp-queues");
         await Expect("ShowQueue", 200, $"p1/amqp-queues/{queue}");
         await Expect("DeleteQueue", 204, $"p1/amqp-queues/{queue}");
-        await Expect("ShowQueue", 200, $"p1/amqp-queues/{queue}");
         await Expect("CreateAccessCode", 201, "p1/auth/accesscode", FullBodies["CreateAccessCode"]);
         var group = (await Expect("AddDeviceGroup", 201, "p1/device-group", FullBodies["AddDeviceGroup"].Replace("\"super_group_id\":\"s\",", "")))!["group_id"]!.ToString();
         await Expect("UpdateDeviceGroup", 200, $"p1/device-group/{group}", FullBodies["UpdateDeviceGroup"]);

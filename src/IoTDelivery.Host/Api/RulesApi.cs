@@ -178,38 +178,31 @@ public static class RulesApi
     /// <returns>The address; null for a queue.</returns>
     private static async Task<string?> DetailAsync(RequestFields fields, string channel, string projectId, Certificates certificates, AmqpQueues queues, CancellationToken cancel)
     {
-        if (channel == RuleAction.HttpForwarding) return await HttpAsync(fields, projectId, certificates, cancel);
         var detail = fields.Object("channel_detail", required: true);
-        var amqp = detail?.Object(AmqpForwarding.Member, required: true);
-        if (amqp?.Text("queue_name", 128, required: true) is { } name && !await queues.ExistsAsync(projectId, name, cancel)) amqp.Wrong<string>("queue_name", "must be the name of a queue: create it first");
+        var amqp = detail?.Object(AmqpForwarding.Member, required: channel == RuleAction.AmqpForwarding);
+        var queue = amqp?.Text("queue_name", 128, required: true);
+        if (queue is not null && !await queues.ExistsAsync(projectId, queue, cancel)) amqp!.Wrong<string>("queue_name", "must be the name of a queue: create it first");
         detail?.Adopt(amqp);
+        var url = detail is not null && channel == RuleAction.HttpForwarding ? await HttpAsync(detail, projectId, certificates, cancel) : null;
         fields.Adopt(detail);
-        return null;
+        return url;
     }
 
     /// <returns>The address.</returns>
-    private static async Task<string?> HttpAsync(RequestFields fields, string projectId, Certificates certificates, CancellationToken cancel)
+    private static async Task<string?> HttpAsync(RequestFields detail, string projectId, Certificates certificates, CancellationToken cancel)
     {
-        var detail = fields.Object("channel_detail", required: true);
-        var http = detail?.Object(HttpForwarding.Member, required: true);
-        if (http is not null)
-        {
-            var url = http.Text("url", 2048, required: true);
-            var certId = http.Id("cert_id", 64);
-            var cnName = http.Text("cn_name", 256, c => char.IsAsciiLetterOrDigit(c) || c is '.' or '-' or ':', "letters, digits, '.', '-' and ':'");
-            var token = http.Text("token", 32, char.IsAsciiLetterOrDigit, "letters and digits", min: 3);
-            if (http.Bool("sni_enable") is true && cnName is null) http.Wrong<string>("cn_name", "is missing: sni_enable is true");
-            if (http.Bool("signature_enable") is true && token is null) http.Wrong<string>("token", "is missing: signature_enable is true");
-            if (!(Uri.TryCreate(url, UriKind.Absolute, out var uri) && uri.Scheme is "http" or "https")) http.Wrong<string>("url", "must be an absolute http or https address");
-            else if (certId is not null && uri.Scheme != "https") http.Wrong<string>("cert_id", "needs an https address");
-            if (certId is not null && (await certificates.FindAsync(certId, cancel))?.ProjectId != projectId) http.Wrong<string>("cert_id", "must be the certificate_id of a certificate");
-            detail!.Adopt(http);
-            fields.Adopt(detail);
-            return url;
-        }
-
-        fields.Adopt(detail);
-        return null;
+        if (detail.Object(HttpForwarding.Member, required: true) is not { } http) return null;
+        var url = http.Text("url", 2048, required: true);
+        var certId = http.Id("cert_id", 64);
+        var cnName = http.Text("cn_name", 256, c => char.IsAsciiLetterOrDigit(c) || c is '.' or '-' or ':', "letters, digits, '.', '-' and ':'");
+        var token = http.Text("token", 32, char.IsAsciiLetterOrDigit, "letters and digits", min: 3);
+        if (http.Bool("sni_enable") is true && cnName is null) http.Wrong<string>("cn_name", "is missing: sni_enable is true");
+        if (http.Bool("signature_enable") is true && token is null) http.Wrong<string>("token", "is missing: signature_enable is true");
+        if (!(Uri.TryCreate(url, UriKind.Absolute, out var uri) && uri.Scheme is "http" or "https")) http.Wrong<string>("url", "must be an absolute http or https address");
+        else if (certId is not null && uri.Scheme != "https") http.Wrong<string>("cert_id", "needs an https address");
+        if (certId is not null && (await certificates.FindAsync(certId, cancel))?.ProjectId != projectId) http.Wrong<string>("cert_id", "must be the certificate_id of a certificate");
+        detail.Adopt(http);
+        return url;
     }
 
     // A rule that forwarded more than its where allows would be worse than none: both parts are refused until they are evaluated.
