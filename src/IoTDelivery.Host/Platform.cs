@@ -100,6 +100,7 @@ public static class Platform
             // Open requests finish and devices are let go well before whoever sent SIGTERM sends SIGKILL.
             services.Configure<HostOptions>(o => o.ShutdownTimeout = TimeSpan.FromSeconds(8));
             builder.WebHost.ConfigureKestrel(kestrel => ListenForApplications(kestrel, addresses));
+            services.AddAmqp(settings, Options<AmqpOptions>(settings, AmqpOptions.Section, o => o.Problem())); // listens behind REST: the first address that is not for devices is REST's
 
             // Until the node runs. Kestrel warns at every start that its URLs setting is not what it listens on (see below); and what keeps a node from starting is
             // said in a sentence, the host would log it before with its stack.

@@ -25,6 +25,7 @@ public sealed class BacklogDrainers : UntypedActor, IWithTimers
     private readonly Rules _rules;
     private readonly PushBacklog _backlog;
     private readonly Webhook _webhook;
+    private readonly AmqpConsumers _consumers;
     private readonly BacklogSignal _signal;
     private readonly PushOptions _options;
     private readonly PushMetrics _metrics;
@@ -37,9 +38,9 @@ public sealed class BacklogDrainers : UntypedActor, IWithTimers
     private bool _pollAgain;
 
     public BacklogDrainers(
-        Rules rules, PushBacklog backlog, Webhook webhook, BacklogSignal signal, PushOptions options, PushMetrics metrics, ILogger<BacklogDrainers> logger, TimeProvider clock)
+        Rules rules, PushBacklog backlog, Webhook webhook, AmqpConsumers consumers, BacklogSignal signal, PushOptions options, PushMetrics metrics, ILogger<BacklogDrainers> logger, TimeProvider clock)
     {
-        (_rules, _backlog, _webhook, _signal, _options, _metrics, _logger, _clock) = (rules, backlog, webhook, signal, options, metrics, logger, clock);
+        (_rules, _backlog, _webhook, _consumers, _signal, _options, _metrics, _logger, _clock) = (rules, backlog, webhook, consumers, signal, options, metrics, logger, clock);
         _stop = _stopped.Token;
     }
 
@@ -57,12 +58,14 @@ public sealed class BacklogDrainers : UntypedActor, IWithTimers
     protected override void PreStart()
     {
         _signal.Current = Self;
+        _consumers.Open();
         Timers.StartPeriodicTimer("poll", Poll.Instance, TimeSpan.Zero, _options.PollInterval);
     }
 
     protected override void PostStop()
     {
         if (_signal.Current.Equals(Self)) _signal.Current = ActorRefs.Nobody;
+        _consumers.Close();
         _stopped.Cancel();
     }
 
@@ -107,7 +110,7 @@ public sealed class BacklogDrainers : UntypedActor, IWithTimers
         }
 
         _drainers.Add(actionId, Context.Watch(Context.ActorOf(
-            Props.CreateBy(new DrainerProducer(() => new ReceiverDrainer(actionId, _rules, _backlog, _webhook, _options, _metrics, _logger, _clock))))));
+            Props.CreateBy(new DrainerProducer(() => new ReceiverDrainer(actionId, _rules, _backlog, _webhook, _consumers, _options, _metrics, _logger, _clock))))));
     }
 
     private void StartPoll()

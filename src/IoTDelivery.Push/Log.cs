@@ -29,6 +29,12 @@ internal static partial class Log
     [LoggerMessage(5009, LogLevel.Information, "Node {Incarnation} is gone: {Devices} devices it held are offline.")]
     public static partial void ConnectionsEnded(this ILogger logger, string incarnation, int devices);
 
+    [LoggerMessage(5010, LogLevel.Warning, "An AMQP consumer was refused ({User}): {Problem}.")]
+    public static partial void AmqpRefused(this ILogger logger, string user, string problem);
+
+    [LoggerMessage(5011, LogLevel.Information, "An AMQP connection of access key {AccessKey} was ended: {Why}")]
+    public static partial void AmqpEnded(this ILogger logger, string accessKey, string why);
+
     [LoggerMessage(5008, LogLevel.Information, "Action {ActionId} is deleted: {Rows} waiting notifications and {DeadLetters} dead letters were dropped with it.")]
     public static partial void Dropped(this ILogger logger, string actionId, int rows, int deadLetters);
 }

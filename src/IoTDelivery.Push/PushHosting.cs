@@ -32,6 +32,7 @@ public static class PushHosting
             .AddSingleton<PushMetrics>()
             .AddSingleton<PushBacklog>()
             .AddSingleton<Webhook>()
+            .AddSingleton<AmqpConsumers>()
             .AddSingleton<Reports>()
             .AddSingleton<UplinkReports>()
             .AddSingleton<BacklogSignal>();

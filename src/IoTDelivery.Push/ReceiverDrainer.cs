@@ -25,6 +25,7 @@ internal sealed class ReceiverDrainer : UntypedActor, IWithTimers
     private readonly Rules _rules;
     private readonly PushBacklog _backlog;
     private readonly Webhook _webhook;
+    private readonly AmqpConsumers _consumers;
     private readonly PushOptions _options;
     private readonly PushMetrics _metrics;
     private readonly ILogger _logger;
@@ -37,6 +38,7 @@ internal sealed class ReceiverDrainer : UntypedActor, IWithTimers
     private readonly IActorRef _self;
     private List<Done> _done = [];
     private HttpForwarding? _to;
+    private AmqpForwarding? _queue; // instead: consumers fetch, and what counts is their credit, not a breaker
     private Breaker _breaker;
     private bool? _breakerToWrite;
     private int _breakerChanges;
@@ -49,9 +51,9 @@ internal sealed class ReceiverDrainer : UntypedActor, IWithTimers
     private long _youngUntil; // rows younger than the first repetition are at the front of the page
 
     public ReceiverDrainer(
-        string actionId, Rules rules, PushBacklog backlog, Webhook webhook, PushOptions options, PushMetrics metrics, ILogger logger, TimeProvider clock)
+        string actionId, Rules rules, PushBacklog backlog, Webhook webhook, AmqpConsumers consumers, PushOptions options, PushMetrics metrics, ILogger logger, TimeProvider clock)
     {
-        (_actionId, _rules, _backlog, _webhook) = (actionId, rules, backlog, webhook);
+        (_actionId, _rules, _backlog, _webhook, _consumers) = (actionId, rules, backlog, webhook, consumers);
         (_options, _metrics, _logger, _clock) = (options, metrics, logger, clock);
         _stop = _stopped.Token;
         _self = Self;
@@ -61,6 +63,12 @@ internal sealed class ReceiverDrainer : UntypedActor, IWithTimers
     internal sealed record More
     {
         public static readonly More Instance = new();
+    }
+
+    /// <summary>A consumer of the queue has credit.</summary>
+    internal sealed record Room
+    {
+        public static readonly Room Instance = new();
     }
 
     private enum Tick
@@ -92,6 +100,12 @@ internal sealed class ReceiverDrainer : UntypedActor, IWithTimers
 
     public ITimerScheduler Timers { get; set; } = null!;
 
+    private bool IsInspected => _to is not null || _queue is not null;
+
+    private bool MaySend => _queue is { } queue
+        ? _sending < PageSize && _consumers.HasRoom(queue)
+        : _to is not null && !_breaker.IsOpen && _sending < _options.ConcurrencyPerReceiver;
+
     private long Now => _clock.GetUtcNow().ToUnixTimeMilliseconds();
 
     protected override void PreStart()
@@ -103,6 +117,7 @@ internal sealed class ReceiverDrainer : UntypedActor, IWithTimers
     protected override void PostStop()
     {
         _stopped.Cancel();
+        if (_queue is not null) _consumers.Unwatch(_queue, _self);
         _metrics.NoBacklog(_actionId);
     }
 
@@ -115,7 +130,8 @@ internal sealed class ReceiverDrainer : UntypedActor, IWithTimers
             case Page page: OnPage(page); break;
             case Inspected inspected: OnInspected(inspected); break;
             case More: _mayHaveMore = true; break;
-            case Tick.Bounds: _mustInspect = true; break;
+            case Room: break;
+            case Tick.Bounds: OnBounds(); break;
             case Tick.Due: break;
             default: Unhandled(message); return;
         }
@@ -126,14 +142,11 @@ internal sealed class ReceiverDrainer : UntypedActor, IWithTimers
     // Whatever can be done now is begun here, and only here.
     private void Step()
     {
-        if (_to is not null && !_breaker.IsOpen)
-        {
-            while (_sending < _options.ConcurrencyPerReceiver && _ready.TryDequeue(out var lane)) Send(lane);
-        }
+        while (MaySend && _ready.TryDequeue(out var lane)) Send(lane);
 
         if (_settling is null && (_done.Count > 0 || _breakerToWrite is not null)) StartSettling();
         if (!_isReading) StartReading();
-        if (!_isReading && _settling is null && _sending == 0 && _lanes.Count == 0 && !_mayHaveMore && _to is not null)
+        if (!_isReading && _settling is null && _sending == 0 && _lanes.Count == 0 && !_mayHaveMore && IsInspected)
         {
             Context.Stop(Self); // nothing left; the supervisor looks once more
             return;
@@ -145,7 +158,7 @@ internal sealed class ReceiverDrainer : UntypedActor, IWithTimers
     private void StartReading()
     {
         var now = Now;
-        if (_to is null || _mustInspect)
+        if (!IsInspected || _mustInspect)
         {
             _mustInspect = false;
             Read(InspectAsync([.. InMemory().Select(r => r.Id)]));
@@ -159,6 +172,7 @@ internal sealed class ReceiverDrainer : UntypedActor, IWithTimers
             return;
         }
 
+        if (_queue is { } queue && !_consumers.HasRoom(queue)) return; // nothing in memory that nobody takes
         var due = Blocked().Where(l => l.RetryAt <= now).Take(PageSize).ToArray();
         if (due.Length > 0)
         {
@@ -177,17 +191,32 @@ internal sealed class ReceiverDrainer : UntypedActor, IWithTimers
 
     private IEnumerable<Lane> Blocked() => _lanes.Values.Where(l => l.RetryAt is not null && l.Unremoved == 0);
 
+    private void OnBounds()
+    {
+        _mustInspect = true;
+        if (_queue is not null) Forget(); // what waits for a slow consumer's credit has bounds too
+    }
+
     private void OnInspected(Inspected inspected)
     {
         _isReading = false;
-        if (inspected.Action is not { } action || HttpForwarding.Of(action) is not { } to)
+        var to = inspected.Action is null ? null : HttpForwarding.Of(inspected.Action);
+        var queue = inspected.Action is null ? null : AmqpForwarding.Of(inspected.Action);
+        if (to is null && queue is null)
         {
             Context.Stop(Self); // deleted; its rows were dropped and counted
             return;
         }
 
-        var isFirst = _to is null;
+        var isFirst = !IsInspected;
         _to = to;
+        if (queue != _queue)
+        {
+            if (_queue is not null) _consumers.Unwatch(_queue, _self);
+            if (queue is not null) _consumers.Watch(queue, _self);
+            _queue = queue;
+        }
+
         if (isFirst && inspected.OpenedAt is { } openedAt) _breaker = Breaker.OpenSince(openedAt, Now, _options);
     }
 
@@ -248,6 +277,7 @@ internal sealed class ReceiverDrainer : UntypedActor, IWithTimers
     // A row is written when a POST has failed: the first repetition comes RetryFirst later. A time in the future is a clock ahead of ours and no reason to wait.
     private long? YoungUntil(BacklogRow row, long now)
     {
+        if (_queue is not null) return null; // nothing has failed
         var until = row.CreatedAt + (long)_options.RetryFirst.TotalMilliseconds;
         return row.CreatedAt <= now && until > now ? until : null;
     }
@@ -263,9 +293,23 @@ internal sealed class ReceiverDrainer : UntypedActor, IWithTimers
     private void Send(Lane lane)
     {
         if (lane.Sending is not null || !lane.Rows.TryPeek(out var row)) return; // forgotten when the breaker opened
+        if (_queue is { } queue)
+        {
+            if (_consumers.TryGive(queue, row) is not { } settled)
+            {
+                _ready.Enqueue(lane); // somebody else took the credit
+                return;
+            }
+
+            _ = SendAsync(lane, row, settled);
+        }
+        else
+        {
+            _ = SendAsync(lane, row, _webhook.PostAsync(_to!, row.Body, _stop));
+        }
+
         lane.Sending = row;
         _sending++;
-        _ = SendAsync(lane, row, _to!);
     }
 
     private void OnSent(Lane lane, BacklogRow row, PushResult result)
@@ -280,7 +324,7 @@ internal sealed class ReceiverDrainer : UntypedActor, IWithTimers
             lane.RetryAt = Now + (long)RetryDelay.Of(++lane.Attempts, _options.RetryFirst, _options.RetryMax).TotalMilliseconds;
 
             // One device that keeps failing at a working receiver must not close it for the others: only its first failure counts.
-            if (lane.Attempts == 1 || _breaker.IsOpen) Fail(result.Reason);
+            if (_queue is null && (lane.Attempts == 1 || _breaker.IsOpen)) Fail(result.Reason);
             return;
         }
 
@@ -413,11 +457,11 @@ internal sealed class ReceiverDrainer : UntypedActor, IWithTimers
         return new Page(rows, IsCut: false, [], IsProbe: true, null, breakerChanges);
     };
 
-    private async Task SendAsync(Lane lane, BacklogRow row, HttpForwarding to)
+    private async Task SendAsync(Lane lane, BacklogRow row, Task<PushResult> sending)
     {
         try
         {
-            _self.Tell(new Sent(lane, row, await _webhook.PostAsync(to, row.Body, _stop).ConfigureAwait(false)), ActorRefs.NoSender);
+            _self.Tell(new Sent(lane, row, await sending.ConfigureAwait(false)), ActorRefs.NoSender);
         }
         catch (OperationCanceledException)
         {

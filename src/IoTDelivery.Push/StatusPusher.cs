@@ -268,7 +268,8 @@ public sealed class StatusPusher : UntypedActor
         if (lane.State == LaneState.Idle || (lane.State == LaneState.Queued && MustWrite(receiver))) Next(lane);
     }
 
-    private bool MustWrite(Receiver receiver) => receiver.IsOpen || receiver.Items - receiver.Sending > _options.WaitingMax;
+    // What is for a queue always becomes a row: consumers fetch it from there.
+    private bool MustWrite(Receiver receiver) => receiver.To is null || receiver.IsOpen || receiver.Items - receiver.Sending > _options.WaitingMax;
 
     private void Next(Lane lane)
     {
@@ -302,7 +303,7 @@ public sealed class StatusPusher : UntypedActor
             if (lane.State != LaneState.Queued) continue; // went to the backlog instead
             lane.State = LaneState.Sending;
             receiver.Sending++;
-            _ = SendAsync(lane, receiver.To, lane.Items.Peek().Body!);
+            _ = SendAsync(lane, receiver.To!, lane.Items.Peek().Body!);
         }
     }
 
@@ -554,7 +555,7 @@ public sealed class StatusPusher : UntypedActor
     private sealed class Receiver(string actionId)
     {
         public string ActionId { get; } = actionId;
-        public HttpForwarding To { get; set; } = null!;
+        public HttpForwarding? To { get; set; } // null: a queue
         public Dictionary<DeviceId, Lane> Lanes { get; } = [];
         public Queue<Lane> Queue { get; } = new();
         public int Items { get; set; }

@@ -27,6 +27,8 @@ public static class RegistryHosting
             .AddSingleton<Rules>()
             .AddSingleton<RuleBook>()
             .AddSingleton<StatusChanges>()
-            .AddSingleton<Certificates>();
+            .AddSingleton<Certificates>()
+            .AddSingleton<AmqpQueues>()
+            .AddSingleton<AccessCodes>();
     }
 }

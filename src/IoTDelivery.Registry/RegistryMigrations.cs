@@ -58,5 +58,6 @@ public static class RegistryMigrations
             "alter table device add fw_version {text}"),
         .. StatusChanges.Migrations,
         .. Certificates.Migrations,
+        .. AmqpQueues.Migrations,
     ];
 }

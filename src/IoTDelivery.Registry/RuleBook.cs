@@ -6,14 +6,14 @@ using Microsoft.Extensions.Logging;
 
 namespace IoTDelivery.Registry;
 
-/// <summary>An HTTP action with all it needs to know whether a notification is for it.</summary>
-public sealed class RuleTarget(RuleAction action, HttpForwarding to, string? appId, (long From, long To)[] active)
+/// <summary>An action with all it needs to know whether a notification is for it.</summary>
+public sealed class RuleTarget(RuleAction action, HttpForwarding? to, string? appId, (long From, long To)[] active)
 {
     /// <summary>The action.</summary>
     public string ActionId { get; } = action.ActionId;
 
-    /// <summary>Where it goes.</summary>
-    public HttpForwarding To { get; } = to;
+    /// <summary>Where it is POSTed to; null if consumers fetch it from a queue.</summary>
+    public HttpForwarding? To { get; } = to;
 
     /// <summary>True if the rule was active at this time (milliseconds since 1970), the action existed, and the device is of the rule's application.</summary>
     public bool AppliesAt(long at, string? deviceAppId)
@@ -59,7 +59,7 @@ public sealed record RuleSnapshot
     /// <summary>False if nothing of this subject can match in any project.</summary>
     public bool Knows(string resource, string @event) => _subjects.Contains((resource, @event));
 
-    /// <summary>The HTTP actions of a subject, active or not: ask each <see cref="RuleTarget.AppliesAt"/>.</summary>
+    /// <summary>The actions of a subject, active or not: ask each <see cref="RuleTarget.AppliesAt"/>.</summary>
     public ReadOnlySpan<RuleTarget> Targets(string projectId, string resource, string @event) =>
         _targets.TryGetValue(new Subject(projectId, resource, @event), out var targets) ? targets : [];
 
@@ -71,7 +71,7 @@ public sealed record RuleSnapshot
             .ToDictionary(subject => subject.Key, subject => subject.Targets));
 
     private static RuleTarget? Target(Rule rule, IEnumerable<RuleActivity> activities, RuleAction action) =>
-        HttpForwarding.Of(action) is { } to
+        HttpForwarding.Of(action) is var to && (to is not null || action.Channel == RuleAction.AmqpForwarding)
             ? new RuleTarget(action, to, rule.AppType == Rule.App ? rule.AppId ?? "" : null, [.. activities.Select(a => (a.ActiveFrom, a.ActiveTo ?? long.MaxValue))])
             : null;
 }
@@ -160,7 +160,7 @@ public sealed partial class RuleBook(SqlDatabase database, ILogger<RuleBook> log
 
         var rules = await db.GetTable<Rule>().OrderBy(r => r.RecordId).ToListAsync(cancel);
         var activities = await db.GetTable<RuleActivity>().ToListAsync(cancel);
-        var actions = await db.GetTable<RuleAction>().Where(a => a.Channel == RuleAction.HttpForwarding).OrderBy(a => a.RecordId).ToListAsync(cancel);
+        var actions = await db.GetTable<RuleAction>().Where(a => a.Channel == RuleAction.HttpForwarding || a.Channel == RuleAction.AmqpForwarding).OrderBy(a => a.RecordId).ToListAsync(cancel);
         return RuleSnapshot.Of(revision, from, rules, activities.ToLookup(a => a.RuleId), actions.ToLookup(a => a.RuleId));
     }
 

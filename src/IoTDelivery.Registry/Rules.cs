@@ -44,8 +44,11 @@ public sealed record Rule
 [Table("routing_action")]
 public sealed record RuleAction
 {
-    /// <summary><see cref="Channel"/> of a POST to <see cref="Url"/>: the only one that is served.</summary>
+    /// <summary><see cref="Channel"/> of a POST to <see cref="Url"/>.</summary>
     public const string HttpForwarding = "HTTP_FORWARDING";
+
+    /// <summary><see cref="Channel"/> of a queue that consumers read over AMQP.</summary>
+    public const string AmqpForwarding = "AMQP_FORWARDING";
 
     [Column("action_id"), PrimaryKey] public required string ActionId { get; init; }
     [Column("record_id")] public required string RecordId { get; init; }

@@ -28,11 +28,13 @@ public sealed partial class ApiDocumentSpec(ApiDocumentSpec.Platform platform) :
         ["CreateProduct"] = """{"product_id":"sensor","name":"n","device_type":"t","protocol_type":"MQTT","data_format":"json","service_capabilities":[{"service_id":"s"}],"manufacturer_name":"m","industry":"i","description":"d","app_id":"a"}""",
         ["CreateRoutingRule"] = """{"rule_name":"n","description":"d","subject":{"resource":"device.message.status","event":"update"},"app_type":"APP","app_id":"a"}""",
         ["UpdateRoutingRule"] = """{"rule_name":"n","description":"d","active":false}""",
-        ["CreateRuleAction"] = """{"rule_id":"RULE","channel":"HTTP_FORWARDING","channel_detail":{"http_forwarding":{"url":"https://127.0.0.1:9/","cert_id":"c","cn_name":"n","sni_enable":true,"signature_enable":true,"token":"abc"}}}""",
-        ["UpdateRuleAction"] = """{"channel":"HTTP_FORWARDING","channel_detail":{"http_forwarding":{"url":"https://127.0.0.1:9/","cert_id":"c","cn_name":"n","sni_enable":true,"signature_enable":true,"token":"abc"}}}""",
+        ["CreateRuleAction"] = """{"rule_id":"RULE","channel":"HTTP_FORWARDING","channel_detail":{"http_forwarding":{"url":"https://127.0.0.1:9/","cert_id":"c","cn_name":"n","sni_enable":true,"signature_enable":true,"token":"abc"},"amqp_forwarding":{"queue_name":"DefaultQueue"}}}""",
+        ["UpdateRuleAction"] = """{"channel":"HTTP_FORWARDING","channel_detail":{"http_forwarding":{"url":"https://127.0.0.1:9/","cert_id":"c","cn_name":"n","sni_enable":true,"signature_enable":true,"token":"abc"},"amqp_forwarding":{"queue_name":"DefaultQueue"}}}""",
         ["UpdateDevice"] = """{"device_name":"n2","description":"d","extension_info":{"a":1}}""",
         ["ResetDeviceSecret"] = """{"secret":"secret-5678","secret_type":"SECONDARY","force_disconnect":true}""",
         ["AddCertificate"] = """{"content":"PEM","app_id":"a"}""",
+        ["AddQueue"] = """{"queue_name":"queue-one"}""",
+        ["CreateAccessCode"] = """{"type":"AMQP","force_disconnect":true}""",
         ["AddDeviceGroup"] = """{"name":"g","description":"d","super_group_id":"s","app_id":"a","group_type":"STATIC"}""",
         ["UpdateDeviceGroup"] = """{"name":"g2","description":"d"}""",
         ["CreateBatchTask"] = """{"app_id":"a","task_name":"t","task_type":"createMessages","targets_filter":{"group_ids":["g"],"product_ids":["lamp"]},"document":{"message":"x"},"task_policy":{"schedule_time":"20151212T121212Z","retry_count":1,"retry_interval":1}}""",
@@ -112,6 +114,11 @@ public sealed partial class ApiDocumentSpec(ApiDocumentSpec.Platform platform) :
         var certificate = (await Expect("AddCertificate", 201, "p1/certificates", FullBodies["AddCertificate"].Replace("PEM", Pem().ReplaceLineEndings("\\n"))))!["certificate_id"];
         await Expect("ListCertificates", 200, "p1/certificates");
         await Expect("DeleteCertificate", 204, $"p1/certificates/{certificate}");
+        var queue = (await Expect("AddQueue", 201, "p1/amqp-queues", FullBodies["AddQueue"]))!["queue_id"];
+        await Expect("BatchShowQueue", 200, "p1/amqp-queues");
+        await Expect("ShowQueue", 200, $"p1/amqp-queues/{queue}");
+        await Expect("DeleteQueue", 204, $"p1/amqp-queues/{queue}");
+        await Expect("CreateAccessCode", 201, "p1/auth/accesscode", FullBodies["CreateAccessCode"]);
         var group = (await Expect("AddDeviceGroup", 201, "p1/device-group", FullBodies["AddDeviceGroup"].Replace("\"super_group_id\":\"s\",", "")))!["group_id"]!.ToString();
         await Expect("UpdateDeviceGroup", 200, $"p1/device-group/{group}", FullBodies["UpdateDeviceGroup"]);
         await Expect("ShowDeviceGroup", 200, $"p1/device-group/{group}");
@@ -172,6 +179,8 @@ public sealed partial class ApiDocumentSpec(ApiDocumentSpec.Platform platform) :
             ["ResetDeviceSecret"] = "p1/devices/any/action?action_id=resetSecret",
             ["UpdateProduct"] = "p1/products/any",
             ["AddCertificate"] = "p1/certificates",
+            ["AddQueue"] = "p1/amqp-queues",
+            ["CreateAccessCode"] = "p1/auth/accesscode",
             ["AddDeviceGroup"] = "p1/device-group",
             ["UpdateDeviceGroup"] = "p1/device-group/any",
             ["CreateBatchTask"] = "p1/batchtasks",

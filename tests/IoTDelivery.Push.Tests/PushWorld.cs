@@ -38,6 +38,7 @@ internal sealed class PushWorld : IAsyncDisposable
     public PushMetrics Metrics { get; } = new();
     public PushBacklog Backlog { get; }
     public Webhook Webhook { get; }
+    public AmqpConsumers Consumers { get; } = new();
     public BacklogSignal Signal { get; } = new();
     public Reports Reports { get; } = new();
     public Application Application { get; private set; } = null!;
@@ -90,7 +91,7 @@ internal sealed class PushWorld : IAsyncDisposable
     public UplinkReports StartUplinks() => Uplinks = new UplinkReports(Reports, Book, Clock);
 
     public void StartDrainers() => Drainers = _system.ActorOf(Props.Create(() => new BacklogDrainers(
-        Rules, Backlog, Webhook, Signal, Options, Metrics, NullLogger<BacklogDrainers>.Instance, Clock)));
+        Rules, Backlog, Webhook, Consumers, Signal, Options, Metrics, NullLogger<BacklogDrainers>.Instance, Clock)));
 
     public async Task KillPusherAsync() => await Pusher.GracefulStop(TimeSpan.FromSeconds(5));
 

@@ -37,6 +37,7 @@ public sealed record ApiError(int Status, string Code, string Message) : IResult
     public static readonly ApiError NoSuchRule = ErrorCodes.NoSuchRule.With("The rule does not exist.");
     public static readonly ApiError NoSuchAction = ErrorCodes.NoSuchRule.With("The rule action does not exist.");
     public static readonly ApiError NoSuchCertificate = ErrorCodes.NotFound.With("The certificate does not exist.");
+    public static readonly ApiError NoSuchQueue = ErrorCodes.NotFound.With("The AMQP queue does not exist.");
     public static readonly ApiError NoSuchGroup = ErrorCodes.NotFound.With("The device group does not exist.");
     public static readonly ApiError NoSuchBatchTask = ErrorCodes.NotFound.With("The batch task does not exist.");
     public static readonly ApiError DeviceExists = ErrorCodes.DeviceExists.With("A device with this device_id exists already.");

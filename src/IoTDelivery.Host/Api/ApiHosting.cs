@@ -46,6 +46,7 @@ public static class ApiHosting
         project.MapRules();
         project.MapDeadLetters();
         project.MapCertificates();
+        project.MapAmqp();
     }
 
     private static async Task AnswerErrors(HttpContext context, RequestDelegate next)

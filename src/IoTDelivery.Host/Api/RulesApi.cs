@@ -4,7 +4,7 @@ using IoTDelivery.Registry;
 
 namespace IoTDelivery.Host.Api;
 
-/// <summary>Routing rules and their actions: channel HTTP_FORWARDING (API manual, "Data Transfer Rule Management").</summary>
+/// <summary>Routing rules and their actions: channels HTTP_FORWARDING and AMQP_FORWARDING (API manual, "Data Transfer Rule Management").</summary>
 public static class RulesApi
 {
     public static void MapRules(this RouteGroupBuilder project)
@@ -97,14 +97,14 @@ public static class RulesApi
         return Results.NoContent();
     }
 
-    private static async Task<IResult> CreateActionAsync(string project_id, HttpRequest request, Rules rules, Certificates certificates, TimeProvider clock, CancellationToken cancel)
+    private static async Task<IResult> CreateActionAsync(string project_id, HttpRequest request, Rules rules, Certificates certificates, AmqpQueues queues, TimeProvider clock, CancellationToken cancel)
     {
         using var body = await RequestBody.ReadAsync(request, cancel);
         if (body.Error is not null) return body.Error;
         var fields = new RequestFields(body.Root);
         var ruleId = fields.Text("rule_id", 36, required: true);
-        fields.OneOf("channel", [RuleAction.HttpForwarding], required: true);
-        var url = await HttpAsync(fields, project_id, certificates, cancel);
+        var channel = fields.OneOf("channel", Channels, required: true);
+        var url = await DetailAsync(fields, channel ?? RuleAction.HttpForwarding, project_id, certificates, queues, cancel);
         if (fields.Problem is { } problem) return ApiError.Invalid(problem);
         if (await rules.FindAsync(project_id, ruleId!, cancel) is null) return ApiError.NoSuchRule;
 
@@ -115,7 +115,7 @@ public static class RulesApi
                 RecordId = RecordIds.New(clock.GetUtcNow()),
                 RuleId = ruleId!,
                 ProjectId = project_id,
-                Channel = RuleAction.HttpForwarding,
+                Channel = channel!,
                 ChannelDetail = Detail(body.Root),
                 Url = url,
             },
@@ -124,13 +124,15 @@ public static class RulesApi
     }
 
     // What waits for the old address goes to the new one.
-    private static async Task<IResult> UpdateActionAsync(string project_id, string action_id, HttpRequest request, Rules rules, Certificates certificates, CancellationToken cancel)
+    private static async Task<IResult> UpdateActionAsync(string project_id, string action_id, HttpRequest request, Rules rules, Certificates certificates, AmqpQueues queues, CancellationToken cancel)
     {
         using var body = await RequestBody.ReadAsync(request, cancel);
         if (body.Error is not null) return body.Error;
         var fields = new RequestFields(body.Root);
-        fields.OneOf("channel", [RuleAction.HttpForwarding]);
-        var url = await HttpAsync(fields, project_id, certificates, cancel);
+        var before = await rules.FindActionAsync(project_id, action_id, cancel);
+        var channel = before?.Channel ?? RuleAction.HttpForwarding;
+        if (fields.OneOf("channel", Channels) is { } given && before is not null && given != channel) fields.Wrong<string>("channel", $"must stay {channel}: create another action");
+        var url = await DetailAsync(fields, channel, project_id, certificates, queues, cancel);
         if (fields.Problem is { } problem) return ApiError.Invalid(problem);
         var action = await rules.UpdateActionAsync(project_id, action_id, Detail(body.Root), url, cancel);
         return action is null ? ApiError.NoSuchAction : new JsonResult(200, json => Write(json, action));
@@ -169,31 +171,38 @@ public static class RulesApi
         log.LogInformation("Action {ActionId} was deleted; {Rows} notifications that waited for it and {DeadLetters} dead letters went with it.", actionId, rows, letters);
     }
 
+    private static readonly string[] Channels = [RuleAction.HttpForwarding, RuleAction.AmqpForwarding];
+
     private static string Detail(JsonElement body) => RequestFields.Compact(body.GetProperty("channel_detail"));
 
-    /// <returns>The address.</returns>
-    private static async Task<string?> HttpAsync(RequestFields fields, string projectId, Certificates certificates, CancellationToken cancel)
+    /// <returns>The address; null for a queue.</returns>
+    private static async Task<string?> DetailAsync(RequestFields fields, string channel, string projectId, Certificates certificates, AmqpQueues queues, CancellationToken cancel)
     {
         var detail = fields.Object("channel_detail", required: true);
-        var http = detail?.Object(HttpForwarding.Member, required: true);
-        if (http is not null)
-        {
-            var url = http.Text("url", 2048, required: true);
-            var certId = http.Id("cert_id", 64);
-            var cnName = http.Text("cn_name", 256, c => char.IsAsciiLetterOrDigit(c) || c is '.' or '-' or ':', "letters, digits, '.', '-' and ':'");
-            var token = http.Text("token", 32, char.IsAsciiLetterOrDigit, "letters and digits", min: 3);
-            if (http.Bool("sni_enable") is true && cnName is null) http.Wrong<string>("cn_name", "is missing: sni_enable is true");
-            if (http.Bool("signature_enable") is true && token is null) http.Wrong<string>("token", "is missing: signature_enable is true");
-            if (!(Uri.TryCreate(url, UriKind.Absolute, out var uri) && uri.Scheme is "http" or "https")) http.Wrong<string>("url", "must be an absolute http or https address");
-            else if (certId is not null && uri.Scheme != "https") http.Wrong<string>("cert_id", "needs an https address");
-            if (certId is not null && (await certificates.FindAsync(certId, cancel))?.ProjectId != projectId) http.Wrong<string>("cert_id", "must be the certificate_id of a certificate");
-            detail!.Adopt(http);
-            fields.Adopt(detail);
-            return url;
-        }
-
+        var amqp = detail?.Object(AmqpForwarding.Member, required: channel == RuleAction.AmqpForwarding);
+        var queue = amqp?.Text("queue_name", 128, required: true);
+        if (queue is not null && !await queues.ExistsAsync(projectId, queue, cancel)) amqp!.Wrong<string>("queue_name", "must be the name of a queue: create it first");
+        detail?.Adopt(amqp);
+        var url = detail is not null && channel == RuleAction.HttpForwarding ? await HttpAsync(detail, projectId, certificates, cancel) : null;
         fields.Adopt(detail);
-        return null;
+        return url;
+    }
+
+    /// <returns>The address.</returns>
+    private static async Task<string?> HttpAsync(RequestFields detail, string projectId, Certificates certificates, CancellationToken cancel)
+    {
+        if (detail.Object(HttpForwarding.Member, required: true) is not { } http) return null;
+        var url = http.Text("url", 2048, required: true);
+        var certId = http.Id("cert_id", 64);
+        var cnName = http.Text("cn_name", 256, c => char.IsAsciiLetterOrDigit(c) || c is '.' or '-' or ':', "letters, digits, '.', '-' and ':'");
+        var token = http.Text("token", 32, char.IsAsciiLetterOrDigit, "letters and digits", min: 3);
+        if (http.Bool("sni_enable") is true && cnName is null) http.Wrong<string>("cn_name", "is missing: sni_enable is true");
+        if (http.Bool("signature_enable") is true && token is null) http.Wrong<string>("token", "is missing: signature_enable is true");
+        if (!(Uri.TryCreate(url, UriKind.Absolute, out var uri) && uri.Scheme is "http" or "https")) http.Wrong<string>("url", "must be an absolute http or https address");
+        else if (certId is not null && uri.Scheme != "https") http.Wrong<string>("cert_id", "needs an https address");
+        if (certId is not null && (await certificates.FindAsync(certId, cancel))?.ProjectId != projectId) http.Wrong<string>("cert_id", "must be the certificate_id of a certificate");
+        detail.Adopt(http);
+        return url;
     }
 
     // A rule that forwarded more than its where allows would be worse than none: both parts are refused until they are evaluated.

@@ -105,6 +105,25 @@ public sealed partial class ContractPlatform : RunningPlatform
         await StepAsync("certificate-list", "GET", "certificates");
         await StepAsync("certificate-delete", "DELETE", "certificates/{certificate}");
 
+        await StepAsync("queue-create", "POST", "amqp-queues", """{"queue_name":"status-queue"}""", made: ("queue_id", "{queue}"));
+        await StepAsync("queue-create-again", "POST", "amqp-queues", """{"queue_name":"status-queue"}""");
+        await StepAsync("queue-create-short-name", "POST", "amqp-queues", """{"queue_name":"status"}""");
+        await StepAsync("queue-list", "GET", "amqp-queues?queue_name=status&limit=5");
+        await StepAsync("queue-show", "GET", "amqp-queues/{queue}");
+        await StepAsync("access-code-create", "POST", "auth/accesscode", """{"type":"AMQP","force_disconnect":false}""");
+        await StepAsync("access-code-create-other-type", "POST", "auth/accesscode", """{"type":"MQTT"}""");
+        await StepAsync("rule-create-for-a-queue", "POST", "routing-rule/rules", """{"subject":{"resource":"device.message.status","event":"update"}}""", made: ("rule_id", "{rule2}"));
+        await StepAsync("action-create-for-a-queue", "POST", "routing-rule/actions",
+            """{"rule_id":"{rule2}","channel":"AMQP_FORWARDING","channel_detail":{"amqp_forwarding":{"queue_name":"status-queue"}}}""", made: ("action_id", "{action2}"));
+        await StepAsync("action-create-for-an-unknown-queue", "POST", "routing-rule/actions",
+            """{"rule_id":"{rule2}","channel":"AMQP_FORWARDING","channel_detail":{"amqp_forwarding":{"queue_name":"nowhere"}}}""");
+        await StepAsync("action-update-to-another-channel", "PUT", "routing-rule/actions/{action2}", """{"channel":"HTTP_FORWARDING","channel_detail":{"http_forwarding":{"url":"http://127.0.0.1:9/other"}}}""");
+        await StepAsync("queue-delete-in-use", "DELETE", "amqp-queues/{queue}");
+        await StepAsync("rule-delete-of-a-queue", "DELETE", "routing-rule/rules/{rule2}");
+        await StepAsync("queue-delete", "DELETE", "amqp-queues/{queue}");
+        await StepAsync("queue-delete-unknown", "DELETE", "amqp-queues/{queue}");
+        await StepAsync("queue-show-unknown", "GET", "amqp-queues/{queue}");
+
         await StepAsync("group-create", "POST", "device-group", """{"name":"fans","description":"all fans"}""", made: ("group_id", "{group}"));
         await StepAsync("group-add-device", "POST", "device-group/{group}/action?action_id=addDevice&device_id=fan-two");
         await StepAsync("group-devices", "GET", "device-group/{group}/devices");
@@ -202,6 +221,7 @@ public sealed partial class ContractPlatform : RunningPlatform
         text = Millis().Replace(text, "{time.millis}");
         text = Compact().Replace(text, "{time}");
         text = Uuid().Replace(text, "{uuid}");
+        text = Access().Replace(text, m => $"\"{m.Groups[1].Value}\":\"{{{m.Groups[2].Length} made letters and digits}}\"");
         text = Secret().Replace(text, "\"secret\":\"{made}\"");
         return RecordId().Replace(text, "\"{24 hex}\"");
     }
@@ -217,6 +237,9 @@ public sealed partial class ContractPlatform : RunningPlatform
 
     [GeneratedRegex("[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")]
     private static partial Regex Uuid();
+
+    [GeneratedRegex("\"(access_key|access_code)\":\"([0-9A-Za-z]+)\"")]
+    private static partial Regex Access();
 
     [GeneratedRegex("\"secret\":\"[0-9a-f]{32}\"")]
     private static partial Regex Secret();

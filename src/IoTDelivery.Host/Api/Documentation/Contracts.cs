@@ -329,19 +329,26 @@ public sealed record ListRulesResponse
 public sealed record CreateActionRequest
 {
     [MaxLength(36)] public required string RuleId { get; init; }
-    [Description("HTTP_FORWARDING.")] public required string Channel { get; init; }
+    [Description("HTTP_FORWARDING or AMQP_FORWARDING.")] public required string Channel { get; init; }
     public required ChannelDetail ChannelDetail { get; init; }
 }
 
 public sealed record UpdateActionRequest
 {
-    [Description("HTTP_FORWARDING.")] public string? Channel { get; init; }
+    [Description("As it is: it cannot be changed.")] public string? Channel { get; init; }
     public required ChannelDetail ChannelDetail { get; init; }
 }
 
+[Description("The one that is named after the channel.")]
 public sealed record ChannelDetail
 {
-    public required HttpForwarding HttpForwarding { get; init; }
+    public HttpForwarding? HttpForwarding { get; init; }
+    public AmqpForwarding? AmqpForwarding { get; init; }
+}
+
+public sealed record AmqpForwarding
+{
+    [MaxLength(128), Description("A queue of the project.")] public required string QueueName { get; init; }
 }
 
 public sealed record HttpForwarding
@@ -576,4 +583,43 @@ public sealed record ListCertificatesResponse
 {
     public required CertificateInfo[] Certificates { get; init; }
     public required PageInfo Page { get; init; }
+}
+
+public sealed record AddQueueRequest
+{
+    [RegularExpression("^[A-Za-z0-9_.:-]{8,128}$")] public required string QueueName { get; init; }
+}
+
+public sealed record QueueInfo
+{
+    public required string QueueId { get; init; }
+    public required string QueueName { get; init; }
+    public required string CreateTime { get; init; }
+    public required string LastModifyTime { get; init; }
+}
+
+public sealed record ShowQueueResponse
+{
+    public string? QueueId { get; init; }
+    public string? QueueName { get; init; }
+    public string? CreateTime { get; init; }
+    public string? LastModifyTime { get; init; }
+}
+
+public sealed record ListQueuesResponse
+{
+    public required QueueInfo[] Queues { get; init; }
+    public required PageInfo Page { get; init; }
+}
+
+public sealed record CreateAccessCodeRequest
+{
+    [Description("AMQP.")] public string? Type { get; init; }
+    [Description("Ends the connections of the project's consumers.")] public bool? ForceDisconnect { get; init; }
+}
+
+public sealed record AccessCodeResponse
+{
+    public required string AccessKey { get; init; }
+    public required string AccessCode { get; init; }
 }

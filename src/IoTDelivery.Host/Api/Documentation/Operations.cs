@@ -68,6 +68,7 @@ public static class Operations
         ["active"] = "true or false.",
         ["rule_id"] = "Only actions of this rule.",
         ["channel"] = "Only actions of this channel.",
+        ["queue_name"] = "Only queues with this in their name.",
         ["name"] = "The project's name, which here is its id.",
         ["nocatalog"] = "Taken and ignored: there is no catalogue.",
     };
@@ -177,6 +178,17 @@ public static class Operations
         { Query = [.. Page, "app_id"], Answer = typeof(ListCertificatesResponse) },
         [$"DELETE {Project}/certificates/{{certificate_id}}"] = new("DeleteCertificate", "Rules", "Deletes a CA certificate.")
         { Status = 204 },
+
+        [$"POST {Project}/amqp-queues"] = new("AddQueue", "AMQP", "Creates a queue, which actions name and consumers read.")
+        { Body = typeof(AddQueueRequest), Status = 201, Answer = typeof(QueueInfo), Errors = [ErrorCodes.NotNow] },
+        [$"GET {Project}/amqp-queues"] = new("BatchShowQueue", "AMQP", "Lists queues, newest first. DefaultQueue is always there.")
+        { Query = [.. Page, "queue_name"], Answer = typeof(ListQueuesResponse) },
+        [$"GET {Project}/amqp-queues/{{queue_id}}"] = new("ShowQueue", "AMQP", "Shows a queue; all fields are null if it does not exist.")
+        { Answer = typeof(ShowQueueResponse) },
+        [$"DELETE {Project}/amqp-queues/{{queue_id}}"] = new("DeleteQueue", "AMQP", "Deletes a queue no action forwards to.")
+        { Status = 204, Errors = [ErrorCodes.NotNow] },
+        [$"POST {Project}/auth/accesscode"] = new("CreateAccessCode", "AMQP", "Makes the code consumers log in with; the one before is void.")
+        { Body = typeof(CreateAccessCodeRequest), Status = 201, Answer = typeof(AccessCodeResponse) },
 
         [$"GET {Actions}/{{action_id}}/backlog"] = new("ShowBacklog", "Dead letters", "Tells how much waits for the receiver of an action.")
         { Answer = typeof(BacklogResponse), Errors = [ErrorCodes.NoSuchRule] },

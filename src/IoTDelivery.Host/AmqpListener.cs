@@ -1,0 +1,33 @@
+using System.Net;
+using IoTDelivery.Mqtt;
+using IoTDelivery.Push;
+using Microsoft.AspNetCore.Connections;
+using Microsoft.AspNetCore.Server.Kestrel.Core;
+
+namespace IoTDelivery.Host;
+
+/// <summary>The AMQP ports among Kestrel's endpoints; none as long as both are 0.</summary>
+public static class AmqpListener
+{
+    private static readonly TimeSpan TlsHandshakeTimeout = TimeSpan.FromSeconds(10); // Kestrel's own
+
+    public static void AddAmqp(this IServiceCollection services, IConfiguration settings, AmqpOptions options)
+    {
+        if (options.Port == 0 && options.TlsPort == 0) return;
+        if (options.TlsPort > 0) services.AddServerCertificate(settings, $"Amqp:TlsPort = {options.TlsPort}");
+        services.AddSingleton(options).AddSingleton<AmqpServer>().AddHostedService(s => s.GetRequiredService<AmqpServer>());
+        services.Configure<KestrelServerOptions>(kestrel =>
+        {
+            var address = IPAddress.Parse(options.Address);
+            if (options.Port > 0) kestrel.Listen(address, options.Port, Serve);
+            if (options.TlsPort == 0) return;
+            kestrel.Listen(address, options.TlsPort, listener =>
+            {
+                listener.UseTls(kestrel.ApplicationServices.GetRequiredService<ServerCertificate>(), TlsHandshakeTimeout);
+                Serve(listener);
+            });
+
+            void Serve(ListenOptions listener) => listener.Run(connection => kestrel.ApplicationServices.GetRequiredService<AmqpServer>().OnConnectedAsync(connection));
+        });
+    }
+}
