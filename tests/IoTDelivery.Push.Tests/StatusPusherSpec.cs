@@ -106,10 +106,11 @@ public abstract class StatusPusherSpec<TDatabase>(TDatabase server) : PushSpec(s
         await using var world = await WorldAsync(o => (o.ConcurrencyPerReceiver, o.WaitingMax) = (2, 3), drains: false);
         await world.AddReceiverAsync("a");
         var gate = new TaskCompletionSource<int>();
-        var (now, atOnce) = (0, new ConcurrentQueue<int>());
+        var (now, atOnce, two) = (0, new ConcurrentQueue<int>(), new TaskCompletionSource());
         world.Application.Answers = async _ =>
         {
             atOnce.Enqueue(Interlocked.Increment(ref now));
+            if (atOnce.Count == 2) two.TrySetResult();
             var answer = await gate.Task;
             Interlocked.Decrement(ref now);
             return answer;
@@ -117,6 +118,7 @@ public abstract class StatusPusherSpec<TDatabase>(TDatabase server) : PushSpec(s
 
         for (var d = 1; d <= 10; d++) world.Owe(Given.Device(d), 1);
         await PushWorld.UntilAsync(async () => await world.RowsAsync("a") == 5); // 2 being sent, 3 waiting
+        await two.Task.WaitAsync(TimeSpan.FromSeconds(20)); // and both have arrived
         gate.SetResult(200);
         for (var d = 1; d <= 10; d++) await world.Owing.UntilPaidAsync(Given.Device(d), 1);
         Assert.Equal(5, world.Application.Taken("a").Count);
@@ -233,6 +235,7 @@ public abstract class StatusPusherSpec<TDatabase>(TDatabase server) : PushSpec(s
         world.Owe(Given.Lamp, 1);
         await asked.Task;
         for (var i = 0; i < 5; i++) world.OfferAgain();
+        foreach (var actor in (IActorRef[])[world.Devices, world.Pusher]) await actor.Ask<ActorIdentity>(new Identify(null), TimeSpan.FromSeconds(20)); // all five were heard
         world.Owe(Given.Lamp, 2);
         answer.SetResult(200);
         await world.Owing.UntilPaidAsync(Given.Lamp, 2);

@@ -153,7 +153,7 @@ public sealed class ImplicitSpec(ITestOutputHelper output)
 
             async Task UntilAsync(TimeSpan at)
             {
-                if (at > clock.Elapsed) await Task.Delay(at - clock.Elapsed);
+                if (at - clock.Elapsed is { Ticks: > 0 } left) await Task.Delay(left);
             }
         }
 
