@@ -1,8 +1,7 @@
 using System.Net;
 using System.Reflection;
-using Akka.Cluster.Hosting;
-using Akka.Hosting;
 using IoTDelivery.Devices;
+using IoTDelivery.Mqtt;
 
 namespace IoTDelivery.Host;
 
@@ -18,13 +17,10 @@ public sealed class ClusterSettings
     /// <summary>Where nodes with seed nodes listen for each other, unless told otherwise.</summary>
     public const int DefaultPort = 4053;
 
-    /// <summary>Serves devices' MQTT connections.</summary>
-    public const string MqttRole = "mqtt";
-
-    /// <summary>Serves applications' REST requests.</summary>
+    /// <summary>The role of nodes that applications send their requests to.</summary>
     public const string ApiRole = "api";
 
-    private static readonly string[] All = [DevicesHosting.Role, MqttRole, ApiRole];
+    private static readonly string[] All = [DevicesHosting.Role, MqttHosting.Role, ApiRole];
 
     /// <summary>
     /// What this node does: <c>device</c> (carries devices), <c>mqtt</c> (listens for devices), <c>api</c> (listens for applications). Default all. A node listens on its

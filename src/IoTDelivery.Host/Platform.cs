@@ -77,7 +77,7 @@ public static class Platform
             services.AddSingleton<WaitingSubDevices>();
             services.AddSingleton<FindWaitingSubDevices>(s => s.GetRequiredService<WaitingSubDevices>().FindAsync);
             services.AddSingleton<TakeUplink>(s => s.GetRequiredService<UplinkReports>().TakeAsync);
-            services.AddMqtt(settings, listens: cluster.RolesTaken.Contains(ClusterSettings.MqttRole));
+            services.AddMqtt(settings, listens: cluster.RolesTaken.Contains(MqttHosting.Role));
             var addresses = Addresses(settings["Urls"] ?? "http://127.0.0.1:8080");
             if (Array.Find(addresses, a => a.Scheme == "https") is { } secure) services.AddServerCertificate(settings, $"Urls = {secure}");
             services.AddApi(api);
@@ -125,7 +125,7 @@ public static class Platform
         var app = builder.Build();
         started = app.Lifetime.ApplicationStarted;
         var roles = app.Services.GetRequiredService<ClusterSettings>().RolesTaken;
-        if (roles.Contains(ClusterSettings.MqttRole)) app.MapMqtt();
+        if (roles.Contains(MqttHosting.Role)) app.MapMqtt();
         if (roles.Contains(ClusterSettings.ApiRole)) app.MapApi();
         return app;
 

@@ -15,6 +15,9 @@ namespace IoTDelivery.Mqtt;
 
 public static class MqttHosting
 {
+    /// <summary>The role of nodes that devices connect to.</summary>
+    public const string Role = "mqtt";
+
     /// <summary>
     /// Listens for devices on the ports of section <c>Mqtt</c>. Needs an <see cref="ActorSystem"/>, a <see cref="DeviceGateway"/> and the registry among the services;
     /// a <see cref="FindDevice"/>, <see cref="ReportConnection"/> or <see cref="ReportSdkInfo"/> registered before stands in for the registry's, and without a
