@@ -42,7 +42,7 @@ public sealed class Applications(Recorder history, IReadOnlyList<SiteNode> nodes
             }
 
             due += interval.TotalSeconds; // what could not be sent in time is sent as fast as it goes: the rate holds over the run
-            await SendAsync(device, $"{device}-{n:00000}", random.NextDouble() < TimeOutShare ? random.Next(1, 4) : null, random, number + n, stop);
+            await SendAsync(device, $"{device}-{n:00000}", random.NextDouble() < TimeOutShare ? 5 * random.Next(1, 3) : null, random, number + n, stop);
         }
     }
 

@@ -34,12 +34,13 @@ public static class Enclosure
         string[] program = ["dotnet", Environment.GetCommandLineArgs()[0]];
         foreach (var word in (string[])[.. words[1..], "sh", "-c", "mount -t tmpfs none /run && ip link set lo up && \"$0\" \"$@\"; exit $?", .. program, .. args]) start.ArgumentList.Add(word);
         using var process = Process.Start(start)!;
-        AppDomain.CurrentDomain.ProcessExit += (_, _) => Stop();
+        AppDomain.CurrentDomain.ProcessExit += Stop;
         Console.CancelKeyPress += (_, e) => e.Cancel = true; // the terminal tells the inside, too, and we wait for it
         await process.WaitForExitAsync();
+        AppDomain.CurrentDomain.ProcessExit -= Stop;
         return process.ExitCode;
 
-        void Stop()
+        void Stop(object? sender, EventArgs e)
         {
             if (!process.HasExited) process.Kill(); // and with it, by --kill-child, everything inside
         }

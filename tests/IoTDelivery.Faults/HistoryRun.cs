@@ -7,7 +7,7 @@ public static class HistoryRun
 {
     private const int Devices = 200;
     private static readonly TimeSpan Interval = TimeSpan.FromSeconds(0.9); // of one device: 222 messages a second in all
-    private static readonly TimeSpan Calm = TimeSpan.FromSeconds(3), RecoveryPatience = TimeSpan.FromMinutes(3), SettlePatience = TimeSpan.FromMinutes(3);
+    private static readonly TimeSpan Calm = TimeSpan.FromSeconds(3), RecoveryPatience = TimeSpan.FromMinutes(3), SettlePatience = TimeSpan.FromMinutes(2);
 
     public static async Task<int> RunAsync(string file, int seed, IReadOnlyList<Fault> plan, string arguments)
     {

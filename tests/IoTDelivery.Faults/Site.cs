@@ -16,7 +16,7 @@ public sealed class Site : IAsyncDisposable
     /// <summary>Settings that make a run short: what takes minutes in the field takes seconds here, and nothing is displaced while a node is away.</summary>
     private static readonly string[] Settings =
     [
-        "--Delivery:TtlUnit=00:00:03", // the longest ttl, 1440 units, is longer than any run
+        "--Delivery:TtlUnit=00:00:01", // the shortest ttl, 5 units, ends messages; the longest, 1440, lasts longer than any fault
         "--Delivery:PendingMax=2000", // a message a second while nobody is there
         "--Devices:Recall=00:00:10", "--Devices:OfferAgainAfter=00:00:15", "--WakeUps:Lease=00:00:10",
         "--Push:Timeout=00:00:03", "--Push:RetryMax=00:00:05", "--Push:ProbeInterval=00:00:03", "--Push:PollInterval=00:00:01",

@@ -91,6 +91,7 @@ public sealed class SiteDevice(Recorder history, IReadOnlyList<SiteNode> nodes, 
         catch (Exception cause) when (cause is not OperationCanceledException || !over.IsCancellationRequested)
         {
             // Nobody there, or gone again: the next one, as soon as a device in the field would.
+            if (At is null) history.Add(new Entry(What.Refused) { Device = id, Node = node.Name, Text = cause.Message });
             away = _random.Next(200, 1_500);
         }
 

@@ -121,6 +121,7 @@ public static class Checker
                 case What.Healed when entry.Node == _partition?.Node: _partition = null; break;
                 case What.Connect: Count("connects"); break;
                 case What.Cut: Count("connections ended"); break;
+                case What.Refused: Count("connects refused"); break;
                 case What.Ended when entry is { Word: "drain" }:
                     if (entry.Status != 0) Broken(BadExit, $"{entry.Node} was asked to stop and ended with {entry.Status} (line {line}).");
                     break;

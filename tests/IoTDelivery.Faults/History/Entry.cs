@@ -31,6 +31,9 @@ public enum What
     /// <summary>A device's connection has ended.</summary>
     Cut,
 
+    /// <summary>A device could not connect or subscribe, and why.</summary>
+    Refused,
+
     /// <summary>A device received a message.</summary>
     Publish,
 
