@@ -30,19 +30,22 @@ public static class Enclosure
     {
         // A shell is the first process: it buries the orphans.
         var words = Unshare.Split(' ');
-        var start = new ProcessStartInfo(words[0]) { Environment = { [Inside] = "1" } };
+        var start = new ProcessStartInfo(words[0]) { RedirectStandardInput = true, Environment = { [Inside] = "1" } };
         string[] program = ["dotnet", Environment.GetCommandLineArgs()[0]];
         foreach (var word in (string[])[.. words[1..], "sh", "-c", "mount -t tmpfs none /run && ip link set lo up && \"$0\" \"$@\"; exit $?", .. program, .. args]) start.ArgumentList.Add(word);
         using var process = Process.Start(start)!;
-        AppDomain.CurrentDomain.ProcessExit += Stop;
-        Console.CancelKeyPress += (_, e) => e.Cancel = true; // the terminal tells the inside, too, and we wait for it
         await process.WaitForExitAsync();
-        AppDomain.CurrentDomain.ProcessExit -= Stop;
         return process.ExitCode;
-
-        void Stop(object? sender, EventArgs e)
-        {
-            if (!process.HasExited) process.Kill(); // and with it, by --kill-child, everything inside
-        }
     }
+
+    /// <summary>Inside: ends the program when whoever started it is gone, by whatever signal. Its end of this pipe is closed then.</summary>
+    public static void EndWithParent() => new Thread(() =>
+    {
+        while (Console.In.Read() >= 0)
+        {
+            // Nobody says anything.
+        }
+
+        Environment.Exit(1);
+    }) { IsBackground = true }.Start();
 }

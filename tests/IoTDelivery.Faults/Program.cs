@@ -29,6 +29,7 @@ if (!Enclosure.IsInside)
     return Enclosure.CannotRun;
 }
 
+Enclosure.EndWithParent();
 var seed = Number("--seed", Random.Shared.Next(1, 100_000));
 var file = Value("--file") ?? Path.Combine(Path.GetTempPath(), $"iotdelivery-history-{seed}.jsonl");
 try

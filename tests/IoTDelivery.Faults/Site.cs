@@ -68,8 +68,7 @@ public sealed class Site : IAsyncDisposable
 
     private static IEnumerable<string> ClusterSettings(int number, int[] all) =>
     [
-        $"--akka:remote:dot-netty:tcp:hostname={SiteNode.AddressOf(number)}", "--akka:remote:dot-netty:tcp:port=4053",
-        .. all.Select((n, i) => $"--akka:cluster:seed-nodes:{i}=akka.tcp://iotdelivery@{SiteNode.AddressOf(n)}:4053"),
+        $"--Cluster:Hostname={SiteNode.AddressOf(number)}", .. all.Select((n, i) => $"--Cluster:SeedNodes:{i}={SiteNode.AddressOf(n)}:4053"),
     ];
 
     /// <summary>A product, its devices and a rule for each webhook, through the first node.</summary>
