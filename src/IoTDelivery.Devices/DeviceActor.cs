@@ -611,7 +611,7 @@ public sealed class DeviceActor : UntypedPersistentActor
     }
 
     // A device with unfinished work has a call on file, due no later than the moment it must act. Null: nothing is unfinished.
-    private DateTimeOffset? CallNeededBy(Outbox outbox, DateTimeOffset now) => outbox.Owed.IsEmpty ? outbox.NextExpiry : now + _options.Recall;
+    private DateTimeOffset? CallNeededBy(Outbox outbox, DateTimeOffset now) => Earlier(outbox.NextExpiry, outbox.Owed.IsEmpty ? null : now + _options.Recall);
 
     private void ChangeCall(Call? call)
     {

@@ -13,17 +13,22 @@ public sealed record History(int Seed, string? Violation, int Messages, IReadOnl
     public static (History History, IReadOnlyList<string> Trace) Shortest(int seed, BrokenRule broken = BrokenRule.None)
     {
         HashSet<Fault> without = [];
-        if (Run(seed, broken, without, trace: null).Violation is not null)
+        if (Kind(without) is { } kind)
         {
             foreach (var fault in Enum.GetValues<Fault>())
             {
                 without.Add(fault);
-                if (Run(seed, broken, without, trace: null).Violation is null) without.Remove(fault);
+                if (Kind(without) != kind) without.Remove(fault);
             }
         }
 
         List<string> trace = [];
         return (Run(seed, broken, without, trace), trace);
+
+        // Of which message and when may differ: what was broken must not.
+        string? Kind(HashSet<Fault> faults) => Run(seed, broken, faults, trace: null).Violation is { } violation
+            ? string.Concat(violation.Where(c => !char.IsAsciiDigit(c)))
+            : null;
     }
 
     private static History Run(int seed, BrokenRule broken, HashSet<Fault> without, List<string>? trace)

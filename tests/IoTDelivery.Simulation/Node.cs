@@ -111,8 +111,8 @@ internal sealed class Node : ISnapshotLog
         var settings = ActorMaterializerSettings.Create(Site.System).WithInputBuffer(1, 4).WithDispatcher($"node-{index}");
         _materializer = ActorMaterializer.Create(Site.System, settings, $"{Name}-mqtt");
         _mqtt = new MqttNode(
-            Site.System, Gateway, (_, _) => Task.FromResult<IReadOnlyList<DeviceId>>([]), Start(Props.Create(typeof(DeviceWatch))), World.MqttOptions, clock,
-            NullLogger.Instance, (_, _) => { }, (_, _, _) => ValueTask.CompletedTask, new UplinkBytes(World.MqttOptions.UplinkBytesMax), ActorRefs.Nobody);
+            Site.System, Gateway, (_, _) => Task.FromResult<IReadOnlyList<DeviceId>>([]), Start(Props.Create(typeof(DeviceWatch))), world.MqttOptions, clock,
+            NullLogger.Instance, (_, _) => { }, (_, _, _) => ValueTask.CompletedTask, new UplinkBytes(world.MqttOptions.UplinkBytesMax), ActorRefs.Nobody);
         clock.Drain();
         StartPusher();
     }
@@ -161,6 +161,7 @@ internal sealed class Node : ISnapshotLog
         Lane.Resume();
         foreach (var actor in _actors) Site.System.Stop(actor);
         _materializer.Shutdown();
+        OneThread.Instance.Drain(isFree: true);
         ByName.Remove(Name);
     }
 
@@ -201,7 +202,7 @@ internal sealed class Node : ISnapshotLog
     /// <summary>An actor of this node has ended.</summary>
     public void Ended(IActorRef actor)
     {
-        if (_whenGone.Remove(actor, out var then)) then.ForEach(t => t());
+        if (IsAlive && _whenGone.Remove(actor, out var then)) then.ForEach(t => t());
     }
 
     /// <summary>Something the cluster tells reliably.</summary>
@@ -248,7 +249,7 @@ internal sealed class Node : ISnapshotLog
             _payers.Add(device, payer = new FunctionRef($"{Name}-payer-{_names++}", (message, _) => World.Network.Send(this, this, () => device.Tell(message), mayDouble: true)));
         }
 
-        World.Network.Send(this, this, () => pusher.Tell(owed, payer));
+        World.Network.Send(this, this, () => pusher.Tell(owed, payer), isReliable: true); // on one node nothing is lost: the pusher relies on it
     }
 
     private IActorRef Start(Props props)

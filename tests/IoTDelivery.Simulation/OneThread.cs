@@ -83,8 +83,8 @@ internal sealed class OneThread : TimeProvider
         if (end > Ticks) Ticks = end;
     }
 
-    /// <summary>Does what is ready, and lets no time pass.</summary>
-    public void Drain()
+    /// <summary>Does what is ready. What the dead still do costs no time: the order in which actors go is the one thing no seed decides.</summary>
+    public void Drain(bool isFree = false)
     {
         while (_ready.TryDequeue(out var next))
         {
@@ -94,7 +94,7 @@ internal sealed class OneThread : TimeProvider
                 continue;
             }
 
-            Ticks += WorkTicks;
+            if (!isFree) Ticks += WorkTicks;
             next.Work.Run();
         }
     }
@@ -102,7 +102,7 @@ internal sealed class OneThread : TimeProvider
     /// <summary>Forgets all timers and starts the clock anew: the history is over.</summary>
     public void Clear()
     {
-        Drain();
+        Drain(isFree: true);
         _timers.Clear();
         (Ticks, _ages) = (0, 0);
     }

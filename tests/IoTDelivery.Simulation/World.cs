@@ -26,8 +26,6 @@ internal sealed class World
 
     public static readonly WakeUpOptions WakeUpOptions = new() { Lease = TimeSpan.FromSeconds(10) };
 
-    public static readonly MqttOptions MqttOptions = new();
-
     public static readonly PushOptions PushOptions = new()
     {
         BreakerFailures = 4,
@@ -53,6 +51,7 @@ internal sealed class World
     public World(int seed, BrokenRule broken, HashSet<Fault> without, List<string>? trace)
     {
         (Random, Broken, _without, _trace) = (new Random(seed), broken, without, trace);
+        MqttOptions = new() { Chance = Random };
         (Disk, Network, Promises) = (new Disk(this), new Network(this), new Promises(this));
         Actions = [.. Enumerable.Range(0, Random.Next(1, 3)).Select(i => $"action-{i}")];
         (Rules, RuleActions) = (new SimulatedRuleBook(this), new SimulatedRules(this));
@@ -60,6 +59,8 @@ internal sealed class World
     }
 
     public Random Random { get; }
+
+    public MqttOptions MqttOptions { get; }
 
     public BrokenRule Broken { get; }
 
@@ -150,8 +151,8 @@ internal sealed class World
         Application.Begin(trouble);
         Schedule(0.5, 12, NextFault);
         var calm = Now + trouble;
-        OneThread.Instance.RunUntil(calm);
-        Calm();
+        while (Now < calm && Promises.Violation is null) OneThread.Instance.RunUntil(Now + TimeSpan.FromSeconds(1));
+        if (Promises.Violation is null) Calm();
         var end = Now + TimeSpan.FromSeconds(400);
         while (Now < end && Promises.Violation is null && !IsSettled()) OneThread.Instance.RunUntil(Now + TimeSpan.FromSeconds(5));
         if (Promises.Violation is null) Promises.AtTheEnd();
