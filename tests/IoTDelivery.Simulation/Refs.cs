@@ -62,7 +62,7 @@ internal sealed class FarRef(string name, Node seenFrom, Node livesOn, IActorRef
     {
         if (_isGone) return;
         if (seenFrom == livesOn) Arrive();
-        else seenFrom.World.Network.Send(seenFrom, livesOn, Arrive);
+        else seenFrom.World.Network.Send(seenFrom, livesOn, Arrive, isReliable: message is ToConnection.Transmit); // one lost in the middle would let others overtake: known, see docs
 
         void Arrive() => seenFrom.World.Arrived(message, () => target.Tell(Travelling(message, livesOn), livesOn.See(sender, seenFrom)));
     }
@@ -116,18 +116,32 @@ internal sealed class RegionRef(Node node, string name) : BareRef(name)
     }
 }
 
-/// <summary>What passes between nodes: in order from one to another, late at times, and lost where a connection breaks.</summary>
+/// <summary>
+/// What passes between nodes: in order from one to another, late at times, and lost at times, as in a shard that moves. While a node is cut off it waits in TCP's
+/// buffers, and goes with the node.
+/// </summary>
 internal sealed class Network(World world)
 {
     private readonly Dictionary<(Node, Node), DateTimeOffset> _last = [];
+    private readonly List<(Node From, Node To, Action Deliver)> _held = [];
 
     /// <summary>Nothing passes between this node and the others.</summary>
-    public Node? CutOff { get; set; }
+    public Node? CutOff { get; private set; }
+
+    public void Cut(Node node) => CutOff = node;
+
+    /// <summary>It is reachable again, or gone.</summary>
+    public void Heal()
+    {
+        CutOff = null;
+        var held = _held.ToList();
+        _held.Clear();
+        foreach (var (from, to, deliver) in held) Send(from, to, deliver, isReliable: true);
+    }
 
     public void Send(Node from, Node to, Action deliver, bool mayDouble = false, bool isReliable = false)
     {
         if (!from.IsAlive || !to.IsAlive) return;
-        if (from != to && (CutOff == from || CutOff == to)) return;
         if (!isReliable && world.Happens(Fault.MessageLost, 0.01)) return;
         var delay = TimeSpan.FromMilliseconds(0.1 + world.Random.NextDouble());
         if (world.Happens(Fault.MessageDelayed, 0.02)) delay += TimeSpan.FromMilliseconds(1500 * world.Random.NextDouble());
@@ -139,7 +153,9 @@ internal sealed class Network(World world)
 
         void Arrive()
         {
-            if (to.IsAlive && (from == to || (CutOff != from && CutOff != to))) deliver();
+            if (!to.IsAlive || (from != to && !from.IsAlive)) return;
+            if (from != to && (CutOff == from || CutOff == to)) _held.Add((from, to, deliver));
+            else deliver();
         }
     }
 }

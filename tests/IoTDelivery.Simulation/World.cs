@@ -45,6 +45,7 @@ internal sealed class World
     private readonly Node?[] _nodes = new Node?[Site.Nodes];
     private readonly HashSet<Node> _members = [];
     private readonly Dictionary<DeviceId, Node?> _homes = [];
+    private readonly Dictionary<DeviceId, Node> _leaving = []; // from where
     private readonly List<SimulatedDevice> _devices = [];
     private bool _isCalm;
 
@@ -215,8 +216,9 @@ internal sealed class World
         // A node that was away so long that others may have taken its place does not go on: the cluster tells it that it is down.
         void End(Node node)
         {
-            if (_members.Contains(node) && node.IsPaused) node.Resume();
-            else Crash(node);
+            if (!_members.Contains(node)) Crash(node);
+            else if (node.IsPaused) node.Resume();
+            else Network.Heal();
         }
     }
 
@@ -249,7 +251,7 @@ internal sealed class World
         Trace($"{node} crashes");
         node.Die();
         _nodes[node.Index] = null;
-        if (Network.CutOff == node) Network.CutOff = null;
+        if (Network.CutOff == node) Network.Heal();
         foreach (var device in _devices) device.NodeDied(node);
         After(StableAfter + Seconds(0, 2), () => TakeForDead(node));
         After(_isCalm ? Seconds(0.5, 2) : Seconds(0.5, 15), () =>
@@ -288,13 +290,13 @@ internal sealed class World
     {
         var isShort = Chance(0.3);
         Trace($"{node} is cut off{(isShort ? " for a moment" : "")}");
-        Network.CutOff = node;
+        Network.Cut(node);
         Unreachable(node);
         if (isShort)
         {
             After(Seconds(0.1, 4), () =>
             {
-                if (Network.CutOff == node) Network.CutOff = null;
+                if (Network.CutOff == node) Network.Heal();
             });
             return;
         }
@@ -327,7 +329,7 @@ internal sealed class World
             other.Lose(node);
         }
 
-        foreach (var device in _homes.Where(h => h.Value == node).Select(h => h.Key).ToList())
+        foreach (var device in _homes.Where(h => h.Value == node || (h.Value is null && _leaving.GetValueOrDefault(h.Key) == node)).Select(h => h.Key).ToList())
         {
             SetHome(device, null);
             After(Seconds(0, 2), () => Settle(device));
@@ -341,7 +343,11 @@ internal sealed class World
         if (_homes[device] is not { } from || !_members.Contains(from) || from == Network.CutOff || from.IsPaused) return;
         Trace($"{device} leaves {from}");
         SetHome(device, null);
-        from.Shard.Tell(new Shard.GiveAway(device, () => After(Seconds(0.01, 1), () => Settle(device))));
+        _leaving[device] = from;
+        from.Shard.Tell(new Shard.GiveAway(device, () =>
+        {
+            if (from.IsAlive) After(Seconds(0.01, 1), () => Settle(device));
+        }));
     }
 
     private void Settle(DeviceId device)
