@@ -338,7 +338,7 @@ public sealed class DeviceActor : UntypedPersistentActor
 
         _row = new DeviceEvents(events);
         var after = _writing.Count > 0 ? _writing[^1].After : _stored;
-        if (CallNeededBy(after, now) is { } needed && !(_call?.DueAt <= needed))
+        if (Earlier(CallNeededBy(_stored, now), CallNeededBy(after, now)) is { } needed && !(_call?.DueAt <= needed)) // whether this write succeeds or not
         {
             var recall = now + _options.Recall;
             ChangeCall(new Call(_token, needed < recall ? needed : recall)); // before the journal: 201 needs both, and a call without work is harmless
@@ -619,7 +619,7 @@ public sealed class DeviceActor : UntypedPersistentActor
     }
 
     // A device with unfinished work has a call on file, due no later than the moment it must act. Null: nothing is unfinished.
-    private DateTimeOffset? CallNeededBy(Outbox outbox, DateTimeOffset now) => outbox.Owed.IsEmpty ? outbox.NextExpiry : now + _options.Recall;
+    private DateTimeOffset? CallNeededBy(Outbox outbox, DateTimeOffset now) => Earlier(outbox.NextExpiry, outbox.Owed.IsEmpty ? null : now + _options.Recall);
 
     private void ChangeCall(Call? call)
     {
