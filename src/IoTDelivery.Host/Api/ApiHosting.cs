@@ -1,7 +1,6 @@
-using System.Security.Cryptography;
-using System.Text;
 using System.Threading.RateLimiting;
 using IoTDelivery.Domain;
+using IoTDelivery.Host.Admin;
 using IoTDelivery.Host.Api.Authentication;
 using IoTDelivery.Host.Api.Documentation;
 using IoTDelivery.Storage;
@@ -16,6 +15,8 @@ public static class ApiHosting
     public static IServiceCollection AddApi(this IServiceCollection services, ApiOptions options) => services
         .AddSingleton(options)
         .AddSingleton<ApiToken>()
+        .AddSingleton<AdminToken>()
+        .AddSingleton<ClusterView>()
         .AddSingleton<UserTokens>()
         .AddSingleton<PasswordLogin>()
         .AddSingleton<ApplicationLogin>()
@@ -47,6 +48,7 @@ public static class ApiHosting
         project.MapDeadLetters();
         project.MapCertificates();
         project.MapAmqp();
+        app.MapCluster();
     }
 
     private static async Task AnswerErrors(HttpContext context, RequestDelegate next)
@@ -88,18 +90,4 @@ public static class ApiHosting
         var options = context.HttpContext.RequestServices.GetRequiredService<ApiOptions>();
         return options.Knows((string?)context.HttpContext.Request.RouteValues["project_id"] ?? "") ? next(context) : new ValueTask<object?>(ApiError.NoSuchProject);
     }
-}
-
-/// <summary>The application token of this site; set once at start.</summary>
-public sealed class ApiToken
-{
-    private byte[] _hash = [];
-
-    public string Value
-    {
-        set => _hash = SHA256.HashData(Encoding.UTF8.GetBytes(value));
-    }
-
-    /// <summary>Compares hashes, in constant time, so that neither length nor content leaks.</summary>
-    public bool Matches(string given) => _hash.Length > 0 && CryptographicOperations.FixedTimeEquals(_hash, SHA256.HashData(Encoding.UTF8.GetBytes(given)));
 }
