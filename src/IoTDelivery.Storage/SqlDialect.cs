@@ -1,19 +1,23 @@
 namespace IoTDelivery.Storage;
 
 /// <summary>What the three databases call the same things.</summary>
-public sealed record SqlDialect(string Id, string Text, string BigInt, string Int, string Blob, string Guid, string Identity, string SkipLocked)
+public sealed record SqlDialect(
+    string Id, string Text, string BigInt, string Int, string Bool, string Blob, string Guid, string Identity, string SnapshotTime, string SkipLocked, string NowMillis, string Begin, string HasTable)
 {
     private static readonly SqlDialect Sqlite = new(
-        Id: "text", Text: "text", BigInt: "integer", Int: "integer", Blob: "blob", Guid: "text", Identity: "integer primary key autoincrement", SkipLocked: "");
+        Id: "text", Text: "text", BigInt: "integer", Int: "integer", Bool: "bit", Blob: "blob", Guid: "text", Identity: "integer primary key autoincrement", SnapshotTime: "integer", SkipLocked: "",
+        NowMillis: "cast(strftime('%s', 'now') as integer) * 1000", Begin: "begin", HasTable: "select count(*) from sqlite_master where type = 'table' and name = @name");
 
     private static readonly SqlDialect PostgreSql = new(
-        Id: "varchar(256) collate \"C\"", Text: "text", BigInt: "bigint", Int: "integer", Blob: "bytea", Guid: "uuid",
-        Identity: "bigint generated always as identity primary key", SkipLocked: "for update skip locked");
+        Id: "varchar(256) collate \"C\"", Text: "text", BigInt: "bigint", Int: "integer", Bool: "boolean", Blob: "bytea", Guid: "uuid",
+        Identity: "bigint generated always as identity primary key", SnapshotTime: "bigint", SkipLocked: "for update skip locked",
+        NowMillis: "cast(extract(epoch from now()) * 1000 as bigint)", Begin: "begin", HasTable: "select case when to_regclass(@name) is null then 0 else 1 end");
 
     // Ids compare by their bytes on every database; SQL Server would otherwise take "Dev" and "dev" for the same device.
     private static readonly SqlDialect SqlServer = new(
-        Id: "varchar(256) collate Latin1_General_BIN2", Text: "nvarchar(max)", BigInt: "bigint", Int: "int", Blob: "varbinary(max)", Guid: "uniqueidentifier",
-        Identity: "bigint identity primary key", SkipLocked: "with (readpast, updlock, rowlock)");
+        Id: "varchar(256) collate Latin1_General_BIN2", Text: "nvarchar(max)", BigInt: "bigint", Int: "int", Bool: "bit", Blob: "varbinary(max)", Guid: "uniqueidentifier",
+        Identity: "bigint identity primary key", SnapshotTime: "datetime2", SkipLocked: "with (readpast, updlock, rowlock)",
+        NowMillis: "datediff_big(millisecond, '1970-01-01', sysutcdatetime())", Begin: "set xact_abort on;\nbegin transaction", HasTable: "select case when object_id(@name) is null then 0 else 1 end");
 
     /// <summary>The dialect of a provider.</summary>
     public static SqlDialect Of(DatabaseProvider provider) => provider switch
@@ -27,5 +31,5 @@ public sealed record SqlDialect(string Id, string Text, string BigInt, string In
     /// <summary>The statement with the names in braces written out.</summary>
     public string Write(string statement) => statement
         .Replace("{id}", Id).Replace("{text}", Text).Replace("{bigint}", BigInt).Replace("{int}", Int)
-        .Replace("{blob}", Blob).Replace("{guid}", Guid).Replace("{identity}", Identity);
+        .Replace("{bool}", Bool).Replace("{blob}", Blob).Replace("{guid}", Guid).Replace("{identity}", Identity).Replace("{snapshot_time}", SnapshotTime);
 }
