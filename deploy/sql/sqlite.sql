@@ -15,7 +15,7 @@ create index device_group_by_super on device_group (super_group_id);
 create table device_group_member (group_id text not null, device_id text not null, record_id text not null, primary key (group_id, device_id));
 create index device_group_member_by_record on device_group_member (group_id, record_id);
 create index device_group_member_by_device on device_group_member (device_id);
-insert into schema_version (box, version, applied_at) values ('groups', 1, cast(strftime('%s', 'now') as integer) * 1000);
+insert into schema_version (box, version, applied_at) values ('groups', 1, cast((julianday('now') - 2440587.5) * 86400000 as integer));
 
 -- registry 1
 create table site_setting (name text not null primary key, value text not null);
@@ -31,7 +31,7 @@ create table device (
   created_at integer not null, phase integer not null, online_node text, connection_id text, active_at integer, status_at integer);
 create index device_by_record on device (project_id, record_id);
 create index device_by_product on device (product_id, record_id);
-insert into schema_version (box, version, applied_at) values ('registry', 1, cast(strftime('%s', 'now') as integer) * 1000);
+insert into schema_version (box, version, applied_at) values ('registry', 1, cast((julianday('now') - 2440587.5) * 86400000 as integer));
 
 -- registry 2
 create table routing_rule (
@@ -47,7 +47,7 @@ create index routing_action_by_record on routing_action (project_id, record_id);
 create index routing_action_by_rule on routing_action (rule_id);
 create table rule_revision (id integer not null primary key, revision integer not null);
 insert into rule_revision (id, revision) values (1, 1);
-insert into schema_version (box, version, applied_at) values ('registry', 2, cast(strftime('%s', 'now') as integer) * 1000);
+insert into schema_version (box, version, applied_at) values ('registry', 2, cast((julianday('now') - 2440587.5) * 86400000 as integer));
 
 -- registry 3
 alter table device add secondary_secret text;
@@ -56,25 +56,25 @@ alter table device add root_id text;
 alter table device add gateway_since integer;
 create index device_by_gateway on device (gateway_id, record_id);
 create index device_by_root on device (root_id);
-insert into schema_version (box, version, applied_at) values ('registry', 3, cast(strftime('%s', 'now') as integer) * 1000);
+insert into schema_version (box, version, applied_at) values ('registry', 3, cast((julianday('now') - 2440587.5) * 86400000 as integer));
 
 -- registry 4
 alter table device add device_sdk_version text;
 alter table device add sw_version text;
 alter table device add fw_version text;
-insert into schema_version (box, version, applied_at) values ('registry', 4, cast(strftime('%s', 'now') as integer) * 1000);
+insert into schema_version (box, version, applied_at) values ('registry', 4, cast((julianday('now') - 2440587.5) * 86400000 as integer));
 
 -- device-status 1
 create table device_status_change (
   device_id text not null primary key, status text not null, changed_at integer not null, last_online_at integer not null);
 create index device_status_change_in_order on device_status_change (changed_at);
-insert into schema_version (box, version, applied_at) values ('device-status', 1, cast(strftime('%s', 'now') as integer) * 1000);
+insert into schema_version (box, version, applied_at) values ('device-status', 1, cast((julianday('now') - 2440587.5) * 86400000 as integer));
 
 -- certificate 1
 create table certificate (
   certificate_id text not null primary key, record_id text not null, project_id text not null, app_id text, content text not null, created_at integer not null);
 create index certificate_by_record on certificate (project_id, record_id);
-insert into schema_version (box, version, applied_at) values ('certificate', 1, cast(strftime('%s', 'now') as integer) * 1000);
+insert into schema_version (box, version, applied_at) values ('certificate', 1, cast((julianday('now') - 2440587.5) * 86400000 as integer));
 
 -- amqp 1
 create table amqp_queue (
@@ -84,7 +84,7 @@ create index amqp_queue_by_record on amqp_queue (project_id, record_id);
 create table amqp_access (
   project_id text not null primary key, access_key text not null, code_hash text not null, disconnects integer not null, created_at integer not null);
 create unique index amqp_access_by_key on amqp_access (access_key);
-insert into schema_version (box, version, applied_at) values ('amqp', 1, cast(strftime('%s', 'now') as integer) * 1000);
+insert into schema_version (box, version, applied_at) values ('amqp', 1, cast((julianday('now') - 2440587.5) * 86400000 as integer));
 
 -- journal 1
 create table journal (
@@ -93,7 +93,7 @@ create table journal (
 create unique index journal_uq on journal (persistence_id, sequence_number);
 create index journal_created_idx on journal (created);
 create index journal_sequence_number_idx on journal (sequence_number);
-insert into schema_version (box, version, applied_at) values ('journal', 1, cast(strftime('%s', 'now') as integer) * 1000);
+insert into schema_version (box, version, applied_at) values ('journal', 1, cast((julianday('now') - 2440587.5) * 86400000 as integer));
 
 -- journal 2
 create table snapshot (
@@ -101,17 +101,25 @@ create table snapshot (
   primary key (persistence_id, sequence_number));
 create index snapshot_created_idx on snapshot (created);
 create index snapshot_sequence_number_idx on snapshot (sequence_number);
-insert into schema_version (box, version, applied_at) values ('journal', 2, cast(strftime('%s', 'now') as integer) * 1000);
+insert into schema_version (box, version, applied_at) values ('journal', 2, cast((julianday('now') - 2440587.5) * 86400000 as integer));
 
 -- devices 1
 create table wake_up (device_id text not null primary key, due_at integer not null, token text not null);
 create index wake_up_by_due on wake_up (due_at);
-insert into schema_version (box, version, applied_at) values ('devices', 1, cast(strftime('%s', 'now') as integer) * 1000);
+insert into schema_version (box, version, applied_at) values ('devices', 1, cast((julianday('now') - 2440587.5) * 86400000 as integer));
 
 -- devices 2
 create table snapshot_log (persistence_id text not null, sequence_nr integer not null, taken_at integer not null, primary key (persistence_id, sequence_nr));
 create index snapshot_log_by_time on snapshot_log (taken_at);
-insert into schema_version (box, version, applied_at) values ('devices', 2, cast(strftime('%s', 'now') as integer) * 1000);
+insert into schema_version (box, version, applied_at) values ('devices', 2, cast((julianday('now') - 2440587.5) * 86400000 as integer));
+
+-- cluster 1
+create table cluster_node (
+    address text not null primary key, cluster_uid text not null, incarnation text not null, machine text not null,
+    process integer not null, started_at integer not null, beat_at integer not null, is_downed integer not null);
+create table cluster_formed (id integer not null primary key, cluster_uid text not null);
+insert into cluster_formed (id, cluster_uid) values (1, '');
+insert into schema_version (box, version, applied_at) values ('cluster', 1, cast((julianday('now') - 2440587.5) * 86400000 as integer));
 
 -- push 1
 create table push_backlog (
@@ -124,7 +132,7 @@ create table push_dead_letter (
 create unique index push_dead_letter_once on push_dead_letter (action_id, device_id, n);
 create index push_dead_letter_in_order on push_dead_letter (action_id, id);
 create table push_breaker (action_id text not null primary key, opened_at integer not null);
-insert into schema_version (box, version, applied_at) values ('push', 1, cast(strftime('%s', 'now') as integer) * 1000);
+insert into schema_version (box, version, applied_at) values ('push', 1, cast((julianday('now') - 2440587.5) * 86400000 as integer));
 
 -- batch 1
 create table batch_task (
@@ -137,6 +145,6 @@ create table batch_target (
   primary key (task_id, n));
 create index batch_target_by_due on batch_target (task_id, due_at);
 create index batch_target_by_status on batch_target (task_id, status);
-insert into schema_version (box, version, applied_at) values ('batch', 1, cast(strftime('%s', 'now') as integer) * 1000);
+insert into schema_version (box, version, applied_at) values ('batch', 1, cast((julianday('now') - 2440587.5) * 86400000 as integer));
 
 commit;

@@ -2,8 +2,7 @@
 -- For sites where the program may not create tables (Storage:CreateTables=false). The owner of an empty database runs it as a whole; when a later
 -- release misses steps, its start names them: run the sections with these names, in this order. The program's user needs select, insert, update and
 -- delete on all tables, nothing else.
-set xact_abort on;
-begin transaction;
+set xact_abort on; begin transaction;
 create table schema_version (box varchar(256) collate Latin1_General_BIN2 not null, version int not null, applied_at bigint not null, primary key (box, version));
 
 -- groups 1
@@ -113,6 +112,14 @@ insert into schema_version (box, version, applied_at) values ('devices', 1, date
 create table snapshot_log (persistence_id varchar(256) collate Latin1_General_BIN2 not null, sequence_nr bigint not null, taken_at bigint not null, primary key (persistence_id, sequence_nr));
 create index snapshot_log_by_time on snapshot_log (taken_at);
 insert into schema_version (box, version, applied_at) values ('devices', 2, datediff_big(millisecond, '1970-01-01', sysutcdatetime()));
+
+-- cluster 1
+create table cluster_node (
+    address varchar(256) collate Latin1_General_BIN2 not null primary key, cluster_uid varchar(256) collate Latin1_General_BIN2 not null, incarnation varchar(256) collate Latin1_General_BIN2 not null, machine varchar(256) collate Latin1_General_BIN2 not null,
+    process int not null, started_at bigint not null, beat_at bigint not null, is_downed int not null);
+create table cluster_formed (id int not null primary key, cluster_uid varchar(256) collate Latin1_General_BIN2 not null);
+insert into cluster_formed (id, cluster_uid) values (1, '');
+insert into schema_version (box, version, applied_at) values ('cluster', 1, datediff_big(millisecond, '1970-01-01', sysutcdatetime()));
 
 -- push 1
 create table push_backlog (

@@ -3,6 +3,7 @@ using Akka.Cluster.Hosting;
 using Akka.Cluster.Sharding;
 using Akka.Hosting;
 using IoTDelivery.Devices.Journal;
+using IoTDelivery.Devices.Membership;
 using IoTDelivery.Devices.Serialization;
 using IoTDelivery.Devices.WakeUps;
 using IoTDelivery.Domain;
@@ -18,10 +19,11 @@ public static class DevicesHosting
     /// <summary>What devices need besides the actor system. Options and the database must be there already.</summary>
     public static IServiceCollection AddDevices(this IServiceCollection services)
     {
-        foreach (var migration in JournalTables.Migrations.Concat(WakeUpCalls.Migrations).Concat(JournalUpkeep.Migrations)) services.AddSingleton(migration);
+        foreach (var migration in JournalTables.Migrations.Concat(WakeUpCalls.Migrations).Concat(JournalUpkeep.Migrations).Concat(ClusterNodes.Migrations)) services.AddSingleton(migration);
         return services
             .AddSingleton<OwedSettler>()
             .AddSingleton<FenceWatch>()
+            .AddSingleton<ClusterNodes>()
             .AddSingleton<DeviceMetrics>()
             .AddSingleton<WakeUpCalls>()
             .AddSingleton<JournalUpkeep>()
@@ -36,6 +38,12 @@ public static class DevicesHosting
                 return new DeviceGateway(() => registry.Get<DeviceActor>());
             });
     }
+
+    /// <summary>Joins the cluster when the host starts, and ends the process with the membership. To be called behind <c>AddAkka</c>: what is hosted later starts in a member only.</summary>
+    /// <param name="seedNodes">Whom to ask, <c>host:port</c> each; none if this node is the cluster.</param>
+    public static IServiceCollection AddMembership(this IServiceCollection services, IReadOnlyList<string> seedNodes) => services
+        .AddSingleton(s => ActivatorUtilities.CreateInstance<NodeMembership>(s, seedNodes))
+        .AddHostedService(s => s.GetRequiredService<NodeMembership>());
 
     /// <summary>Starts the device shard region, the wake-up clock and the fence on every node that carries the <see cref="Role"/>.</summary>
     public static AkkaConfigurationBuilder WithDevices(this AkkaConfigurationBuilder akka) => akka

@@ -10,9 +10,30 @@ public sealed class FenceRaiser(FenceWatch fence) : UntypedActor
     private readonly TimeSpan _duration = 2 * Context.System.Settings.Config.GetTimeSpan("akka.cluster.split-brain-resolver.stable-after", TimeSpan.FromSeconds(20));
 
     protected override void PreStart() => _cluster.Subscribe(
-        Self, ClusterEvent.SubscriptionInitialStateMode.InitialStateAsEvents, typeof(ClusterEvent.UnreachableMember), typeof(ClusterEvent.MemberDowned));
+        Self, ClusterEvent.SubscriptionInitialStateMode.InitialStateAsEvents,
+        typeof(ClusterEvent.UnreachableMember), typeof(ClusterEvent.MemberDowned), typeof(ClusterEvent.MemberRemoved));
 
     protected override void PostStop() => _cluster.Unsubscribe(Self);
 
-    protected override void OnReceive(object message) => fence.Raise(_duration);
+    protected override void OnReceive(object message)
+    {
+        switch (message)
+        {
+            case ClusterEvent.MemberDowned downed:
+                Downed(downed.Member);
+                break;
+            case ClusterEvent.MemberRemoved { PreviousStatus: MemberStatus.Down } removed: // gossip may skip the step before
+                Downed(removed.Member);
+                break;
+            case ClusterEvent.UnreachableMember:
+                fence.Raise(_duration);
+                break;
+        }
+    }
+
+    private void Downed(Member member)
+    {
+        fence.Raise(_duration);
+        if (!member.UniqueAddress.Equals(_cluster.SelfUniqueAddress)) fence.OnDowned(member.UniqueAddress.Uid.ToString());
+    }
 }

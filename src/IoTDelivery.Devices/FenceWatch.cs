@@ -1,16 +1,38 @@
+using System.Collections.Concurrent;
+
 namespace IoTDelivery.Devices;
 
 /// <summary>
-/// Whether a device that recovers now must first take a number in the journal. True for a while after a member became unreachable or was downed:
-/// the cut-off owner of the device may still be writing, and its next write must collide.
+/// Whether a device that recovers now must first take a number in the journal, because a former owner of the device may still be writing: its next write must
+/// collide. True for a while after a member became unreachable or was downed, and after that as long as a downed node may still have a process.
 /// </summary>
+//
+//   unreachable ──► raised for 2 × stable-after      a machine that was suspended for an hour goes on where it stopped,
+//   downed ───────► raised ──► on file ──► raised    and does not know that its devices live elsewhere
+//                                 └── started again, or its process is known to be gone ──► not raised
+//
 public sealed class FenceWatch(TimeProvider clock)
 {
+    private readonly ConcurrentDictionary<string, byte> _downed = [];
+    private volatile bool _isAtLarge;
     private long _until;
 
     /// <summary>Recoveries from now on are fenced, for this long.</summary>
     public void Raise(TimeSpan duration) => Interlocked.Exchange(ref _until, (clock.GetUtcNow() + duration).UtcTicks);
 
     /// <summary>True while recoveries are fenced.</summary>
-    public bool IsRaised => clock.GetUtcNow().UtcTicks < Interlocked.Read(ref _until);
+    public bool IsRaised => _isAtLarge || !_downed.IsEmpty || clock.GetUtcNow().UtcTicks < Interlocked.Read(ref _until);
+
+    /// <summary>Nodes this one saw downed that are not on file yet as such.</summary>
+    public IEnumerable<string> Downed => _downed.Keys;
+
+    /// <summary>This start of a node was downed.</summary>
+    public void OnDowned(string incarnation) => _downed.TryAdd(incarnation, 0);
+
+    /// <summary>What is on file now: <paramref name="written"/> is among it, and there are downed nodes whose process may still be there, or not.</summary>
+    public void OnFile(IReadOnlyCollection<string> written, bool isAnyAtLarge)
+    {
+        _isAtLarge = isAnyAtLarge;
+        foreach (var incarnation in written) _downed.TryRemove(incarnation, out _);
+    }
 }

@@ -1,12 +1,12 @@
 using System.Net;
 using Akka.Actor;
-using Akka.Cluster;
 using Akka.Cluster.Hosting;
 using Akka.Configuration;
 using Akka.Hosting;
 using IoTDelivery.Batch;
 using IoTDelivery.Devices;
 using IoTDelivery.Devices.Journal;
+using IoTDelivery.Devices.Membership;
 using IoTDelivery.Devices.WakeUps;
 using IoTDelivery.Domain;
 using IoTDelivery.Host.Api;
@@ -36,7 +36,11 @@ public static class Platform
             await StartAsync(app);
             Welcome.Print(app);
             await app.WaitForShutdownAsync();
-            return 0;
+            return app.Services.GetRequiredService<NodeMembership>().WasDowned ? 1 : 0;
+        }
+        catch (OperationCanceledException)
+        {
+            return 0; // told to stop while it was starting
         }
         catch (CannotStartException cause)
         {
@@ -56,10 +60,13 @@ public static class Platform
         {
             var storage = Options<StorageOptions>(settings, StorageOptions.Section, o => o.Problem());
             var api = Options<ApiOptions>(settings, ApiOptions.Section, o => o.Problem());
+            var cluster = Options<ClusterSettings>(settings, ClusterSettings.Section, o => o.Problem());
+            if (settings.GetSection("akka:cluster:seed-nodes").Exists()) throw new ArgumentException("akka:cluster:seed-nodes would form clusters unasked: use Cluster:SeedNodes.");
             var database = new SqlDatabase(storage);
 
             services.AddSingleton(TimeProvider.System);
             services.AddSingleton(database);
+            services.AddSingleton(cluster);
             services.AddSingleton(Options<DeliveryPolicy>(settings, "Delivery", o => o.Problem()));
             services.AddSingleton(Options<DeviceOptions>(settings, DeviceOptions.Section, o => o.Problem()));
             services.AddSingleton(Options<WakeUpOptions>(settings, WakeUpOptions.Section, o => o.Problem()));
@@ -70,7 +77,7 @@ public static class Platform
             services.AddSingleton<WaitingSubDevices>();
             services.AddSingleton<FindWaitingSubDevices>(s => s.GetRequiredService<WaitingSubDevices>().FindAsync);
             services.AddSingleton<TakeUplink>(s => s.GetRequiredService<UplinkReports>().TakeAsync);
-            services.AddMqtt(settings);
+            services.AddMqtt(settings, listens: cluster.RolesTaken.Contains(MqttHosting.Role));
             var addresses = Addresses(settings["Urls"] ?? "http://127.0.0.1:8080");
             if (Array.Find(addresses, a => a.Scheme == "https") is { } secure) services.AddServerCertificate(settings, $"Urls = {secure}");
             services.AddApi(api);
@@ -81,25 +88,26 @@ public static class Platform
             services.AddSingleton<OnlineNodes>();
             services.AddSingleton<DeviceDeletion>();
             services.AddHostedService(s => s.GetRequiredService<DeviceDeletion>());
-            services.AddAkka("iotdelivery", akka => akka
+            services.AddAkka(ClusterSettings.SystemName, akka => akka
                 .ConfigureLoggers(loggers =>
                 {
                     loggers.ClearLoggers();
                     loggers.AddLoggerFactory();
                     loggers.LogLevel = Akka.Event.LogLevel.WarningLevel;
                 })
-                .AddHocon(settings.GetSection("akka"), HoconAddMode.Append) // the environment beats the file
+                .AddHocon(settings.GetSection("akka"), HoconAddMode.Append) // the environment beats the settings
+                .AddHocon(cluster.ToHocon(), HoconAddMode.Append) // the settings beat the file
                 .AddHoconFile(Path.Combine(AppContext.BaseDirectory, "akka.hocon"), HoconAddMode.Append) // the file beats Akka's defaults
                 .WithDeviceJournal(database)
-                .WithClustering(new ClusterOptions { Roles = settings.GetSection("Cluster:Roles").Get<string[]>()?.Distinct().ToArray() ?? [] })
+                .WithClustering(new ClusterOptions { Roles = cluster.RolesTaken })
                 .WithDevices()
                 .WithPush()
                 .WithBatch()
-                .WithMqtt()
-                .AddStartup((system, _) => JoinAlone(system)));
+                .WithMqtt());
+            services.AddMembership(cluster.SeedNodes);
 
-            // Open requests finish and devices are let go well before whoever sent SIGTERM sends SIGKILL.
-            services.Configure<HostOptions>(o => o.ShutdownTimeout = TimeSpan.FromSeconds(8));
+            // Open requests finish and devices are let go well before whoever sent SIGTERM sends SIGKILL; in a cluster they are handed over, and the shards too.
+            services.Configure<HostOptions>(o => o.ShutdownTimeout = TimeSpan.FromSeconds(cluster.SeedNodes.Length > 0 ? 28 : 8));
             builder.WebHost.ConfigureKestrel(kestrel => ListenForApplications(kestrel, addresses));
             services.AddAmqp(settings, Options<AmqpOptions>(settings, AmqpOptions.Section, o => o.Problem())); // listens behind REST: the first address that is not for devices is REST's
 
@@ -117,9 +125,10 @@ public static class Platform
 
         var app = builder.Build();
         started = app.Lifetime.ApplicationStarted;
-        app.MapMqtt();
-        app.MapApi();
-        app.MapHealth();
+        var roles = app.Services.GetRequiredService<ClusterSettings>().RolesTaken;
+        if (roles.Contains(MqttHosting.Role)) app.MapMqtt();
+        app.MapForOperators();
+        if (roles.Contains(ClusterSettings.ApiRole)) app.MapApi();
         return app;
 
         bool IsRunning() => started.IsCancellationRequested;
@@ -143,6 +152,11 @@ public static class Platform
         try
         {
             await app.StartAsync();
+        }
+        catch (NodeMembership.RefusedException cause)
+        {
+            await app.StopAsync();
+            throw new CannotStartException(cause.Message);
         }
         catch (IOException cause)
         {
@@ -190,12 +204,5 @@ public static class Platform
                 if (address.Scheme == "https") listener.UseTls(kestrel.ApplicationServices.GetRequiredService<ServerCertificate>(), TlsHandshakeTimeout, isHttp: true);
             }
         }
-    }
-
-    // Without seed nodes this node is the cluster.
-    private static void JoinAlone(ActorSystem system)
-    {
-        var cluster = Cluster.Get(system);
-        if (cluster.Settings.SeedNodes.IsEmpty) cluster.Join(cluster.SelfAddress);
     }
 }

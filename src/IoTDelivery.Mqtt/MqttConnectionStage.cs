@@ -54,7 +54,7 @@ public sealed record AcceptedConnect(
 /// <summary>What all connections of a node share.</summary>
 internal sealed record MqttNode(
     ActorSystem System, DeviceGateway Devices, FindWaitingSubDevices FindWaitingSubDevices, IActorRef DeviceWatch, MqttOptions Options, TimeProvider Clock, ILogger Logger,
-    ReportSdkInfo ReportSdkInfo, TakeUplink TakeUplink, UplinkBytes UplinkBytes, IActorRef Broadcasts);
+    ReportSdkInfo ReportSdkInfo, TakeUplink TakeUplink, UplinkBytes UplinkBytes, IActorRef Broadcasts, HandOver HandOver);
 
 /// <summary>
 /// The stage between one pipe and one session, and the connection's end of the talk with its device actor. It is a graph of its own; its stage actor is the
@@ -98,6 +98,7 @@ internal sealed class MqttConnectionStage(ConnectionContext connection, Accepted
         private static readonly SessionEnd NotRead = new("client does not read", Say: null);
         private static readonly SessionEnd Stopped = new("stopped", Say: null);
         private static readonly SessionEnd ShuttingDown = new("shutdown", MqttDisconnectReasonCode.ServerShuttingDown);
+        private static readonly SessionEnd HandedOver = new("handed over", MqttDisconnectReasonCode.UseAnotherServer);
         private static readonly SessionEnd Silent = new("keep-alive", MqttDisconnectReasonCode.KeepAliveTimeout);
         private static readonly SessionEnd TakenOver = new("taken over", MqttDisconnectReasonCode.SessionTakenOver);
         private static readonly SessionEnd LetGo = new("deleted, frozen or secret reset", MqttDisconnectReasonCode.AdministrativeAction);
@@ -107,7 +108,7 @@ internal sealed class MqttConnectionStage(ConnectionContext connection, Accepted
 
         private static readonly TimeSpan Unread = TimeSpan.FromMilliseconds(20);
 
-        private static readonly object AttachTimer = new(), KeepAliveTimer = new(), WriteTimer = new(), CloseTimer = new(), ImplicitTimer = new();
+        private static readonly object AttachTimer = new(), KeepAliveTimer = new(), WriteTimer = new(), CloseTimer = new(), ImplicitTimer = new(), HandOverTimer = new();
 
         // Subscriptions changed; the device has not said yet that it knows.
         private readonly record struct Change(int Revision, ImmutableArray<Subscription> Subscribed, MqttPacket? HeldReply);
@@ -206,6 +207,7 @@ internal sealed class MqttConnectionStage(ConnectionContext connection, Accepted
             if (timerKey == AttachTimer && _end is null) Attach();
             else if (timerKey == KeepAliveTimer && _end is null) CheckKeepAlive();
             else if (timerKey == ImplicitTimer && _end is null) SubscribeImplicitly();
+            else if (timerKey == HandOverTimer) End(HandedOver);
             else if (timerKey == WriteTimer) CheckFlush();
             else if (timerKey == CloseTimer) Cut();
             Run();
@@ -247,7 +249,8 @@ internal sealed class MqttConnectionStage(ConnectionContext connection, Accepted
 
         private void OnShutdown()
         {
-            End(ShuttingDown);
+            if (_isAccepted && _node.HandOver.NextTurn() is { } wait) ScheduleOnce(HandOverTimer, wait);
+            else End(ShuttingDown);
             Run();
         }
 

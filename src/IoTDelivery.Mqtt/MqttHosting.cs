@@ -15,14 +15,18 @@ namespace IoTDelivery.Mqtt;
 
 public static class MqttHosting
 {
+    /// <summary>The role of nodes that devices connect to.</summary>
+    public const string Role = "mqtt";
+
     /// <summary>
     /// Listens for devices on the ports of section <c>Mqtt</c>. Needs an <see cref="ActorSystem"/>, a <see cref="DeviceGateway"/> and the registry among the services;
     /// a <see cref="FindDevice"/>, <see cref="ReportConnection"/> or <see cref="ReportSdkInfo"/> registered before stands in for the registry's, and without a
     /// <see cref="FindWaitingSubDevices"/> a gateway that comes online is not asked what waits for its sub-devices.
     /// Whoever calls this must name the endpoints of the REST API too: Kestrel ignores its URLs setting once an endpoint is added in code.
     /// </summary>
+    /// <param name="listens">False on a node that serves no devices: broadcasts still start there, and its endpoint says that it is bound to nothing.</param>
     /// <exception cref="OptionsValidationException">A setting is out of bounds; the message names it.</exception>
-    public static IServiceCollection AddMqtt(this IServiceCollection services, IConfiguration configuration)
+    public static IServiceCollection AddMqtt(this IServiceCollection services, IConfiguration configuration, bool listens = true)
     {
         var options = configuration.GetSection(MqttOptions.Section).Get<MqttOptions>() ?? new MqttOptions();
         if (options.Problem() is { } problem) throw new OptionsValidationException(MqttOptions.Section, typeof(MqttOptions), [problem]);
@@ -35,13 +39,13 @@ public static class MqttHosting
         services.TryAddSingleton<FindWaitingSubDevices>((_, _) => Task.FromResult<IReadOnlyList<Domain.DeviceId>>([]));
         services.TryAddSingleton<ReportConnection>(s => s.GetRequiredService<ConnectionLog>().Report);
         services.TryAddSingleton<ReportSdkInfo>(s => s.GetRequiredService<SdkInfoLog>().Report);
-        return services
+        services
             .AddSingleton(options)
             .AddSingleton<MqttConnections>()
             .AddSingleton<Broadcasts>()
             .AddSingleton<MqttConnectionHandler>()
-            .AddSingleton<MqttEndpoint>()
-            .AddSingleton<IConfigureOptions<KestrelServerOptions>>(s => s.GetRequiredService<MqttEndpoint>());
+            .AddSingleton<MqttEndpoint>();
+        return listens ? services.AddSingleton<IConfigureOptions<KestrelServerOptions>>(s => s.GetRequiredService<MqttEndpoint>()) : services;
     }
 
     /// <summary>Starts what connections share at once: a node nobody has connected to yet answers for its subscribers too.</summary>

@@ -49,6 +49,12 @@ public sealed record MqttOptions
     /// <summary>How long a connection may linger after our last word before it is cut. Default 2 s.</summary>
     public TimeSpan CloseTimeout { get; init; } = TimeSpan.FromSeconds(2);
 
+    /// <summary>How many connections a second a stopping node sends to the others (MQTT 5 DISCONNECT 0x9C "use another server"; 3.1.1 knows none and is closed). Default 500.</summary>
+    public int HandOverPerSecond { get; init; } = 500;
+
+    /// <summary>How long it takes for that at most; if there are more, they go faster. Default 10 s.</summary>
+    public TimeSpan HandOverWithin { get; init; } = TimeSpan.FromSeconds(10);
+
     /// <summary>Topic filters per connection. Default 100 (manual, 2024-07).</summary>
     public int SubscriptionsMax { get; init; } = 100;
 
@@ -101,6 +107,7 @@ public sealed record MqttOptions
         if (bound > AttachRetryMax) bound = AttachRetryMax;
         return AttachRetryMin + (bound - AttachRetryMin) * Random.Shared.NextDouble();
     }
+
     /// <summary>Whether devices of this product count as subscribed without asking.</summary>
     public bool IsImplicit(string productId) => ImplicitSubscriptionOf.TryGetValue(productId, out var own) ? own : ImplicitSubscription;
 
@@ -121,6 +128,8 @@ public sealed record MqttOptions
         { ClockSkew.Ticks: < 0 } => "Mqtt:ClockSkew must be zero or more.",
         { WriteTimeout.Ticks: <= 0 } => "Mqtt:WriteTimeout must be more than zero.",
         { CloseTimeout.Ticks: <= 0 } => "Mqtt:CloseTimeout must be more than zero.",
+        { HandOverPerSecond: < 1 } => "Mqtt:HandOverPerSecond must be 1 or more.",
+        _ when HandOverWithin < TimeSpan.Zero || HandOverWithin > TimeSpan.FromSeconds(20) => "Mqtt:HandOverWithin must be from zero to 20 s: the whole exit has 30.",
         { SubscriptionsMax: < 1 } => "Mqtt:SubscriptionsMax must be 1 or more.",
         { ReceiveMax: < 1 or > 65535 } => "Mqtt:ReceiveMax must be from 1 to 65535.",
         { UplinkBytesMax: < 0 } => "Mqtt:UplinkBytesMax must be 0 or more.",

@@ -28,7 +28,7 @@ public static partial class SqlSchema
         {
             script.AppendLine().AppendLine($"-- {Name(migration)}");
             foreach (var statement in migration.Statements) script.AppendLine($"{dialect.Write(statement)};");
-            script.AppendLine($"insert into schema_version (box, version, applied_at) values ('{migration.Box}', {migration.Version}, {dialect.NowMillis});");
+            script.AppendLine($"insert into schema_version (box, version, applied_at) values ('{migration.Box}', {migration.Version}, {dialect.Now});");
         }
 
         return script.AppendLine().AppendLine("commit;").Replace("\r\n", "\n").ToString();

@@ -83,7 +83,7 @@ public sealed class ClusterInspectionSpec(PostgreSqlDatabase database) : IClassF
 
         Node NewNode(int i) => Node.Create(
             "--Storage:Provider=PostgreSql", $"--Storage:ConnectionString={storage.ConnectionString}", $"--Api:AdminToken={AdminToken}", "--Devices:SleepAfter=00:05:00",
-            $"--akka:remote:dot-netty:tcp:port={ports[i]}", $"--akka:cluster:seed-nodes:0=akka.tcp://iotdelivery@{addresses[0]}");
+            $"--Cluster:Port={ports[i]}", $"--Cluster:SeedNodes:0={addresses[0]}", $"--Cluster:SeedNodes:1={addresses[1]}", $"--Cluster:SeedNodes:2={addresses[2]}");
     }
 
     private static string Admin(Node node, string path = "") => $"http://127.0.0.1:{node.RestPort}/admin/cluster{path}";

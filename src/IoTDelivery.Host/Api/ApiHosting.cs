@@ -29,10 +29,17 @@ public static class ApiHosting
             limiter.OnRejected = (rejected, _) => new ValueTask(ApiError.TooMuchAtOnce.ExecuteAsync(rejected.HttpContext));
         });
 
-    /// <summary>Every path of the contract, with the errors in the contract's words.</summary>
-    public static void MapApi(this WebApplication app)
+    /// <summary>What every node answers, whatever its roles: is it well, and what does it know of the cluster.</summary>
+    public static void MapForOperators(this WebApplication app)
     {
         app.Use(AnswerErrors);
+        app.MapHealth();
+        app.MapCluster();
+    }
+
+    /// <summary>Every path of the contract, with the errors in the contract's words. After <see cref="MapForOperators"/>.</summary>
+    public static void MapApi(this WebApplication app)
+    {
         app.UseRateLimiter(); // first, because a signature is checked over the body: what is read is bounded too
         app.Use(ApplicationLogin.CheckAsync);
         if (app.Services.GetRequiredService<ApiOptions>().OpenApi) app.MapApiDocument();
@@ -48,7 +55,6 @@ public static class ApiHosting
         project.MapDeadLetters();
         project.MapCertificates();
         project.MapAmqp();
-        app.MapCluster();
     }
 
     private static async Task AnswerErrors(HttpContext context, RequestDelegate next)
