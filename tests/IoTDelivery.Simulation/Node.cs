@@ -112,7 +112,8 @@ internal sealed class Node : ISnapshotLog
         _materializer = ActorMaterializer.Create(Site.System, settings, $"{Name}-mqtt");
         _mqtt = new MqttNode(
             Site.System, Gateway, (_, _) => Task.FromResult<IReadOnlyList<DeviceId>>([]), Start(Props.Create(typeof(DeviceWatch))), world.MqttOptions, clock,
-            NullLogger.Instance, (_, _) => { }, (_, _, _) => ValueTask.CompletedTask, new UplinkBytes(world.MqttOptions.UplinkBytesMax), ActorRefs.Nobody);
+            NullLogger.Instance, (_, _) => { }, (_, _, _) => ValueTask.CompletedTask, new UplinkBytes(world.MqttOptions.UplinkBytesMax), ActorRefs.Nobody,
+            new HandOver(Site.System, world.MqttOptions));
         clock.Drain();
         StartPusher();
     }
