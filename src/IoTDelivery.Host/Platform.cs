@@ -82,6 +82,7 @@ public static class Platform
             var addresses = Addresses(settings["Urls"] ?? "http://127.0.0.1:8080");
             if (Array.Find(addresses, a => a.Scheme == "https") is { } secure) services.AddServerCertificate(settings, $"Urls = {secure}");
             services.AddApi(api);
+            services.AddHealth();
             services.AddSingleton<ReadDocument>(BatchTasksApi.Read);
             services.AddBatch(Options<BatchOptions>(settings, BatchOptions.Section, o => o.Problem()));
             services.AddSingleton(s => OnlineNodes.Self(s.GetRequiredService<ActorSystem>()));
@@ -128,6 +129,7 @@ public static class Platform
         started = app.Lifetime.ApplicationStarted;
         var roles = app.Services.GetRequiredService<ClusterSettings>().RolesTaken;
         if (roles.Contains(MqttHosting.Role)) app.MapMqtt();
+        app.MapForOperators();
         if (roles.Contains(ClusterSettings.ApiRole)) app.MapApi();
         return app;
 

@@ -1,9 +1,4 @@
 using IoTDelivery.Host;
 
-// The table of contents: `demo` plays the whole story by itself, `hash-password` prepares a user's setting, everything else is the platform.
-return args switch
-{
-    ["demo", .. var rest] => await Demo.RunAsync(rest),
-    ["hash-password"] => HashPassword.Run(Console.In, Console.Out, Console.Error),
-    _ => await Platform.RunAsync(args),
-};
+// A command begins with its word (or asks for help); settings begin with dashes, and with them or with nothing this is the platform.
+return Commands.Owns(args) ? await Commands.RunAsync(args) : await Platform.RunAsync(args);

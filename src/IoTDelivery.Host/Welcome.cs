@@ -18,6 +18,7 @@ public static class Welcome
         var rest = addresses.FirstOrDefault(a => !devices.Owns(a)) ?? "(no REST)";
         var isGenerated = app.Services.GetRequiredService<ApiOptions>().Token is null;
         var token = isGenerated ? $"$(cat {Login.TokenFile(database)})" : "$TOKEN";
+        var isAdminGenerated = app.Services.GetRequiredService<ApiOptions>().AdminToken is null;
         const string stamp = "2026010100";
         var password = DeviceLogin.Password("demo-secret", stamp);
         Console.WriteLine(
@@ -28,6 +29,7 @@ public static class Welcome
               MQTT     {{{mqtt?.ToString() ?? "(no MQTT)"}}}{{{(devices.TlsBoundTo is { } tls ? $", with TLS {tls}" : "")}}}
               storage  {{{database.Where}}}
               token    {{{(isGenerated ? Login.TokenFile(database) : "the configured Api:Token")}}}
+              admin    {{{(isAdminGenerated ? Login.TokenFile(database, "admin-token") : "the configured Api:AdminToken")}}}
 
             Three lines to paste, each into a terminal of its own (create a device, be the device, send it a message):
 

@@ -9,6 +9,8 @@ namespace IoTDelivery.Storage;
 /// <summary>The site's database: the only place that knows which of the three it is.</summary>
 public sealed class SqlDatabase
 {
+    private readonly bool _createsTables;
+
     /// <exception cref="ArgumentException">A setting is missing or wrong; the message names it.</exception>
     public SqlDatabase(StorageOptions options)
     {
@@ -16,6 +18,7 @@ public sealed class SqlDatabase
         Provider = options.Provider;
         Dialect = SqlDialect.Of(Provider);
         DataFolder = Path.GetFullPath(options.DataFolder);
+        _createsTables = options.CreateTables;
         ConnectionString = Provider == DatabaseProvider.Sqlite ? SqliteConnectionString(options) : options.ConnectionString!;
         Options = new DataOptions().UseConnectionString(PluginProviderName, ConnectionString); // by name: the journal's plugin reads it from here
         if (Provider == DatabaseProvider.Sqlite) Options = Options.UseAfterConnectionOpened(AfterOpen, AfterOpenAsync);
@@ -66,8 +69,8 @@ public sealed class SqlDatabase
         || (exception is AggregateException aggregate && aggregate.InnerExceptions.All(IsUnavailable))
         || (exception.InnerException is { } inner && IsUnavailable(inner));
 
-    /// <summary>Brings the tables of every box to the newest version. Safe to run on several nodes at once.</summary>
-    /// <exception cref="InvalidOperationException">The database was written by a newer release.</exception>
+    /// <summary>Brings the tables of every box to the newest version, or only looks whether they are where the program may not. Safe to run on several nodes at once.</summary>
+    /// <exception cref="InvalidOperationException">The database was written by a newer release, or tables are missing that the program may not create.</exception>
     public async Task MigrateAsync(IEnumerable<Migration> migrations, CancellationToken cancel = default)
     {
         if (Provider == DatabaseProvider.Sqlite)
@@ -78,22 +81,22 @@ public sealed class SqlDatabase
         await using var db = Open();
         if (Provider == DatabaseProvider.Sqlite) await db.ExecuteAsync("pragma journal_mode = wal", cancel); // once: it lives in the file
 
+        if (!_createsTables)
+        {
+            await SqlSchema.CheckAsync(this, db, [.. migrations], cancel);
+            return;
+        }
+
         await using var transaction = await db.BeginTransactionAsync(cancel);
         await LockSchemaAsync(db, cancel);
-        var boxes = migrations.GroupBy(m => m.Box);
-        foreach (var box in boxes)
+        foreach (var box in migrations.GroupBy(m => m.Box))
         {
             var stored = await db.ExecuteAsync<int?>("select max(version) from schema_version where box = @box", new DataParameter("box", box.Key)) ?? 0;
-            var newest = box.Max(m => m.Version);
-            if (stored > newest)
-            {
-                throw new InvalidOperationException(
-                    $"The tables of '{box.Key}' in {Where} have version {stored}; this release knows {newest}. Start the release that wrote them, or a newer one.");
-            }
-
+            SqlSchema.RefuseNewer(this, box.Key, stored, box.Max(m => m.Version));
             foreach (var migration in box.Where(m => m.Version > stored).OrderBy(m => m.Version))
             {
-                foreach (var statement in migration.Statements) await db.ExecuteAsync(Dialect.Write(statement), cancel);
+                var isThere = migration.UnlessTable is { } table && await db.ExecuteAsync<int>(Dialect.HasTable, cancel, new DataParameter("name", table)) > 0;
+                foreach (var statement in isThere ? [] : migration.Statements) await db.ExecuteAsync(Dialect.Write(statement), cancel);
                 await db.ExecuteAsync("insert into schema_version (box, version, applied_at) values (@box, @version, @at)", cancel,
                     new DataParameter("box", box.Key), new DataParameter("version", migration.Version),
                     new DataParameter("at", DateTimeOffset.UtcNow.ToUnixTimeMilliseconds()));
@@ -106,7 +109,7 @@ public sealed class SqlDatabase
     // Two nodes of a new release may start together: the second waits here and then finds everything done.
     private async Task LockSchemaAsync(DataConnection db, CancellationToken cancel)
     {
-        const string columns = "box {id} not null, version {int} not null, applied_at {bigint} not null, primary key (box, version)";
+        const string columns = SqlSchema.VersionColumns;
         switch (Provider)
         {
             case DatabaseProvider.Sqlite: // BEGIN IMMEDIATE has already locked the file

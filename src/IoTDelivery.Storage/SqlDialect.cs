@@ -1,23 +1,29 @@
 namespace IoTDelivery.Storage;
 
 /// <summary>What the three databases call the same things.</summary>
+/// <param name="SnapshotTime">How the journal's plugin keeps the time of a snapshot.</param>
 /// <param name="Now">Milliseconds since 1970 by the database's own clock.</param>
-public sealed record SqlDialect(string Id, string Text, string BigInt, string Int, string Blob, string Guid, string Identity, string SkipLocked, string Now)
+/// <param name="Begin">Begins a script that counts as a whole or not at all.</param>
+/// <param name="HasTable">1 if there is a table <c>@name</c>, else 0.</param>
+public sealed record SqlDialect(
+    string Id, string Text, string BigInt, string Int, string Bool, string Blob, string Guid, string Identity, string SnapshotTime, string SkipLocked, string Now, string Begin, string HasTable)
 {
+    // julianday: the unixepoch of older versions, which run scripts, knows no milliseconds.
     private static readonly SqlDialect Sqlite = new(
-        Id: "text", Text: "text", BigInt: "integer", Int: "integer", Blob: "blob", Guid: "text", Identity: "integer primary key autoincrement", SkipLocked: "",
-        Now: "cast(unixepoch('subsec') * 1000 as integer)");
+        Id: "text", Text: "text", BigInt: "integer", Int: "integer", Bool: "bit", Blob: "blob", Guid: "text", Identity: "integer primary key autoincrement", SnapshotTime: "integer", SkipLocked: "",
+        Now: "cast((julianday('now') - 2440587.5) * 86400000 as integer)", Begin: "begin", HasTable: "select count(*) from sqlite_master where type = 'table' and name = @name");
 
     private static readonly SqlDialect PostgreSql = new(
-        Id: "varchar(256) collate \"C\"", Text: "text", BigInt: "bigint", Int: "integer", Blob: "bytea", Guid: "uuid",
-        Identity: "bigint generated always as identity primary key", SkipLocked: "for update skip locked",
-        Now: "cast(extract(epoch from clock_timestamp()) * 1000 as bigint)");
+        Id: "varchar(256) collate \"C\"", Text: "text", BigInt: "bigint", Int: "integer", Bool: "boolean", Blob: "bytea", Guid: "uuid",
+        Identity: "bigint generated always as identity primary key", SnapshotTime: "bigint", SkipLocked: "for update skip locked",
+        Now: "cast(extract(epoch from clock_timestamp()) * 1000 as bigint)", Begin: "begin", HasTable: "select case when to_regclass(@name) is null then 0 else 1 end");
 
     // Ids compare by their bytes on every database; SQL Server would otherwise take "Dev" and "dev" for the same device.
     private static readonly SqlDialect SqlServer = new(
-        Id: "varchar(256) collate Latin1_General_BIN2", Text: "nvarchar(max)", BigInt: "bigint", Int: "int", Blob: "varbinary(max)", Guid: "uniqueidentifier",
-        Identity: "bigint identity primary key", SkipLocked: "with (readpast, updlock, rowlock)",
-        Now: "datediff_big(millisecond, '1970-01-01', sysutcdatetime())");
+        Id: "varchar(256) collate Latin1_General_BIN2", Text: "nvarchar(max)", BigInt: "bigint", Int: "int", Bool: "bit", Blob: "varbinary(max)", Guid: "uniqueidentifier",
+        Identity: "bigint identity primary key", SnapshotTime: "datetime2", SkipLocked: "with (readpast, updlock, rowlock)",
+        Now: "datediff_big(millisecond, '1970-01-01', sysutcdatetime())", Begin: "set xact_abort on; begin transaction",
+        HasTable: "select case when object_id(@name) is null then 0 else 1 end");
 
     /// <summary>The dialect of a provider.</summary>
     public static SqlDialect Of(DatabaseProvider provider) => provider switch
@@ -31,5 +37,5 @@ public sealed record SqlDialect(string Id, string Text, string BigInt, string In
     /// <summary>The statement with the names in braces written out.</summary>
     public string Write(string statement) => statement
         .Replace("{id}", Id).Replace("{text}", Text).Replace("{bigint}", BigInt).Replace("{int}", Int)
-        .Replace("{blob}", Blob).Replace("{guid}", Guid).Replace("{identity}", Identity);
+        .Replace("{bool}", Bool).Replace("{blob}", Blob).Replace("{guid}", Guid).Replace("{identity}", Identity).Replace("{snapshot_time}", SnapshotTime);
 }

@@ -15,6 +15,12 @@ public sealed class StorageOptions
     /// <summary>Where files of this node live: the SQLite database and the generated token. Default <c>data</c> in the directory the command was typed in.</summary>
     public string DataFolder { get; set; } = "data";
 
+    /// <summary>
+    /// Default true: the program makes its tables and brings them up to date. With false its user needs no right to: whoever owns the database runs the script in <c>deploy/sql</c>,
+    /// and a start whose tables are not there, or not those of this release, ends and says which steps are missing.
+    /// </summary>
+    public bool CreateTables { get; set; } = true;
+
     /// <summary>What is wrong with these settings, naming the setting; null if nothing is.</summary>
     public string? Problem() =>
         !Enum.IsDefined(Provider) ? $"Storage:Provider must be one of {string.Join(", ", Enum.GetNames<DatabaseProvider>())}."

@@ -11,6 +11,8 @@ public sealed class ApiOptionsSpec
     public static TheoryData<ApiOptions, string> Wrong => new()
     {
         { new ApiOptions { Token = "short" }, "Api:Token" },
+        { new ApiOptions { AdminToken = "short" }, "Api:AdminToken" },
+        { new ApiOptions { AdminToken = "the-same-token", Token = "the-same-token" }, "Api:AdminToken" },
         { new ApiOptions { ConcurrencyMax = 0 }, "Api:ConcurrencyMax" },
         { new ApiOptions { Projects = ["p 1"] }, "Api:Projects" },
         { new ApiOptions { SignatureClockSkew = TimeSpan.Zero }, "Api:SignatureClockSkew" },

@@ -23,12 +23,14 @@ public static class JournalHosting
                   journal.plugin = "akka.persistence.journal.sql"
                   journal.sql {
                     provider-name = "{{database.PluginProviderName}}"
+                    auto-initialize = off # JournalTables makes them
                     parallelism = {{parallelism}}
                     batch-size = {{batch}}
                     read-isolation-level = {{isolation}}
                   }
                   snapshot-store.plugin = "akka.persistence.snapshot-store.sql"
                   snapshot-store.sql {
+                    auto-initialize = off
                     provider-name = "{{database.PluginProviderName}}"
                     read-isolation-level = {{isolation}}
                   }

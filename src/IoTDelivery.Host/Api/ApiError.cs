@@ -27,6 +27,9 @@ public sealed record ApiError(int Status, string Code, string Message) : IResult
     /// <summary>No login, or a wrong one: what is missing or wrong.</summary>
     public static ApiError Unauthorized(string problem) => ErrorCodes.Unauthorized.With($"Authentication failed: {problem}.");
 
+    /// <summary>An operator named a node that is no member; the text names those that are.</summary>
+    public static ApiError NoSuchNode(string address, IEnumerable<string> members) => ErrorCodes.NotFound.With($"No member of the cluster has the address '{address}'. The members are {string.Join(", ", members)}.");
+
     public static readonly ApiError BodyTooLarge = ErrorCodes.BodyTooLarge.With($"The request body is larger than {ApiOptions.BodyBytesMax} bytes.");
     public static readonly ApiError NoSuchPath = ErrorCodes.NotFound.With("There is nothing at this path.");
     public static readonly ApiError MethodNotAllowed = ErrorCodes.MethodNotAllowed.With("This path does not know this method.");
@@ -47,6 +50,8 @@ public sealed record ApiError(int Status, string Code, string Message) : IResult
     public static readonly ApiError TooMuchAtOnce = ErrorCodes.TooMuchAtOnce.With("Request reached the maximum rate limit.") with { RetryAfter = 1 };
     public static readonly ApiError Internal = ErrorCodes.Internal.With("Internal server error.");
     public static readonly ApiError StorageAway = ErrorCodes.Unavailable.With("The database of the platform does not answer. Nothing was changed, or the outcome is unknown: ask again.") with { RetryAfter = 2 };
+
+    public static readonly ApiError NoShardCoordinator = ErrorCodes.Unavailable.With("The coordinator of the shards does not answer: it moves to another node, or is out of reach. Ask again.") with { RetryAfter = 2 };
 
     /// <summary>What a device's refusal means to the application.</summary>
     public static ApiError For(RefusalReason reason, MessageId? messageId = null) => reason switch

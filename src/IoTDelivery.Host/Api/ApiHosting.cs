@@ -1,7 +1,6 @@
-using System.Security.Cryptography;
-using System.Text;
 using System.Threading.RateLimiting;
 using IoTDelivery.Domain;
+using IoTDelivery.Host.Admin;
 using IoTDelivery.Host.Api.Authentication;
 using IoTDelivery.Host.Api.Documentation;
 using IoTDelivery.Storage;
@@ -16,6 +15,8 @@ public static class ApiHosting
     public static IServiceCollection AddApi(this IServiceCollection services, ApiOptions options) => services
         .AddSingleton(options)
         .AddSingleton<ApiToken>()
+        .AddSingleton<AdminToken>()
+        .AddSingleton<ClusterView>()
         .AddSingleton<UserTokens>()
         .AddSingleton<PasswordLogin>()
         .AddSingleton<ApplicationLogin>()
@@ -28,10 +29,17 @@ public static class ApiHosting
             limiter.OnRejected = (rejected, _) => new ValueTask(ApiError.TooMuchAtOnce.ExecuteAsync(rejected.HttpContext));
         });
 
-    /// <summary>Every path of the contract, with the errors in the contract's words.</summary>
-    public static void MapApi(this WebApplication app)
+    /// <summary>What every node answers, whatever its roles: is it well, and what does it know of the cluster.</summary>
+    public static void MapForOperators(this WebApplication app)
     {
         app.Use(AnswerErrors);
+        app.MapHealth();
+        app.MapCluster();
+    }
+
+    /// <summary>Every path of the contract, with the errors in the contract's words. After <see cref="MapForOperators"/>.</summary>
+    public static void MapApi(this WebApplication app)
+    {
         app.UseRateLimiter(); // first, because a signature is checked over the body: what is read is bounded too
         app.Use(ApplicationLogin.CheckAsync);
         if (app.Services.GetRequiredService<ApiOptions>().OpenApi) app.MapApiDocument();
@@ -88,18 +96,4 @@ public static class ApiHosting
         var options = context.HttpContext.RequestServices.GetRequiredService<ApiOptions>();
         return options.Knows((string?)context.HttpContext.Request.RouteValues["project_id"] ?? "") ? next(context) : new ValueTask<object?>(ApiError.NoSuchProject);
     }
-}
-
-/// <summary>The application token of this site; set once at start.</summary>
-public sealed class ApiToken
-{
-    private byte[] _hash = [];
-
-    public string Value
-    {
-        set => _hash = SHA256.HashData(Encoding.UTF8.GetBytes(value));
-    }
-
-    /// <summary>Compares hashes, in constant time, so that neither length nor content leaks.</summary>
-    public bool Matches(string given) => _hash.Length > 0 && CryptographicOperations.FixedTimeEquals(_hash, SHA256.HashData(Encoding.UTF8.GetBytes(given)));
 }

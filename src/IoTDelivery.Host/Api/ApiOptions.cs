@@ -15,6 +15,9 @@ public sealed class ApiOptions
     /// <summary>A fixed application token. Default: one is generated at the first start, stored with the site and written to <c>api-token</c> in the data folder.</summary>
     public string? Token { get; set; }
 
+    /// <summary>A fixed token for <c>/admin</c>. Default: one is generated at the first start, stored with the site and written to <c>admin-token</c> in the data folder.</summary>
+    public string? AdminToken { get; set; }
+
     /// <summary>Key pairs that applications sign their requests with (AK/SK). Default none.</summary>
     public AccessKeyPair[] AccessKeys { get; set; } = [];
 
@@ -55,6 +58,8 @@ public sealed class ApiOptions
     public string? Problem() => this switch
     {
         { Token: { } token } when token.Length < 8 || token.Any(c => c is < '!' or > '~') => "Api:Token must have 8 or more visible ASCII characters.",
+        { AdminToken: { } token } when token.Length < 8 || token.Any(c => c is < '!' or > '~') => "Api:AdminToken must have 8 or more visible ASCII characters.",
+        { AdminToken: { } admin, Token: { } token } when admin == token => "Api:AdminToken must not be Api:Token: applications would be operators.",
         { ConcurrencyMax: < 1 } => "Api:ConcurrencyMax must be 1 or more.",
         { BroadcastsPerMinute: < 1 } => "Api:BroadcastsPerMinute must be 1 or more.",
         { QueueMax: < 0 } => "Api:QueueMax must be 0 or more.",

@@ -17,9 +17,9 @@ public static class ErrorCodes
     public static readonly ErrorCode Malformed = new(400, "IOTDA.000008", "The body is no JSON, or Content-Type says that it is something else.");
     public static readonly ErrorCode DeviceExists = new(400, "IOTDA.014031", "A device with this device_id exists already.");
     public static readonly ErrorCode Unauthorized = new(401, "IOTDA.000002", "Authentication failed: the text says what is missing or wrong.");
-    public static readonly ErrorCode NotNow = new(403, "IOTDA.000006", "What is asked for does not go with the state of the message, group, task or queue, or a fixed bound is reached; the text says which.");
+    public static readonly ErrorCode NotNow = new(403, "IOTDA.000006", "What is asked for does not go with the state of the message, group, task, queue or node, or a fixed bound is reached; the text says which.");
     public static readonly ErrorCode TooMuchAtOnce = new(403, "IOTDA.021101", "Too much at once, or too many failed logins. Retry-After says when to ask again.");
-    public static readonly ErrorCode NotFound = new(404, "IOTDA.000029", "The path does not exist, or the project, message, group, task, certificate or queue it names.");
+    public static readonly ErrorCode NotFound = new(404, "IOTDA.000029", "The path does not exist, or the project, message, group, task, certificate, queue or node it names.");
     public static readonly ErrorCode NoSuchRule = new(404, "IOTDA.010002", "The rule or the rule action does not exist.");
     public static readonly ErrorCode NoSuchDevice = new(404, "IOTDA.014000", "The device does not exist.");
     public static readonly ErrorCode NoSuchProduct = new(404, "IOTDA.014204", "The product does not exist.");
