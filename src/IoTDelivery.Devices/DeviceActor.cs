@@ -185,6 +185,9 @@ public sealed class DeviceActor : UntypedPersistentActor
             case ToDevice.Command { Ask: OutboxCommand.Accept } when _waiting.Count >= _options.WaitingMax:
                 Sender.Tell(new OutboxReply.Refused(RefusalReason.TooMuchAtOnce));
                 return;
+            case ToDevice.Command when _services.Fence.IsCutOff:
+                Sender.Tell(new OutboxReply.Refused(RefusalReason.Unavailable)); // the other side may run this device in a moment
+                return;
             case ToDevice.Command command:
                 Stir();
                 Decide(command.Ask, Sender);
@@ -335,7 +338,7 @@ public sealed class DeviceActor : UntypedPersistentActor
 
         _row = new DeviceEvents(events);
         var after = _writing.Count > 0 ? _writing[^1].After : _stored;
-        if (CallNeededBy(after, now) is { } needed && !(_call?.DueAt <= needed))
+        if (Earlier(CallNeededBy(_stored, now), CallNeededBy(after, now)) is { } needed && !(_call?.DueAt <= needed)) // whether this write succeeds or not
         {
             var recall = now + _options.Recall;
             ChangeCall(new Call(_token, needed < recall ? needed : recall)); // before the journal: 201 needs both, and a call without work is harmless
@@ -549,9 +552,14 @@ public sealed class DeviceActor : UntypedPersistentActor
 
     private void OnWakeUp(ToDevice.WakeUp wakeUp)
     {
+        var isMine = wakeUp.Token == _token || wakeUp.Token == _call?.Token;
         if (_call is null || _call.Token == wakeUp.Token) _call = new Call(wakeUp.Token, wakeUp.DueAt);
+        else if (!isMine) _call = null; // ours is not on file any more
         if (!_isFresh)
         {
+            // Somebody else has put a call on file while this actor was awake: a node that was cut off or suspended may have written to the journal, too. If so, the next
+            // write fails and the device starts again from all that is stored; if not, it costs a row.
+            if (!isMine) Decide(OutboxCommand.Fence.Instance, null);
             Sender.Tell(new Acted(_deviceId)); // awake anyway; its own timer does what is due
             return;
         }
@@ -611,7 +619,7 @@ public sealed class DeviceActor : UntypedPersistentActor
     }
 
     // A device with unfinished work has a call on file, due no later than the moment it must act. Null: nothing is unfinished.
-    private DateTimeOffset? CallNeededBy(Outbox outbox, DateTimeOffset now) => outbox.Owed.IsEmpty ? outbox.NextExpiry : now + _options.Recall;
+    private DateTimeOffset? CallNeededBy(Outbox outbox, DateTimeOffset now) => Earlier(outbox.NextExpiry, outbox.Owed.IsEmpty ? null : now + _options.Recall);
 
     private void ChangeCall(Call? call)
     {

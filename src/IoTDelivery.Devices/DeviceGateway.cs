@@ -7,7 +7,8 @@ namespace IoTDelivery.Devices;
 /// <param name="region">The shard region of the devices, or its proxy.</param>
 /// <param name="askTimeout">How long one ask may take. Default 2 s.</param>
 /// <param name="inAll">How long all asks of one call may take together. Default 10 s.</param>
-public sealed class DeviceGateway(Func<IActorRef> region, TimeSpan? askTimeout = null, TimeSpan? inAll = null)
+/// <param name="isCutOff">True while this node is on the losing side of a partition: nothing is asked then. Default never.</param>
+public sealed class DeviceGateway(Func<IActorRef> region, TimeSpan? askTimeout = null, TimeSpan? inAll = null, Func<bool>? isCutOff = null)
 {
     private readonly TimeSpan _askTimeout = askTimeout ?? TimeSpan.FromSeconds(2);
     private readonly TimeSpan _inAll = inAll ?? TimeSpan.FromSeconds(10);
@@ -19,6 +20,7 @@ public sealed class DeviceGateway(Func<IActorRef> region, TimeSpan? askTimeout =
         var deadline = DateTimeOffset.UtcNow + _inAll;
         while (true)
         {
+            if (isCutOff?.Invoke() == true) return new OutboxReply.Refused(RefusalReason.Unavailable);
             OutboxReply reply;
             try
             {

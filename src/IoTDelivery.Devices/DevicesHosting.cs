@@ -7,6 +7,7 @@ using IoTDelivery.Devices.Membership;
 using IoTDelivery.Devices.Serialization;
 using IoTDelivery.Devices.WakeUps;
 using IoTDelivery.Domain;
+using IoTDelivery.Storage;
 using Microsoft.Extensions.DependencyInjection;
 
 namespace IoTDelivery.Devices;
@@ -23,7 +24,7 @@ public static class DevicesHosting
         return services
             .AddSingleton<OwedSettler>()
             .AddSingleton<FenceWatch>()
-            .AddSingleton<ClusterNodes>()
+            .AddSingleton(s => new ClusterNodes(s.GetRequiredService<SqlDatabase>()))
             .AddSingleton<DeviceMetrics>()
             .AddSingleton<WakeUpCalls>()
             .AddSingleton<JournalUpkeep>()
@@ -35,7 +36,8 @@ public static class DevicesHosting
             .AddSingleton(s =>
             {
                 var registry = s.GetRequiredService<IReadOnlyActorRegistry>();
-                return new DeviceGateway(() => registry.Get<DeviceActor>());
+                var fence = s.GetRequiredService<FenceWatch>();
+                return new DeviceGateway(() => registry.Get<DeviceActor>(), isCutOff: () => fence.IsCutOff);
             });
     }
 

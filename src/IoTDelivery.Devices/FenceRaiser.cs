@@ -3,15 +3,24 @@ using Akka.Cluster;
 
 namespace IoTDelivery.Devices;
 
-/// <summary>Raises the <see cref="FenceWatch"/> when a member becomes unreachable or is downed. One per node.</summary>
-public sealed class FenceRaiser(FenceWatch fence) : UntypedActor
+/// <summary>Keeps the <see cref="FenceWatch"/>: who is unreachable, who was downed, and whether this node is on the smaller side. One per node.</summary>
+public sealed class FenceRaiser : UntypedActor
 {
+    private readonly FenceWatch _fence;
     private readonly Cluster _cluster = Cluster.Get(Context.System);
-    private readonly TimeSpan _duration = 2 * Context.System.Settings.Config.GetTimeSpan("akka.cluster.split-brain-resolver.stable-after", TimeSpan.FromSeconds(20));
+    private readonly TimeSpan _duration;
+    private readonly int? _quorum;
+
+    public FenceRaiser(FenceWatch fence)
+    {
+        _fence = fence;
+        var resolver = Context.System.Settings.Config.GetConfig("akka.cluster.split-brain-resolver");
+        _duration = 2 * resolver.GetTimeSpan("stable-after", TimeSpan.FromSeconds(20));
+        _quorum = resolver.GetString("active-strategy") == "static-quorum" ? resolver.GetInt("static-quorum.quorum-size") : null;
+    }
 
     protected override void PreStart() => _cluster.Subscribe(
-        Self, ClusterEvent.SubscriptionInitialStateMode.InitialStateAsEvents,
-        typeof(ClusterEvent.UnreachableMember), typeof(ClusterEvent.MemberDowned), typeof(ClusterEvent.MemberRemoved));
+        Self, ClusterEvent.SubscriptionInitialStateMode.InitialStateAsEvents, typeof(ClusterEvent.IReachabilityEvent), typeof(ClusterEvent.IMemberEvent));
 
     protected override void PostStop() => _cluster.Unsubscribe(Self);
 
@@ -19,6 +28,9 @@ public sealed class FenceRaiser(FenceWatch fence) : UntypedActor
     {
         switch (message)
         {
+            case ClusterEvent.CurrentClusterState state:
+                _fence.IsCutOff = IsCutOff(state);
+                return;
             case ClusterEvent.MemberDowned downed:
                 Downed(downed.Member);
                 break;
@@ -26,14 +38,23 @@ public sealed class FenceRaiser(FenceWatch fence) : UntypedActor
                 Downed(removed.Member);
                 break;
             case ClusterEvent.UnreachableMember:
-                fence.Raise(_duration);
+                _fence.Raise(_duration);
                 break;
         }
+
+        _cluster.SendCurrentClusterState(Self);
+    }
+
+    private bool IsCutOff(ClusterEvent.CurrentClusterState state)
+    {
+        var members = state.Members.Where(m => m.Status is MemberStatus.Up or MemberStatus.Leaving).ToList();
+        var here = members.Count(m => !state.Unreachable.Contains(m));
+        return Sides.IsCutOff(here, members.Count - here, members.MinBy(m => m.Address, Member.AddressOrdering) is not { } lowest || !state.Unreachable.Contains(lowest), _quorum);
     }
 
     private void Downed(Member member)
     {
-        fence.Raise(_duration);
-        if (!member.UniqueAddress.Equals(_cluster.SelfUniqueAddress)) fence.OnDowned(member.UniqueAddress.Uid.ToString());
+        _fence.Raise(_duration);
+        if (!member.UniqueAddress.Equals(_cluster.SelfUniqueAddress)) _fence.OnDowned(member.UniqueAddress.Uid.ToString());
     }
 }

@@ -15,6 +15,7 @@ public sealed class FenceWatch(TimeProvider clock)
 {
     private readonly ConcurrentDictionary<string, byte> _downed = [];
     private volatile bool _isAtLarge;
+    private volatile bool _isCutOff;
     private long _until;
 
     /// <summary>Recoveries from now on are fenced, for this long.</summary>
@@ -22,6 +23,13 @@ public sealed class FenceWatch(TimeProvider clock)
 
     /// <summary>True while recoveries are fenced.</summary>
     public bool IsRaised => _isAtLarge || !_downed.IsEmpty || clock.GetUtcNow().UtcTicks < Interlocked.Read(ref _until);
+
+    /// <summary>True while this node is on the side of a partition that will lose: it accepts nothing more.</summary>
+    public bool IsCutOff
+    {
+        get => _isCutOff;
+        set => _isCutOff = value;
+    }
 
     /// <summary>Nodes this one saw downed that are not on file yet as such.</summary>
     public IEnumerable<string> Downed => _downed.Keys;

@@ -71,6 +71,7 @@ public static class Platform
             services.AddSingleton(Options<DeviceOptions>(settings, DeviceOptions.Section, o => o.Problem()));
             services.AddSingleton(Options<WakeUpOptions>(settings, WakeUpOptions.Section, o => o.Problem()));
             services.AddRegistry();
+            services.AddSingleton<ForgetElsewhere>(s => new RegistryChanges(s.GetRequiredService<ActorSystem>()).ForgetAsync);
             services.AddDevices();
             _ = Options<PushOptions>(settings, PushOptions.Section, o => o.Problem()); // the box looks at start, which is too late for a sentence
             services.AddPush(settings);
@@ -103,7 +104,8 @@ public static class Platform
                 .WithDevices()
                 .WithPush()
                 .WithBatch()
-                .WithMqtt());
+                .WithMqtt()
+                .WithActors((system, _, resolver) => RegistryChanges.Listen(system, resolver.GetService<DeviceCache>())));
             services.AddMembership(cluster.SeedNodes);
 
             // Open requests finish and devices are let go well before whoever sent SIGTERM sends SIGKILL; in a cluster they are handed over, and the shards too.

@@ -444,8 +444,9 @@ internal sealed class MqttConnectionStage(ConnectionContext connection, Accepted
             (bytes > 0 ? MqttMeters.Broadcasts : MqttMeters.BroadcastsMissed).Add(1);
         }
 
+        // [MQTT-3.2.0-1] Nothing before CONNACK: a device that knows the session sends at once, and what it says of the session may wait for its write.
         // [MQTT-3.3.4-9] The device actors of a gateway and its sub-devices each keep to the window, but not together.
-        private bool MayTransmit() => _unanswered.Count < _connect.ReceiveMaximum || (_outgoing.TryPeek(out var next) && next.Packet.QoS == 0);
+        private bool MayTransmit() => _isAccepted && (_unanswered.Count < _connect.ReceiveMaximum || (_outgoing.TryPeek(out var next) && next.Packet.QoS == 0));
 
         private void Encode(DeviceId deviceId, ToConnection.Transmit transmit)
         {

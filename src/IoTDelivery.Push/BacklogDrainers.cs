@@ -119,11 +119,11 @@ public sealed class BacklogDrainers : UntypedActor, IWithTimers
         if (isPolling) return;
         _isPolling = true;
         var self = Self;
-        _ = Task.Run(async () =>
+        _ = _backlog.AsideAsync(async () =>
         {
             try
             {
-                var view = await RetryDelay.UntilDoneAsync(() => _backlog.ViewAsync(_stop), _logger.DatabaseAway, _stop);
+                var view = await RetryDelay.UntilDoneAsync(() => _backlog.ViewAsync(_stop), _logger.DatabaseAway, _stop, _clock);
                 self.Tell(new Polled(view.HasRows), ActorRefs.NoSender);
             }
             catch (Exception) when (_stop.IsCancellationRequested)

@@ -77,7 +77,7 @@ internal sealed record BacklogWrite(string ActionId, string DeviceId, IReadOnlyL
 /// The notifications of receivers that are down, one row each, and the dead letters.
 /// What is in here survives everything; a notification is here at most once, however often it is offered.
 /// </summary>
-public sealed class PushBacklog(SqlDatabase database, PushMetrics metrics, TimeProvider clock)
+public class PushBacklog(SqlDatabase database, PushMetrics metrics, TimeProvider clock)
 {
     private const int MoveMax = 500; // rows per statement with a list of ids
     private const long PageBytesMax = 8 * 1024 * 1024; // bodies in memory at once: one may have more than a megabyte
@@ -105,7 +105,7 @@ public sealed class PushBacklog(SqlDatabase database, PushMetrics metrics, TimeP
 
     /// <summary>Drops everything an action has here, after the action itself is gone.</summary>
     /// <returns>How many notifications that were.</returns>
-    public async Task<(int Rows, int DeadLetters)> DropActionAsync(string actionId, CancellationToken cancel)
+    public virtual async Task<(int Rows, int DeadLetters)> DropActionAsync(string actionId, CancellationToken cancel)
     {
         await using var db = database.Open();
         await using var transaction = await db.BeginTransactionAsync(cancel);
@@ -172,7 +172,7 @@ public sealed class PushBacklog(SqlDatabase database, PushMetrics metrics, TimeP
     }
 
     /// <summary>One indexed read while nobody has a backlog; a few per action that has one.</summary>
-    internal async Task<BacklogView> ViewAsync(CancellationToken cancel)
+    internal virtual async Task<BacklogView> ViewAsync(CancellationToken cancel)
     {
         await using var db = database.Open();
         var last = await db.GetTable<BacklogRow>().MinAsync(r => (string?)r.ActionId, cancel);
@@ -191,7 +191,7 @@ public sealed class PushBacklog(SqlDatabase database, PushMetrics metrics, TimeP
 
     /// <summary>Writes everything in one transaction. May be repeated when its outcome is unknown.</summary>
     /// <returns>For each write: false if it was <see cref="WriteMode.AppendIfBehind"/> and nothing of the device waits.</returns>
-    internal async Task<bool[]> WriteAsync(IReadOnlyList<BacklogWrite> writes, IReadOnlyCollection<string> opened, CancellationToken cancel)
+    internal virtual async Task<bool[]> WriteAsync(IReadOnlyList<BacklogWrite> writes, IReadOnlyCollection<string> opened, CancellationToken cancel)
     {
         var done = new bool[writes.Count];
         var (rows, letters) = (0, 0);
@@ -218,7 +218,7 @@ public sealed class PushBacklog(SqlDatabase database, PushMetrics metrics, TimeP
     }
 
     /// <summary>The oldest rows of an action, in order, without those of some devices.</summary>
-    internal async Task<BacklogPage> ReadAsync(string actionId, IReadOnlyCollection<string> withoutDevices, int limit, CancellationToken cancel)
+    internal virtual async Task<BacklogPage> ReadAsync(string actionId, IReadOnlyCollection<string> withoutDevices, int limit, CancellationToken cancel)
     {
         await using var db = database.Open();
         var rows = db.GetTable<BacklogRow>().Where(r => r.ActionId == actionId);
@@ -227,21 +227,21 @@ public sealed class PushBacklog(SqlDatabase database, PushMetrics metrics, TimeP
     }
 
     /// <summary>The oldest rows of an action, in order, of some devices only.</summary>
-    internal async Task<BacklogPage> ReadDevicesAsync(string actionId, IReadOnlyCollection<string> devices, int limit, CancellationToken cancel)
+    internal virtual async Task<BacklogPage> ReadDevicesAsync(string actionId, IReadOnlyCollection<string> devices, int limit, CancellationToken cancel)
     {
         await using var db = database.Open();
         return await PageAsync(db.GetTable<BacklogRow>().Where(r => r.ActionId == actionId && devices.Contains(r.DeviceId)), limit, cancel);
     }
 
     /// <summary>When the breaker of an action opened, or null.</summary>
-    internal async Task<long?> OpenedAtAsync(string actionId, CancellationToken cancel)
+    internal virtual async Task<long?> OpenedAtAsync(string actionId, CancellationToken cancel)
     {
         await using var db = database.Open();
         return await db.GetTable<OpenBreaker>().Where(b => b.ActionId == actionId).Select(b => (long?)b.OpenedAt).FirstOrDefaultAsync(cancel);
     }
 
     /// <summary>Removes rows that were answered, moves those given up, and says how the breaker stands if that changed.</summary>
-    internal async Task SettleAsync(string actionId, IReadOnlyList<(BacklogRow Row, string? GivenUp)> settled, bool? isOpen, CancellationToken cancel)
+    internal virtual async Task SettleAsync(string actionId, IReadOnlyList<(BacklogRow Row, string? GivenUp)> settled, bool? isOpen, CancellationToken cancel)
     {
         var letters = 0;
         var now = Now;
@@ -260,7 +260,7 @@ public sealed class PushBacklog(SqlDatabase database, PushMetrics metrics, TimeP
     }
 
     /// <summary>Moves the oldest rows to the dead letters until the rest is young enough and small enough; <paramref name="busy"/> are being sent right now and stay.</summary>
-    internal async Task<(int TooOld, int TooMany, int Left)> TrimAsync(string actionId, IReadOnlyCollection<long> busy, PushOptions options, CancellationToken cancel)
+    internal virtual async Task<(int TooOld, int TooMany, int Left)> TrimAsync(string actionId, IReadOnlyCollection<long> busy, PushOptions options, CancellationToken cancel)
     {
         var (tooOld, tooMany) = (0, 0);
         await using var db = database.Open();
@@ -295,6 +295,9 @@ public sealed class PushBacklog(SqlDatabase database, PushMetrics metrics, TimeP
             await SettleAsync(actionId, moved, isOpen: null, cancel);
         }
     }
+
+    /// <summary>Runs database work off the thread of the actor that needs it, which SQLite would otherwise keep: its async calls are synchronous.</summary>
+    internal virtual Task AsideAsync(Func<Task> work) => Task.Run(work);
 
     private long Now => clock.GetUtcNow().ToUnixTimeMilliseconds();
 

@@ -469,12 +469,11 @@ internal sealed class ReceiverDrainer : UntypedActor, IWithTimers
         }
     }
 
-    // Off the actor's thread, which SQLite would otherwise keep: its async calls are synchronous.
-    private Task TellAsync<T>(Func<Task<T>> work) => Task.Run(async () =>
+    private Task TellAsync<T>(Func<Task<T>> work) => _backlog.AsideAsync(async () =>
     {
         try
         {
-            _self.Tell(await RetryDelay.UntilDoneAsync(work, _logger.DatabaseAway, _stop), ActorRefs.NoSender);
+            _self.Tell(await RetryDelay.UntilDoneAsync(work, _logger.DatabaseAway, _stop, _clock), ActorRefs.NoSender);
         }
         catch (Exception) when (_stop.IsCancellationRequested)
         {

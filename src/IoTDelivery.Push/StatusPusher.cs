@@ -461,12 +461,11 @@ public sealed class StatusPusher : UntypedActor
         return new Written(batch, opened, done);
     });
 
-    // Off the actor's thread, which SQLite would otherwise keep: its async calls are synchronous.
-    private Task UnlessStoppedAsync<T>(Func<Task<T>> work) => Task.Run(async () =>
+    private Task UnlessStoppedAsync<T>(Func<Task<T>> work) => _backlog.AsideAsync(async () =>
     {
         try
         {
-            _self.Tell(await RetryDelay.UntilDoneAsync(work, _logger.DatabaseAway, _stop), ActorRefs.NoSender);
+            _self.Tell(await RetryDelay.UntilDoneAsync(work, _logger.DatabaseAway, _stop, _clock), ActorRefs.NoSender);
         }
         catch (Exception) when (_stop.IsCancellationRequested)
         {

@@ -79,7 +79,8 @@ public sealed class ConnectionLog : IAsyncDisposable
     {
         lock (_changes)
         {
-            var batch = _changes.Take(BatchMax).ToArray();
+            // In one order on every node: a device that changes its node is in the batches of both, and the database would have to break a deadlock.
+            var batch = _changes.Take(BatchMax).OrderBy(c => c.Key, StringComparer.Ordinal).ToArray();
             foreach (var (id, _) in batch) _changes.Remove(id);
             return batch;
         }

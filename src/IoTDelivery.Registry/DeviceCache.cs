@@ -7,8 +7,12 @@ using Microsoft.Extensions.Caching.Memory;
 
 namespace IoTDelivery.Registry;
 
+/// <summary>Has the other nodes forget a device; done when they have, or cannot be reached. Never fails.</summary>
+public delegate Task ForgetElsewhere(string deviceId);
+
 /// <summary>
-/// Devices read lately on this node. Bounded; entries are re-read after <see cref="MaxAge"/>, so a change made on another node is seen here at the latest then.
+/// Devices read lately on this node. Bounded; a change has every node forget the device before it is answered. Entries are re-read after <see cref="MaxAge"/>, so a
+/// node that did not hear of it sees it at the latest then.
 /// Misses that come together are read with one query: two thousand devices that connect at once cost a few queries, not two thousand.
 /// </summary>
 public sealed class DeviceCache : IAsyncDisposable
@@ -26,11 +30,13 @@ public sealed class DeviceCache : IAsyncDisposable
     private readonly SqlDatabase _database;
     private readonly Secrets _secrets;
     private readonly Task _reader;
+    private readonly ForgetElsewhere _elsewhere;
     private long _generation;
 
-    public DeviceCache(SqlDatabase database, Secrets secrets)
+    /// <param name="elsewhere">Without it there are no other nodes.</param>
+    public DeviceCache(SqlDatabase database, Secrets secrets, ForgetElsewhere? elsewhere = null)
     {
-        (_database, _secrets) = (database, secrets);
+        (_database, _secrets, _elsewhere) = (database, secrets, elsewhere ?? (_ => Task.CompletedTask));
         _reader = Task.Run(ReadMissesAsync);
     }
 
@@ -38,8 +44,15 @@ public sealed class DeviceCache : IAsyncDisposable
     public ValueTask<Device?> FindAsync(DeviceId deviceId) =>
         _cache.TryGetValue(deviceId.Value, out Device? device) ? new(device) : new(MissAsync(deviceId.Value));
 
-    /// <summary>The next look reads the table again.</summary>
-    public void Forget(string deviceId)
+    /// <summary>The next look reads the table again, on every node.</summary>
+    public Task ForgetAsync(string deviceId)
+    {
+        Drop(deviceId);
+        return _elsewhere(deviceId);
+    }
+
+    /// <summary>The next look on this node reads the table again.</summary>
+    public void Drop(string deviceId)
     {
         Interlocked.Increment(ref _generation); // what is being read right now may be older than the change: it is not kept
         _cache.Remove(deviceId);

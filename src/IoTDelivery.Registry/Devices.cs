@@ -95,11 +95,11 @@ public sealed class Devices(SqlDatabase database, Secrets secrets, DeviceCache c
         var added = await UniqueInsert.TryAsync(
             () => db.InsertAsync(row, token: cancel),
             () => db.GetTable<Device>().AnyAsync(d => d.DeviceId == device.DeviceId, cancel));
-        cache.Forget(device.DeviceId);
+        await cache.ForgetAsync(device.DeviceId);
         if (added && device.RootId is { } root)
         {
             await db.GetTable<Device>().Where(d => d.DeviceId == root && d.GatewaySince == null).Set(d => d.GatewaySince, device.CreatedAt).UpdateAsync(cancel);
-            cache.Forget(root);
+            await cache.ForgetAsync(root);
         }
 
         return added;
@@ -186,7 +186,7 @@ public sealed class Devices(SqlDatabase database, Secrets secrets, DeviceCache c
         var device = await db.GetTable<Device>().FirstOrDefaultAsync(d => d.DeviceId == deviceId.Value && d.ProjectId == projectId, cancel);
         if (device is null) return null;
         await db.GetTable<Device>().Where(d => d.DeviceId == deviceId.Value).Set(d => d.Phase, DevicePhase.Deleting).UpdateAsync(cancel);
-        cache.Forget(deviceId.Value);
+        await cache.ForgetAsync(deviceId.Value);
         return device;
     }
 
@@ -197,13 +197,13 @@ public sealed class Devices(SqlDatabase database, Secrets secrets, DeviceCache c
         return await db.GetTable<Device>().Where(d => d.Phase == DevicePhase.Deleting).ToListAsync(cancel);
     }
 
-    // Whoever changes a row makes this node forget what it has cached of it; the others hear of it when their entry is old (DeviceCache.MaxAge).
+    // Whoever changes a row makes every node forget what it has cached of it.
     private async Task<bool> ChangeAsync(string projectId, DeviceId deviceId, Func<IQueryable<Device>, IUpdatable<Device>> change, CancellationToken cancel)
     {
         await using var db = database.Open();
         var own = db.GetTable<Device>().Where(d => d.DeviceId == deviceId.Value && d.ProjectId == projectId && d.Phase == DevicePhase.Ready);
         var changed = await change(own).UpdateAsync(cancel);
-        cache.Forget(deviceId.Value);
+        await cache.ForgetAsync(deviceId.Value);
         return changed > 0;
     }
 
@@ -213,6 +213,6 @@ public sealed class Devices(SqlDatabase database, Secrets secrets, DeviceCache c
         await using var db = database.Open();
         await db.GetTable<DeviceGroupMember>().Where(m => m.DeviceId == deviceId.Value).DeleteAsync(cancel); // first: what stands marked is resumed, what is gone is not
         await db.GetTable<Device>().Where(d => d.DeviceId == deviceId.Value && d.Phase == DevicePhase.Deleting).DeleteAsync(cancel);
-        cache.Forget(deviceId.Value);
+        await cache.ForgetAsync(deviceId.Value);
     }
 }

@@ -82,7 +82,7 @@ public sealed record RuleSnapshot
 /// the wall clocks of the nodes that wrote the rule and the notification.
 /// Readers share loads, loads are at least 20 ms apart, and an unchanged book costs one read of one number.
 /// </summary>
-public sealed partial class RuleBook(SqlDatabase database, ILogger<RuleBook> logger, TimeProvider? clock = null) : IDisposable
+public partial class RuleBook(SqlDatabase database, ILogger<RuleBook> logger, TimeProvider? clock = null) : IDisposable
 {
     // How long a notification may wait for others to be matched with it; a load costs about as much as one message.
     private static readonly TimeSpan Apart = TimeSpan.FromMilliseconds(8);
@@ -100,7 +100,7 @@ public sealed partial class RuleBook(SqlDatabase database, ILogger<RuleBook> log
     public RuleSnapshot Newest => _newest;
 
     /// <summary>A snapshot whose reading began at or after this <see cref="TimeProvider.GetTimestamp"/>. While the database is away, waits for it.</summary>
-    public ValueTask<RuleSnapshot> LoadedAfterAsync(long timestamp, CancellationToken cancel)
+    public virtual ValueTask<RuleSnapshot> LoadedAfterAsync(long timestamp, CancellationToken cancel)
     {
         var newest = _newest;
         if (newest.LoadedFrom >= timestamp) return new(newest);
@@ -117,6 +117,7 @@ public sealed partial class RuleBook(SqlDatabase database, ILogger<RuleBook> log
     {
         _disposed.Cancel();
         _disposed.Dispose();
+        GC.SuppressFinalize(this);
     }
 
     private async Task<RuleSnapshot> LoadAsync(Task previous)

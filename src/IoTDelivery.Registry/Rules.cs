@@ -96,7 +96,7 @@ public readonly record struct RuleChange(string? Name, string? Description, stri
 /// The rules of this site and their actions; another project's read as missing. When a rule was active is kept to the millisecond, by the clock of the node that
 /// changed it: nodes are expected to keep their clocks together (NTP), because a notification of another node is compared with it.
 /// </summary>
-public sealed class Rules(SqlDatabase database, TimeProvider? clock = null)
+public class Rules(SqlDatabase database, TimeProvider? clock = null)
 {
     // A notification that is still owed after a month of outage may find the rule's past forgotten; one that toggles daily keeps thirty rows.
     private static readonly TimeSpan ActivityKept = TimeSpan.FromDays(30);
@@ -181,7 +181,7 @@ public sealed class Rules(SqlDatabase database, TimeProvider? clock = null)
         await FindActionAsync(actionId, cancel) is { } action && action.ProjectId == projectId ? action : null;
 
     /// <summary>The action of whatever project, or null.</summary>
-    public async Task<RuleAction?> FindActionAsync(string actionId, CancellationToken cancel)
+    public virtual async Task<RuleAction?> FindActionAsync(string actionId, CancellationToken cancel)
     {
         await using var db = database.Open();
         return await db.GetTable<RuleAction>().FirstOrDefaultAsync(a => a.ActionId == actionId, cancel);

@@ -37,7 +37,7 @@ public sealed class DeviceNode : IAsyncDisposable
     public T Get<T>() where T : notnull => _host.Services.GetRequiredService<T>();
 
     public static async Task<DeviceNode> StartAsync(
-        StorageOptions storage, DeliveryPolicy? policy = null, DeviceOptions? options = null, Action<IServiceCollection>? replace = null)
+        StorageOptions storage, DeliveryPolicy? policy = null, DeviceOptions? options = null, Action<IServiceCollection>? replace = null, Address? join = null)
     {
         var builder = Host.CreateApplicationBuilder();
         builder.Logging.ClearProviders();
@@ -54,13 +54,16 @@ public sealed class DeviceNode : IAsyncDisposable
                 .WithDeviceJournal(database)
                 .WithClustering(new ClusterOptions { Roles = [DevicesHosting.Role] })
                 .WithDevices()
-                .AddStartup((system, _) => Cluster.Get(system).Join(Cluster.Get(system).SelfAddress)));
+                .AddStartup((system, _) => Cluster.Get(system).Join(join ?? Cluster.Get(system).SelfAddress)));
         replace?.Invoke(builder.Services);
         var host = builder.Build();
         await database.MigrateAsync(host.Services.GetServices<Migration>());
         await host.StartAsync();
         return new DeviceNode(host);
     }
+
+    /// <summary>Where others join it.</summary>
+    public Address Address => Cluster.Get(System).SelfAddress;
 
     /// <summary>As kill -9 as it gets inside one process: nothing is finished, nothing is handed over.</summary>
     public async Task KillAsync()

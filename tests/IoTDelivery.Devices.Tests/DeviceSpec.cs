@@ -343,6 +343,26 @@ public abstract class DeviceSpec<TDatabase>(TDatabase server) : IClassFixture<TD
         Assert.Equal(1, await RowsAsync(node, "fenced"));
     }
 
+    [SkippableFact]
+    public async Task A_device_that_comes_back_to_a_node_it_has_left_is_recovered()
+    {
+        Skip.If(server.SkipReason is not null, server.SkipReason);
+        var storage = await server.CreateAsync();
+        await using var one = await DeviceNode.StartAsync(storage);
+        await using var other = await DeviceNode.StartAsync(storage);
+        foreach (var node in new[] { one, other }) SettleEverything(node, []);
+
+        // As its shard would: here, there, here again, and there it is read.
+        foreach (var (node, message) in new[] { (one, "m1"), (other, "m2"), (one, "m3") })
+        {
+            Assert.IsType<OutboxReply.Accepted>(await node.Devices.SendAsync(Device("wanderer"), message));
+            await AsleepAsync(node, "wanderer");
+        }
+
+        var list = Assert.IsType<OutboxReply.Messages>(await other.Devices.AskAsync(new ToDevice.List(Device("wanderer")), CancellationToken.None));
+        Assert.Equal(["m3", "m2", "m1"], list.Items.Select(m => m.MessageId.Value));
+    }
+
     private static async Task AsleepAsync(DeviceNode node, string device)
     {
         var shard = (await node.Get<Akka.Hosting.IReadOnlyActorRegistry>().Get<DeviceActor>().Ask<Akka.Cluster.Sharding.CurrentShardRegionState>(

@@ -9,7 +9,7 @@ public sealed class AkkaHoconSpec(RunningPlatform platform) : IClassFixture<Runn
     [InlineData("akka.cluster.sharding.state-store-mode", "ddata")]
     [InlineData("akka.cluster.sharding.rebalance-absolute-limit", "20")]
     [InlineData("akka.persistence.journal.sql.tag-write-mode", "Csv")]
-    [InlineData("akka.persistence.journal.sql.replay-filter.mode", "fail")]
+    [InlineData("akka.persistence.journal.sql.replay-filter.mode", "off")]
     [InlineData("akka.persistence.journal.sql.class", "IoTDelivery.Devices.Journal.DeviceJournal, IoTDelivery.Devices")]
     [InlineData("akka.persistence.journal.sql.circuit-breaker.max-failures", "2000")]
     [InlineData("akka.persistence.max-concurrent-recoveries", "50")]

@@ -22,7 +22,8 @@ public sealed record NodeOnFile(string Address, Guid ClusterUid, string Incarnat
 /// The table of nodes: every member beats in it. So a node that cannot reach the others still learns that they are there, and does not form a second cluster on
 /// the same database; and one that was downed is remembered until its process is known to be gone. Times are the database's, the nodes' clocks do not matter.
 /// </summary>
-public sealed class ClusterNodes(SqlDatabase database)
+/// <param name="machine">Where process numbers mean something. Default this machine; two containers on the host's network have one name and two numbers 1.</param>
+public sealed class ClusterNodes(SqlDatabase database, string? machine = null)
 {
     /// <summary>The tables, step by step.</summary>
     public static readonly IReadOnlyList<Migration> Migrations =
@@ -46,8 +47,8 @@ public sealed class ClusterNodes(SqlDatabase database)
     private static readonly Process Self = Process.GetCurrentProcess();
     private static readonly long StartedAt = Milliseconds(Self.StartTime);
 
-    // Where a process number means something: two containers on the host's network have one name and two number 1.
-    private static readonly string Machine = $"{Environment.MachineName} {(OperatingSystem.IsLinux() ? File.ResolveLinkTarget("/proc/self/ns/pid", returnFinalTarget: false)?.Name : "")}".TrimEnd();
+    private readonly string _machine =
+        machine ?? $"{Environment.MachineName} {(OperatingSystem.IsLinux() ? File.ResolveLinkTarget("/proc/self/ns/pid", returnFinalTarget: false)?.Name : "")}".TrimEnd();
 
     /// <summary>Claims the right to form a cluster on this database. One of several that try at once gets it.</summary>
     /// <returns>The nodes that are in the way; none if <paramref name="clusterUid"/> is the site's cluster now.</returns>
@@ -109,7 +110,7 @@ public sealed class ClusterNodes(SqlDatabase database)
     {
         DataParameter[] row =
         [
-            Text("address", self.Address), Text("cluster", clusterUid.ToString()), Text("incarnation", self.Incarnation), Text("machine", Machine),
+            Text("address", self.Address), Text("cluster", clusterUid.ToString()), Text("incarnation", self.Incarnation), Text("machine", _machine),
             new("process", Self.Id, DataType.Int32), new("started", StartedAt, DataType.Int64),
         ];
 
@@ -141,7 +142,7 @@ public sealed class ClusterNodes(SqlDatabase database)
         bool IsAlive(Row row) => IsHere(row) ? row.Process != Self.Id : now - row.BeatAt < Fresh.TotalMilliseconds;
     }
 
-    private static bool IsHere(Row row) => row.Machine == Machine;
+    private bool IsHere(Row row) => row.Machine == _machine;
 
     // On one machine nothing needs to be guessed. Numbers of processes are used again; their start tells two apart.
     private static bool IsRunning(Row row)

@@ -49,6 +49,9 @@ public sealed class PostgreSqlDatabase : TestDatabase
 
     public int Port { get; private set; }
 
+    /// <summary>Where it listens; everybody of that network may log in.</summary>
+    public string Address { get; init; } = "127.0.0.1";
+
     public override async Task InitializeAsync()
     {
         _binaries = Directory.Exists("/usr/lib/postgresql")
@@ -64,6 +67,7 @@ public sealed class PostgreSqlDatabase : TestDatabase
         _folder = Directory.CreateTempSubdirectory("iotdelivery-pg-").FullName;
         if (Environment.UserName == "root") await RunAsync("chown", "postgres", _folder);
         await AsServerAsync("initdb", "-D", $"{_folder}/data", "-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-locale");
+        if (Address != "127.0.0.1") await File.AppendAllLinesAsync($"{_folder}/data/pg_hba.conf", ["host all all samenet trust"]);
         Port = FreePort();
         await StartAsync();
     }
@@ -81,10 +85,10 @@ public sealed class PostgreSqlDatabase : TestDatabase
     /// <summary>Starts the server and waits until it answers.</summary>
     public Task StartAsync() => AsServerAsync(
         "pg_ctl", "-D", $"{_folder}/data", "-l", $"{_folder}/log", "-w", "-t", "60", "-o",
-        $"-c listen_addresses=127.0.0.1 -c port={Port} -c unix_socket_directories={_folder} -c fsync=on -c max_connections=200", "start");
+        $"-c listen_addresses={Address} -c port={Port} -c unix_socket_directories={_folder} -c fsync=on -c max_connections=200", "start");
 
-    /// <summary>Stops it at once, as a power cut would.</summary>
-    public Task StopAsync() => AsServerAsync("pg_ctl", "-D", $"{_folder}/data", "-m", "immediate", "-w", "stop");
+    /// <summary>Stops it: <c>immediate</c> as a power cut would, <c>fast</c> as an operator does.</summary>
+    public Task StopAsync(string mode = "immediate") => AsServerAsync("pg_ctl", "-D", $"{_folder}/data", "-m", mode, "-w", "stop");
 
     public override async Task DisposeAsync()
     {
@@ -94,7 +98,7 @@ public sealed class PostgreSqlDatabase : TestDatabase
         Directory.Delete(_folder, recursive: true);
     }
 
-    private string ConnectionString(string database) => $"Host=127.0.0.1;Port={Port};Username=postgres;Database={database};Maximum Pool Size=50;Timeout=5";
+    private string ConnectionString(string database) => $"Host={Address};Port={Port};Username=postgres;Database={database};Maximum Pool Size=50;Timeout=5";
 
     private Task AsServerAsync(string program, params string[] arguments) => Environment.UserName == "root"
         ? RunAsync("setpriv", ["--reuid=postgres", "--regid=postgres", "--init-groups", Path.Combine(_binaries, program), .. arguments])

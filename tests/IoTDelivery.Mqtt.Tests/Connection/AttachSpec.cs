@@ -55,6 +55,21 @@ public sealed class AttachSpec : StageSpec
     }
 
     [Fact]
+    public async Task What_the_device_sends_before_it_has_told_of_the_session_goes_out_behind_CONNACK()
+    {
+        var running = Run(Given.Connect(startsClean: false, keepsSession: true));
+        var attach = await Region.ExpectMsgAsync<ToDevice.Attach>();
+
+        running.Stage.Tell(Given.Transmit(7));
+        await Region.ExpectNoMsgAsync(Silence);
+        Assert.True(running.Client.HearsNothing());
+        Acknowledge(attach, sessionPresent: true, Down1);
+
+        Assert.True((await running.Client.ReceiveAsync<MqttConnAckPacket>()).IsSessionPresent);
+        Assert.Equal(7, (await running.Client.ReceiveAsync<MqttPublishPacket>()).PacketIdentifier);
+    }
+
+    [Fact]
     public async Task A_client_that_goes_while_it_waits_for_its_CONNACK_is_let_go()
     {
         var running = Run(Given.Connect(startsClean: false, keepsSession: true));

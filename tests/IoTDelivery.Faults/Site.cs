@@ -1,0 +1,131 @@
+using System.Net.Http.Json;
+using System.Text.Json;
+using IoTDelivery.Faults.History;
+using IoTDelivery.Storage;
+using IoTDelivery.Tests.Databases;
+
+namespace IoTDelivery.Faults;
+
+/// <summary>
+/// A small site: a switch, at its own address the database, the applications and the devices; three nodes, each at the end of a cable of its own.
+/// </summary>
+public sealed class Site : IAsyncDisposable
+{
+    public const string Address = "10.77.0.1", Project = "p1", Token = "faults-token", Secret = "device-secret-1";
+
+    /// <summary>Settings that make a run short: what takes minutes in the field takes seconds here, and nothing is displaced while a node is away.</summary>
+    private static readonly string[] Settings =
+    [
+        "--Delivery:TtlUnit=00:00:01", // the shortest ttl, 5 units, ends messages; the longest, 1440, lasts longer than any fault
+        "--Delivery:PendingMax=2000", // a message a second while nobody is there
+        "--Devices:Recall=00:00:10", "--Devices:OfferAgainAfter=00:00:15", "--WakeUps:Lease=00:00:10",
+        "--Push:Timeout=00:00:03", "--Push:RetryMax=00:00:05", "--Push:ProbeInterval=00:00:03", "--Push:PollInterval=00:00:01",
+        "--Mqtt:KeepAliveMin=00:00:01", "--Logging:LogLevel:Default=Warning",
+    ];
+
+    private readonly Recorder _history;
+    private readonly string _folder = Directory.CreateTempSubdirectory("iotdelivery-faults-").FullName;
+    private readonly HttpClient _http = new() { Timeout = TimeSpan.FromSeconds(15) };
+
+    private Site(Recorder history, PostgreSqlDatabase database) => (_history, Database) = (history, database);
+
+    public PostgreSqlDatabase Database { get; }
+
+    public IReadOnlyList<SiteNode> Nodes { get; private set; } = [];
+
+    /// <summary>Builds the network, starts the database and the nodes, and waits until they are one cluster.</summary>
+    public static async Task<Site> StartAsync(Recorder history, int nodes = 3, params string[] more)
+    {
+        await Shell.RunAsync("ip link add br0 type bridge");
+        await Shell.RunAsync($"ip addr add {Address}/24 dev br0");
+        await Shell.RunAsync("ip link set br0 up");
+        var database = new PostgreSqlDatabase { Address = Address };
+        await database.InitializeAsync();
+        if (database.SkipReason is { } reason) throw new CannotRunException(reason);
+        var site = new Site(history, database);
+        try
+        {
+            var storage = await database.CreateAsync();
+            var all = Enumerable.Range(1, nodes).ToArray();
+            site.Nodes =
+            [
+                .. all.Select(number => new SiteNode(history, number, Path.Combine(site._folder, $"node{number}"),
+                [
+                    "--Storage:Provider=PostgreSql", $"--Storage:ConnectionString={storage.ConnectionString}", $"--Api:Token={Token}", .. ClusterSettings(number, all), .. Settings, .. more,
+                ])),
+            ];
+            foreach (var node in site.Nodes) await node.PlugInAsync();
+            foreach (var node in site.Nodes) node.Start();
+            await site.Nodes[0].RunningAsync();
+            return site;
+        }
+        catch
+        {
+            await site.DisposeAsync();
+            throw;
+        }
+    }
+
+    private static IEnumerable<string> ClusterSettings(int number, int[] all) =>
+    [
+        $"--Cluster:Hostname={SiteNode.AddressOf(number)}", .. all.Select((n, i) => $"--Cluster:SeedNodes:{i}={SiteNode.AddressOf(n)}:4053"),
+    ];
+
+    /// <summary>A product, its devices and a rule for each webhook, through the first node.</summary>
+    public async Task FillAsync(IEnumerable<string> devices, IEnumerable<string> webhooks)
+    {
+        await MadeAsync(HttpMethod.Post, "products", new { product_id = "lamp", name = "lamp", device_type = "lamp", protocol_type = "MQTT", data_format = "json", service_capabilities = Array.Empty<object>() });
+        await Parallel.ForEachAsync(devices, new ParallelOptions { MaxDegreeOfParallelism = 16 }, async (id, _) =>
+            await MadeAsync(HttpMethod.Post, "devices", new { device_id = id, node_id = id, product_id = "lamp", auth_info = new { secret = Secret } }));
+        foreach (var url in webhooks)
+        {
+            var rule = (await MadeAsync(HttpMethod.Post, "routing-rule/rules", new { rule_name = "status", subject = new { resource = "device.message.status", @event = "update" } })).GetProperty("rule_id").GetString();
+            await MadeAsync(HttpMethod.Post, "routing-rule/actions", new { rule_id = rule, channel = "HTTP_FORWARDING", channel_detail = new { http_forwarding = new { url } } });
+            await MadeAsync(HttpMethod.Put, $"routing-rule/rules/{rule}", new { active = true });
+        }
+    }
+
+    /// <summary>Waits until every node answers for every one of these devices, which takes three members that agree on who has which shard. Tells how long it took; null if it never came to it.</summary>
+    public async Task<TimeSpan?> WholeAsync(IReadOnlyList<string> devices, TimeSpan patience, CancellationToken cancel)
+    {
+        var begun = _history.Now;
+        var wanted = Nodes.SelectMany(node => devices.Select(device => (node, device))).ToList();
+        while (true)
+        {
+            var missing = new System.Collections.Concurrent.ConcurrentBag<(SiteNode, string)>();
+            await Parallel.ForEachAsync(wanted, new ParallelOptions { MaxDegreeOfParallelism = 24, CancellationToken = cancel }, async (pair, _) =>
+            {
+                if (!await pair.node.AnswersForAsync(_http, pair.device, TimeSpan.FromSeconds(3))) missing.Add(pair);
+            });
+            if (missing.IsEmpty) return TimeSpan.FromSeconds(_history.Now - begun);
+            if (_history.Now - begun > patience.TotalSeconds) return null;
+            await Task.Delay(200, cancel);
+        }
+    }
+
+    public async ValueTask DisposeAsync()
+    {
+        foreach (var node in Nodes) await node.DisposeAsync();
+        await Database.DisposeAsync();
+        _http.Dispose();
+        Directory.Delete(_folder, recursive: true);
+    }
+
+    // Until the cluster has formed a node may answer 503.
+    private async Task<JsonElement> MadeAsync(HttpMethod method, string path, object body)
+    {
+        for (var attempt = 0; ; attempt++)
+        {
+            using var request = new HttpRequestMessage(method, Nodes[0].Url(path)) { Content = JsonContent.Create(body) };
+            request.Headers.Add("X-Auth-Token", Token);
+            using var response = await _http.SendAsync(request);
+            var text = await response.Content.ReadAsStringAsync();
+            if (response.IsSuccessStatusCode) return JsonSerializer.Deserialize<JsonElement>(text);
+            if ((int)response.StatusCode != 503 || attempt == 20) throw new InvalidOperationException($"{method} {path} was answered {(int)response.StatusCode}: {text}");
+            await Task.Delay(500);
+        }
+    }
+}
+
+/// <summary>Something a run needs is not here; the message says what.</summary>
+public sealed class CannotRunException(string message) : Exception(message);
