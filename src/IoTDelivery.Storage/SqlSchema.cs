@@ -67,7 +67,8 @@ public static partial class SqlSchema
             }
             catch (DbException cause)
             {
-                throw new InvalidOperationException($"The table {table} cannot be read. Grant select, insert, update and delete on all tables of {script}. {cause.Message}", cause);
+                // Without the cause: whoever prints the innermost message would leave out what to do.
+                throw new InvalidOperationException($"The table {table} cannot be read. Grant select, insert, update and delete on all tables of {script}. {cause.Message}");
             }
         }
     }

@@ -60,7 +60,7 @@ public sealed partial class SchemaSpec(RunningPlatform platform) : IClassFixture
         return output.ToString();
     }
 
-    [GeneratedRegex(@"(?m)^-- (\w+ \d+)$")]
+    [GeneratedRegex(@"(?m)^-- ([\w-]+ \d+)$")]
     private static partial Regex Section();
 
     [GeneratedRegex(@"(?m)^create (?:unique )?(?:table|index) (\w+)")]
