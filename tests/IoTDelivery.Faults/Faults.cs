@@ -26,6 +26,15 @@ public sealed record Fault(string Kind, int Node, int Seconds)
         return plan;
     }
 
+    /// <summary>One of each, in an order of the seed.</summary>
+    public static IReadOnlyList<Fault> OneOfEach(int seed, int nodes)
+    {
+        var random = new Random(seed);
+        var plan = new[] { (Kill, 2), (Stop, 8), (Drain, 0), (Peers, 12), (Cut, 12), (Immediate, 2) }.Select(f => new Fault(f.Item1, random.Next(nodes), f.Item2)).ToArray();
+        random.Shuffle(plan);
+        return plan;
+    }
+
     /// <summary>Makes it happen, and puts right what an operator or a network would.</summary>
     public async Task HappenAsync(Site site, Recorder history, CancellationToken cancel)
     {
@@ -33,6 +42,10 @@ public sealed record Fault(string Kind, int Node, int Seconds)
         var peers = site.Nodes.Where(n => n != node).ToList();
         var lasts = TimeSpan.FromSeconds(Seconds);
         var isOfDatabase = Kind is Fast or Immediate;
+        if (Kind == Peers) await node.LeavePeersAsync(peers);
+        if (Kind == Cut) await node.CutAsync();
+
+        // Of a partition it says that it is complete: what is asked from here on is asked of two halves.
         history.Add(new Entry(What.Fault) { Node = isOfDatabase ? "database" : node.Name, Word = Kind, Text = $"{Seconds} s" });
         switch (Kind)
         {
@@ -48,12 +61,7 @@ public sealed record Fault(string Kind, int Node, int Seconds)
                 var (exitCode, took) = await node.DrainAsync();
                 history.Add(new Entry(What.Note) { Node = node.Name, Word = Kind, Status = exitCode, Text = $"ended {took.TotalSeconds:0.0} s after SIGTERM with {exitCode}" });
                 break;
-            case Peers:
-                await node.LeavePeersAsync(peers);
-                await Task.Delay(lasts, cancel);
-                break;
-            case Cut:
-                await node.CutAsync();
+            case Peers or Cut:
                 await Task.Delay(lasts, cancel);
                 break;
             case Fast or Immediate:

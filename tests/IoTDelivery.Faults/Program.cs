@@ -6,6 +6,7 @@ using IoTDelivery.Faults.History;
 
 const string Usage = """
     dotnet run -c Release --project tests/IoTDelivery.Faults -- history [--seed S] [--kills 20] [--partitions 10] [--stops 4] [--drains 4] [--database 3] [--file FILE]
+    dotnet run -c Release --project tests/IoTDelivery.Faults -- history --short [--seed S] [--file FILE]
     dotnet run -c Release --project tests/IoTDelivery.Faults -- check FILE
 
     history    three nodes and PostgreSQL under steady load, one fault after the other; what happened is written to FILE and checked
@@ -34,7 +35,7 @@ var seed = Number("--seed", Random.Shared.Next(1, 100_000));
 var file = Value("--file") ?? Path.Combine(Path.GetTempPath(), $"iotdelivery-history-{seed}.jsonl");
 try
 {
-    var plan = Fault.Plan(seed, nodes: 3, Number("--kills", 20), Number("--partitions", 10), Number("--stops", 4), Number("--drains", 4), Number("--database", 3));
+    var plan = args.Contains("--short") ? Fault.OneOfEach(seed, nodes: 3) : Fault.Plan(seed, nodes: 3, Number("--kills", 20), Number("--partitions", 10), Number("--stops", 4), Number("--drains", 4), Number("--database", 3));
     return await HistoryRun.RunAsync(file, seed, plan, string.Join(' ', args));
 }
 catch (CannotRunException cause)
