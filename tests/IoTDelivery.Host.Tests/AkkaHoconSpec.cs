@@ -1,4 +1,9 @@
 using Akka.Cluster.Sharding;
+using Akka.Serialization;
+using IoTDelivery.Devices;
+using IoTDelivery.Devices.Serialization;
+using IoTDelivery.Devices.WakeUps;
+using IoTDelivery.Domain;
 
 namespace IoTDelivery.Host.Tests;
 
@@ -14,7 +19,11 @@ public sealed class AkkaHoconSpec(RunningPlatform platform) : IClassFixture<Runn
     [InlineData("akka.persistence.journal.sql.circuit-breaker.max-failures", "2000")]
     [InlineData("akka.persistence.max-concurrent-recoveries", "50")]
     [InlineData("akka.cluster.split-brain-resolver.active-strategy", "keep-majority")]
-    [InlineData("akka.cluster.split-brain-resolver.stable-after", "5s")]
+    [InlineData("akka.cluster.split-brain-resolver.stable-after", "4s")]
+    [InlineData("akka.cluster.down-removal-margin", "1s")]
+    [InlineData("akka.cluster.failure-detector.acceptable-heartbeat-pause", "3s")]
+    [InlineData("akka.cluster.sharding.coordinator-state.write-majority-plus", "0")]
+    [InlineData("akka.cluster.sharding.distributed-data.majority-min-cap", "2")]
     public void The_file_says_what_the_design_relies_on(string key, string value) => Assert.Equal(value, platform.System.Settings.Config.GetString(key));
 
     [Fact]
@@ -23,4 +32,21 @@ public sealed class AkkaHoconSpec(RunningPlatform platform) : IClassFixture<Runn
 
     [Fact]
     public void The_default_journal_is_ours() => Assert.Equal("akka.persistence.journal.sql", platform.System.Settings.Config.GetString("akka.persistence.journal.plugin"));
+
+    [Fact]
+    public void Between_nodes_nothing_of_ours_travels_as_JSON()
+    {
+        var serialization = platform.System.Serialization;
+        Type[] roots = [typeof(ToDevice), typeof(ToConnection), typeof(OutboxReply), typeof(ToSubscribers), typeof(Subscribers), typeof(Acted), typeof(DeviceEvents), typeof(Outbox)];
+        var messages = roots.SelectMany(root => root.Assembly.GetTypes().Where(t => root.IsAssignableFrom(t) && !t.IsAbstract)).ToList();
+        Assert.True(messages.Count >= roots.Length);
+        Assert.All(messages, type => Assert.IsType<DeliverySerializer>(serialization.FindSerializerForType(type)));
+
+        // Whatever else there is in our boxes is refused, and told by name.
+        var others = AppDomain.CurrentDomain.GetAssemblies().Where(a => a.GetName().Name is { } name && name.StartsWith("IoTDelivery.") && !name.Contains("Tests"))
+            .SelectMany(a => a.GetTypes()).Where(t => !t.IsAbstract && !t.ContainsGenericParameters && !t.IsByRefLike && !typeof(Exception).IsAssignableFrom(t)).Except(messages);
+        Assert.All(others, type => Assert.False(serialization.FindSerializerForType(type) is NewtonSoftJsonSerializer, $"{type} would be JSON."));
+        var refused = Assert.Throws<System.Runtime.Serialization.SerializationException>(() => serialization.FindSerializerForType(typeof(Ring)).ToBinary(default(Ring)));
+        Assert.Contains(typeof(Ring).FullName!, refused.Message);
+    }
 }
