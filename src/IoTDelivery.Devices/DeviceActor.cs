@@ -282,6 +282,7 @@ public sealed class DeviceActor : UntypedPersistentActor
     {
         _isFresh = false;
         _isResting = false;
+        if (_ringer is not null && _call is not null) Distrust(_call.Token);
         AnswerRinger();
         _restAt = Now + (_connection is null ? _options.SleepAfter : _options.SettleAfter);
     }
@@ -335,7 +336,7 @@ public sealed class DeviceActor : UntypedPersistentActor
 
         _row = new DeviceEvents(events);
         var after = _writing.Count > 0 ? _writing[^1].After : _stored;
-        if (CallNeededBy(after, now) is { } needed && !(_call?.DueAt <= needed))
+        if (Earlier(CallNeededBy(_stored, now), CallNeededBy(after, now)) is { } needed && !(_call?.DueAt <= needed)) // whether this write succeeds or not
         {
             var recall = now + _options.Recall;
             ChangeCall(new Call(_token, needed < recall ? needed : recall)); // before the journal: 201 needs both, and a call without work is harmless
@@ -450,8 +451,11 @@ public sealed class DeviceActor : UntypedPersistentActor
         _connection = new Connection(attach.ConnectionId, attach.ConnectedAt, attach.Revision, remembered is not null, subscriptions, attach.Connection);
         Context.Watch(attach.Connection);
         _restAt = Now + _options.SettleAfter;
-        _wire = _wire.Connect(attach.Wire, Effective(attach, subscriptions), resumes: remembered is not null, _ahead.NextNumber - 1, _policy, attach.LastTag);
+        _wire = _wire.Connect(attach.Wire, Effective(attach, subscriptions), resumes: remembered is not null, _ahead.NextNumber - 1, _policy, Beyond(attach.LastTag));
     }
+
+    // Of two owners that take over one after the other, the connection may have seen nothing of the first: they must not use the same packet ids.
+    private ushort Beyond(ushort lastTag) => lastTag == 0 ? lastTag : (ushort)(1 + (lastTag + LastSequenceNr % 256 * 64) % (Inflight.TagMax - 1));
 
     // [MQTT-3.8.4-3] A SUBSCRIBE replaces the subscription of the same filter.
     private static ImmutableArray<Subscription> Replaced(ImmutableArray<Subscription> kept, ImmutableArray<Subscription> by) =>
@@ -549,17 +553,27 @@ public sealed class DeviceActor : UntypedPersistentActor
 
     private void OnWakeUp(ToDevice.WakeUp wakeUp)
     {
-        if (_call is null || _call.Token == wakeUp.Token) _call = new Call(wakeUp.Token, wakeUp.DueAt);
         if (!_isFresh)
         {
+            // Filed by another owner: if it stored something since we recovered, this write collides, and we start again from what is stored.
+            if (wakeUp.Token != _token && wakeUp.Token != _call?.Token) Decide(OutboxCommand.Fence.Instance, null);
+            Distrust(wakeUp.Token);
             Sender.Tell(new Acted(_deviceId)); // awake anyway; its own timer does what is due
             return;
         }
 
         _isFresh = false;
+        _call = new Call(wakeUp.Token, wakeUp.DueAt);
         _ringer = Sender;
         _restAt = Now;
         Decide(OutboxCommand.Expire.Instance, null);
+    }
+
+    // A ring may be late: what rang can have been deleted since, or filed anew. It is tidied up one day, but nothing relies on it.
+    private void Distrust(Guid token)
+    {
+        _call = new Call(token, DateTimeOffset.MaxValue);
+        _isResting = false;
     }
 
     private void AnswerRinger()
@@ -596,7 +610,7 @@ public sealed class DeviceActor : UntypedPersistentActor
         }
         else if (_stored.NextExpiry is { } expiry && _call?.DueAt != expiry)
         {
-            ChangeCall(new Call(_token, expiry));
+            ChangeCall(new Call(_call?.Token ?? _token, expiry));
         }
         else if (_stored.NextExpiry is null && _call is not null)
         {
@@ -610,8 +624,12 @@ public sealed class DeviceActor : UntypedPersistentActor
         }
     }
 
-    // A device with unfinished work has a call on file, due no later than the moment it must act. Null: nothing is unfinished.
-    private DateTimeOffset? CallNeededBy(Outbox outbox, DateTimeOffset now) => outbox.Owed.IsEmpty ? outbox.NextExpiry : now + _options.Recall;
+    // A device with unfinished work has a call on file, due no later than the moment it must act. Null: nothing is unfinished. What is due already is being done.
+    private DateTimeOffset? CallNeededBy(Outbox outbox, DateTimeOffset now)
+    {
+        var recall = now + _options.Recall;
+        return Earlier(outbox.NextExpiry <= now ? recall : outbox.NextExpiry, outbox.Owed.IsEmpty ? null : recall);
+    }
 
     private void ChangeCall(Call? call)
     {
