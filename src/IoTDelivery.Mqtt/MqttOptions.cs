@@ -94,12 +94,15 @@ public sealed record MqttOptions
     /// <summary>Sub-devices one gateway connection carries at once; more wait until one of these has nothing to do. Default 500.</summary>
     public int SubDevicesMax { get; init; } = 500;
 
+    /// <summary>Where the lots come from; the simulation puts a seeded one here.</summary>
+    internal Random Chance { get; init; } = Random.Shared;
+
     /// <summary>How long to wait for an answer to the attempt of this number (from 1): by lot between the shortest wait and a growing bound.</summary>
     internal TimeSpan NextAttachWait(int attempt)
     {
         var bound = AttachRetryMin * Math.Pow(2, Math.Min(attempt, 16));
         if (bound > AttachRetryMax) bound = AttachRetryMax;
-        return AttachRetryMin + (bound - AttachRetryMin) * Random.Shared.NextDouble();
+        return AttachRetryMin + (bound - AttachRetryMin) * Chance.NextDouble();
     }
     /// <summary>Whether devices of this product count as subscribed without asking.</summary>
     public bool IsImplicit(string productId) => ImplicitSubscriptionOf.TryGetValue(productId, out var own) ? own : ImplicitSubscription;

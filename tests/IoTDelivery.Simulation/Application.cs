@@ -1,0 +1,169 @@
+using Akka.Actor;
+using IoTDelivery.Devices;
+using IoTDelivery.Domain;
+using IoTDelivery.Push;
+
+namespace IoTDelivery.Simulation;
+
+/// <summary>The application: sends messages, asks again with the same id as long as it has no answer, takes some back, and is told by webhook.</summary>
+internal sealed class Application(World world)
+{
+    private static readonly TimeSpan AskTimeout = TimeSpan.FromSeconds(2);
+    private static readonly int[] Ttls = [0, 5, 5, 10, 10, 20];
+
+    private readonly Dictionary<string, (DeviceId DeviceId, MessageBody Body)> _sent = [];
+    private readonly Dictionary<string, DateTimeOffset> _downUntil = [];
+    private readonly HashSet<(string ActionId, Guid RequestId)> _refused = [];
+    private readonly List<string> _ids = [];
+    private int _unanswered;
+    private int _refs;
+
+    /// <summary>Every POST has an answer.</summary>
+    public bool IsDone => _unanswered == 0;
+
+    public int Messages => _ids.Count;
+
+    public void Begin(TimeSpan duration)
+    {
+        var count = world.Random.Next(5, 40);
+        var at = TimeSpan.Zero;
+        for (var i = 0; i < count; i++)
+        {
+            if (!world.Chance(0.4)) at = world.Seconds(0, duration.TotalSeconds); // else right behind the one before
+            var number = i;
+            world.After(at, () => Send($"m{number}"));
+        }
+    }
+
+    public void GoDown(TimeSpan duration) => _downUntil[world.Actions[world.Random.Next(world.Actions.Count)]] = world.Now + duration;
+
+    public void Calm() => _downUntil.Clear();
+
+    /// <summary>What a message says to a device.</summary>
+    public static string Text(string id, int version) => $"{id}|{version}";
+
+    /// <summary>
+    /// A node is taken for dead and is not: what the application says to it, and a look at the new home, come at the worst time.
+    /// </summary>
+    public void Press(Node former)
+    {
+        foreach (var device in world.Devices)
+        {
+            if (!world.Chance(0.5)) continue;
+            world.After(world.Seconds(0, 3), () => world.AnyNode()?.Region.Tell(new ToDevice.Show(device.Id, MessageId.Parse("none")), ActorRefs.NoSender));
+            world.After(world.Seconds(1, 5), () => Send($"m{_ids.Count + 100}", device, former));
+        }
+    }
+
+    // ---- REST
+
+    private void Send(string id, SimulatedDevice? device = null, Node? at = null)
+    {
+        device ??= world.Devices[world.Random.Next(world.Devices.Count)];
+        var topic = device.Topics[world.Chance(0.75) ? 0 : 1];
+        _sent.Add(id, (device.Id, Body(id, 1, topic, Ttls[world.Random.Next(Ttls.Length)])));
+        _ids.Add(id);
+        Post(id, isFirst: true, at);
+        if (world.Chance(0.1)) world.After(world.Seconds(0.1, 15), () => Delete(id));
+        if (world.Chance(0.1)) world.After(world.Seconds(0.1, 15), () => PostOther(id));
+    }
+
+    private static MessageBody Body(string id, int version, string topic, int ttl) =>
+        new(null, Text(id, version), ContentKind.Text, ContentEncoding.None, PayloadFormat.Raw, topic, ttl);
+
+    // Asks until it has an answer, each time at any node, as often as it takes.
+    private void Post(string id, bool isFirst, Node? at = null)
+    {
+        var (deviceId, body) = _sent[id];
+        if (isFirst) _unanswered++;
+        var answered = false;
+        Ask(deviceId, new OutboxCommand.Accept(MessageId.Parse(id), body), reply =>
+        {
+            if (answered) return;
+            answered = true;
+            if (reply is null or OutboxReply.Refused { Reason: RefusalReason.Unavailable } || (isFirst && world.Happens(Fault.PostRepeated, 0.05)))
+            {
+                world.After(world.Seconds(0.1, world.IsCalm ? 1 : 3), () => Post(id, isFirst: false));
+                return;
+            }
+
+            _unanswered--;
+            if (world.IsTracing) world.Trace($"application: {id} answered {reply}");
+            if (reply is OutboxReply.Accepted accepted) world.Promises.Answered(deviceId, id, accepted);
+            else if (reply is not OutboxReply.Refused { Reason: RefusalReason.TooMuchAtOnce }) world.Promises.Break($"the POST of {id} was answered {reply}");
+            if (reply is OutboxReply.Accepted && world.Happens(Fault.PostRepeated, 0.1)) world.After(world.Seconds(0, 20), () => PostAgain(id));
+        }, at);
+    }
+
+    private void PostAgain(string id) => Ask(_sent[id].DeviceId, new OutboxCommand.Accept(MessageId.Parse(id), _sent[id].Body), reply =>
+    {
+        if (reply is OutboxReply.Accepted accepted) world.Promises.Answered(_sent[id].DeviceId, id, accepted);
+        else if (reply is not (null or OutboxReply.Refused { Reason: RefusalReason.Unavailable or RefusalReason.TooMuchAtOnce })) world.Promises.Break($"a repeated POST of {id} was answered {reply}");
+    });
+
+    // The same id with another body: an error once the first is accepted, and never delivered.
+    private void PostOther(string id)
+    {
+        var (deviceId, body) = _sent[id];
+        if (!world.Promises.IsAnswered(deviceId, id)) return;
+        Ask(deviceId, new OutboxCommand.Accept(MessageId.Parse(id), Body(id, 2, body.Topic, body.Ttl)), reply =>
+        {
+            if (reply is not (null or OutboxReply.Refused { Reason: RefusalReason.IdConflict or RefusalReason.Unavailable or RefusalReason.TooMuchAtOnce }))
+            {
+                world.Promises.Break($"a POST with the id of {id} and another body was answered {reply}");
+            }
+        });
+    }
+
+    private void Delete(string id)
+    {
+        var deviceId = _sent[id].DeviceId;
+        Ask(deviceId, new OutboxCommand.Delete(MessageId.Parse(id)), reply =>
+        {
+            if (reply is OutboxReply.Done) world.Promises.Deleted(deviceId, id);
+        });
+    }
+
+    private void Ask(DeviceId deviceId, OutboxCommand command, Action<OutboxReply?> answer, Node? at = null)
+    {
+        var isOver = false;
+        if ((at is { IsAlive: true } ? at : world.AnyNode()) is { } node)
+        {
+            var replyTo = new FunctionRef($"application-{_refs++}", (message, _) =>
+            {
+                if (!isOver && node is { IsAlive: true, IsPaused: false }) End((OutboxReply)message);
+            });
+            if (!node.IsPaused) node.Region.Tell(new ToDevice.Command(deviceId, command), replyTo);
+            else world.After(world.Seconds(0.1, 1), () => node.Region.Tell(new ToDevice.Command(deviceId, command), replyTo)); // what had reached it before it stood still
+        }
+
+        world.After(AskTimeout, () =>
+        {
+            if (!isOver) End(null);
+        });
+
+        void End(OutboxReply? reply)
+        {
+            isOver = true;
+            answer(reply);
+        }
+    }
+
+    // ---- webhook
+
+    /// <summary>A POST arrives, or not.</summary>
+    public PushResult Hear(string actionId, byte[] body)
+    {
+        if (world.Now < _downUntil.GetValueOrDefault(actionId) || world.Happens(Fault.WebhookFails, 0.05)) return new(PushOutcome.Failed, "not reached");
+        var told = Told.Read(body);
+        world.Promises.Told(actionId, told);
+        if (_refused.Contains((actionId, told.RequestId)) || world.Happens(Fault.WebhookRefuses, 0.01))
+        {
+            _refused.Add((actionId, told.RequestId));
+            return new(PushOutcome.Refused, "HTTP 400");
+        }
+
+        world.Promises.AnsweredTo(actionId, told);
+        return world.Happens(Fault.WebhookAnswerLost, 0.03) ? new(PushOutcome.Failed, "no answer in time") : PushResult.Answered;
+    }
+}

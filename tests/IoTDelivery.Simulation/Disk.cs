@@ -1,0 +1,379 @@
+using Akka.Actor;
+using Akka.Persistence;
+using IoTDelivery.Devices;
+using IoTDelivery.Devices.WakeUps;
+using IoTDelivery.Domain;
+using IoTDelivery.Push;
+
+namespace IoTDelivery.Simulation;
+
+/// <summary>What a statement that failed throws.</summary>
+internal sealed class DiskFault(string what) : Exception(what);
+
+/// <summary>The one database of the site. It survives every node; it is slow at times, fails at times, and at times only its answer is lost.</summary>
+internal sealed class Disk(World world)
+{
+    private readonly Dictionary<string, List<IPersistentRepresentation>> _journal = [];
+    private readonly Dictionary<string, SelectedSnapshot> _snapshots = [];
+    private readonly Dictionary<string, Ring> _calls = [];
+    private readonly Dictionary<(string PersistenceId, Node Node), int> _writing = [];
+    private DateTimeOffset _awayUntil, _slowUntil;
+    private long _ids;
+
+    /// <summary>What the journal says of each device.</summary>
+    public Dictionary<string, Outbox> Outboxes { get; } = [];
+
+    public List<BacklogRow> Backlog { get; } = [];
+
+    public List<DeadLetter> DeadLetters { get; } = [];
+
+    public Dictionary<string, long> Breakers { get; } = [];
+
+    public IReadOnlyDictionary<string, Ring> Calls => _calls;
+
+    public void GoAway(TimeSpan duration) => _awayUntil = world.Now + duration;
+
+    public void GetSlow(TimeSpan duration) => _slowUntil = world.Now + duration;
+
+    /// <summary>One statement or transaction of a node. A node that dies meanwhile hears no answer; what it sent may still be done.</summary>
+    public void Do(Node node, string what, Func<Exception?> commit, Action<Exception?> answer)
+    {
+        if (!node.IsAlive) return;
+        world.After(Latency(), () =>
+        {
+            Exception? cause;
+            if (!node.IsAlive && world.Chance(0.5)) return;
+            if (world.Now < _awayUntil || world.Happens(Fault.StatementFails, 0.01)) cause = new DiskFault($"{what}: failed");
+            else if ((cause = commit()) is null && world.Happens(Fault.StatementAnswerLost, 0.01)) cause = new DiskFault($"{what}: answer lost");
+            if (cause is not null && world.IsTracing) world.Trace($"{node} {cause.Message}");
+            world.After(Latency() / 2, () =>
+            {
+                if (node.IsAlive) answer(cause);
+            });
+        });
+    }
+
+    public Task<T> DoAsync<T>(Node node, string what, Func<T> commit)
+    {
+        var done = new TaskCompletionSource<T>();
+        T result = default!;
+        Do(
+            node,
+            what,
+            () =>
+            {
+                result = commit();
+                return null;
+            },
+            cause =>
+            {
+                if (cause is null) done.SetResult(result);
+                else done.SetException(cause);
+            });
+        return done.Task;
+    }
+
+    // ---- journal
+
+    public void Write(Node node, WriteMessages write, IActorRef journal)
+    {
+        var rows = write.Messages.OfType<AtomicWrite>().SelectMany(w => (IEnumerable<IPersistentRepresentation>)w.Payload).ToList();
+        var (key, toldAtOnce) = ((rows[0].PersistenceId, node), world.Broken == BrokenRule.AnsweredBeforeStored);
+        _writing[key] = _writing.GetValueOrDefault(key) + 1;
+        if (toldAtOnce) Answer(null);
+        Do(node, "journal", () => Insert(node, rows), cause =>
+        {
+            if (--_writing[key] == 0) _writing.Remove(key);
+            if (!toldAtOnce) Answer(cause);
+        });
+
+        void Answer(Exception? cause)
+        {
+            write.PersistentActor.Tell(cause is null ? WriteMessagesSuccessful.Instance : new WriteMessagesFailed(cause, 1), journal);
+            foreach (var row in rows)
+            {
+                write.PersistentActor.Tell(
+                    cause is null ? new WriteMessageSuccess(row, write.ActorInstanceId) : new WriteMessageFailure(row, cause, write.ActorInstanceId), row.Sender);
+            }
+        }
+    }
+
+    public void Replay(Node node, ReplayMessages replay)
+    {
+        // A restarting actor reads behind its own outstanding writes: the plugin sees to that.
+        if (_writing.ContainsKey((replay.PersistenceId, node)))
+        {
+            world.After(TimeSpan.FromMilliseconds(20), () => Replay(node, replay));
+            return;
+        }
+
+        List<IPersistentRepresentation> read = [];
+        long highest = 0;
+        Do(
+            node,
+            "replay",
+            () =>
+            {
+                var rows = _journal.GetValueOrDefault(replay.PersistenceId) ?? [];
+                read = rows.FindAll(r => r.SequenceNr >= replay.FromSequenceNr && r.SequenceNr <= replay.ToSequenceNr);
+                highest = rows.Count == 0 ? 0 : rows[^1].SequenceNr;
+                return null;
+            },
+            cause =>
+            {
+                if (cause is not null)
+                {
+                    replay.PersistentActor.Tell(new ReplayMessagesFailure(cause));
+                    return;
+                }
+
+                foreach (var row in read) replay.PersistentActor.Tell(new ReplayedMessage(row), ActorRefs.NoSender);
+                replay.PersistentActor.Tell(new RecoverySuccess(highest));
+            });
+    }
+
+    private DiskFault? Insert(Node node, List<IPersistentRepresentation> rows)
+    {
+        if (!_journal.TryGetValue(rows[0].PersistenceId, out var journal)) _journal.Add(rows[0].PersistenceId, journal = []);
+        foreach (var row in rows)
+        {
+            // The unique key (persistence id, sequence number).
+            if (journal.Count > 0 && row.SequenceNr <= journal[^1].SequenceNr && world.Broken != BrokenRule.OldOwnerWrites)
+            {
+                world.Count("write of an old owner refused");
+                return new DiskFault($"journal: {row.PersistenceId} {row.SequenceNr} is taken");
+            }
+        }
+
+        foreach (var row in rows)
+        {
+            journal.Add(row);
+            var deviceId = row.PersistenceId["device-".Length..];
+            var (before, events) = (Outboxes.GetValueOrDefault(deviceId, Outbox.Empty), ((DeviceEvents)row.Payload).Events);
+            if (world.IsTracing) world.Trace($"{node} {deviceId} stores {row.SequenceNr}: {string.Join(", ", events.Select(Short))}");
+            foreach (var @event in events) Outboxes[deviceId] = world.Promises.Stored(deviceId, @event, Outboxes.GetValueOrDefault(deviceId, before));
+            world.Promises.BoundsHold(deviceId);
+            world.Promises.CallIsOnFile(deviceId);
+        }
+
+        return null;
+    }
+
+    private static string Short(OutboxEvent e) => e switch
+    {
+        OutboxEvent.MessageAccepted a => $"accepted {a.MessageId} {a.Answer.OnTheWire()} until {a.ExpiresAt:mm:ss.fff}",
+        OutboxEvent.MessageDelivered d => $"delivered {d.MessageId}",
+        OutboxEvent.MessageTimedOut t => $"timeout {t.MessageId}",
+        OutboxEvent.MessageFailed f => $"failed {f.MessageId} {f.Error.Code}",
+        OutboxEvent.MessageDeleted d => $"deleted {d.MessageId}",
+        OutboxEvent.Paid p => $"paid {p.UpTo}",
+        _ => e.GetType().Name,
+    };
+
+    // ---- snapshots
+
+    public void Save(Node node, SaveSnapshot save, IActorRef to) => Do(
+        node,
+        "snapshot",
+        () =>
+        {
+            _snapshots[save.Metadata.PersistenceId] = new SelectedSnapshot(save.Metadata, save.Snapshot);
+            return null;
+        },
+        cause => to.Tell(cause is null ? new SaveSnapshotSuccess(save.Metadata) : new SaveSnapshotFailure(save.Metadata, cause)));
+
+    public void Load(Node node, LoadSnapshot load, IActorRef to)
+    {
+        SelectedSnapshot? snapshot = null;
+        Do(
+            node,
+            "load snapshot",
+            () =>
+            {
+                snapshot = _snapshots.GetValueOrDefault(load.PersistenceId);
+                return null;
+            },
+            cause => to.Tell(cause is null ? new LoadSnapshotResult(snapshot, load.ToSequenceNr) : new LoadSnapshotFailed(cause)));
+    }
+
+    // ---- wake-up calls
+
+    public Task FileCall(Node node, string deviceId, DateTimeOffset dueAt, Guid token) => DoAsync(node, "file call", () =>
+    {
+        dueAt = ToMilliseconds(dueAt);
+        if (_calls.TryGetValue(deviceId, out var old) && old.Token != token && old.DueAt < dueAt) dueAt = old.DueAt; // of another one only ever earlier
+        _calls[deviceId] = new Ring(deviceId, token, dueAt);
+        if (world.IsTracing) world.Trace($"{node} {deviceId} call on file for {dueAt:mm:ss.fff}");
+        world.Promises.CallIsOnFile(deviceId);
+        return 0;
+    });
+
+    public Task DeleteCall(Node node, string deviceId, Guid token) => DoAsync(node, "delete call", () =>
+    {
+        if (_calls.TryGetValue(deviceId, out var call) && call.Token == token) _calls.Remove(deviceId);
+        if (world.IsTracing) world.Trace($"{node} {deviceId} call deleted");
+        world.Promises.CallIsOnFile(deviceId);
+        return 0;
+    });
+
+    public Task<IReadOnlyList<Ring>> TakeDueCalls(Node node, int count, TimeSpan lease) => DoAsync<IReadOnlyList<Ring>>(node, "take calls", () =>
+    {
+        var due = _calls.Values.Where(c => c.DueAt <= world.Now).OrderBy(c => c.DueAt).ThenBy(c => c.DeviceId, StringComparer.Ordinal).Take(count).ToList();
+        for (var i = 0; i < due.Count; i++)
+        {
+            due[i] = due[i] with { DueAt = ToMilliseconds(world.Now + lease) };
+            if (world.IsTracing) world.Trace($"{node} {due[i].DeviceId} call rings");
+            if (world.Broken == BrokenRule.CallDeletedByRinging) _calls.Remove(due[i].DeviceId);
+            else _calls[due[i].DeviceId] = due[i];
+        }
+
+        return due;
+    });
+
+    // ---- the backlog of the push
+
+    public bool AddRow(string actionId, string deviceId, long number, byte[] body)
+    {
+        if (Backlog.Exists(r => r.ActionId == actionId && r.DeviceId == deviceId && r.Number == number)) return false;
+        Backlog.Add(new BacklogRow
+        {
+            Id = ++_ids,
+            ActionId = actionId,
+            DeviceId = deviceId,
+            Number = number,
+            Body = body,
+            Bytes = body.Length,
+            CreatedAt = world.Now.ToUnixTimeMilliseconds(),
+        });
+        return true;
+    }
+
+    public void GiveUp(string actionId, string deviceId, long number, byte[] body, string reason)
+    {
+        if (DeadLetters.Exists(l => l.ActionId == actionId && l.DeviceId == deviceId && l.Number == number)) return;
+        var now = world.Now.ToUnixTimeMilliseconds();
+        DeadLetters.Add(new DeadLetter
+        {
+            Id = ++_ids,
+            ActionId = actionId,
+            DeviceId = deviceId,
+            Number = number,
+            Body = body,
+            Bytes = body.Length,
+            CreatedAt = now,
+            Reason = reason,
+            DiedAt = now,
+        });
+    }
+
+    // A column of whole milliseconds, rounded down.
+    private static DateTimeOffset ToMilliseconds(DateTimeOffset time) => DateTimeOffset.FromUnixTimeMilliseconds(time.ToUnixTimeMilliseconds());
+
+    private TimeSpan Latency()
+    {
+        var milliseconds = 0.2 + 3 * world.Random.NextDouble();
+        if (world.Now < _slowUntil) milliseconds += 3000 * world.Random.NextDouble();
+        else if (world.Happens(Fault.DiskIsSlow, 0.01)) milliseconds += 800 * world.Random.NextDouble();
+        return TimeSpan.FromMilliseconds(milliseconds);
+    }
+}
+
+/// <summary>The journal plugin: hands everything to the <see cref="Disk"/> of the history that runs.</summary>
+internal sealed class SimulatedJournal : UntypedActor
+{
+    protected override void OnReceive(object message)
+    {
+        if (message is WriteMessages write && Node.Of(write.PersistentActor) is { } writer) writer.World.Disk.Write(writer, write, Self);
+        else if (message is ReplayMessages replay && Node.Of(replay.PersistentActor) is { } reader) reader.World.Disk.Replay(reader, replay);
+    }
+}
+
+/// <summary>The snapshot plugin.</summary>
+internal sealed class SimulatedSnapshots : UntypedActor
+{
+    protected override void OnReceive(object message)
+    {
+        if (Node.Of(Sender) is not { } node) return;
+        if (message is SaveSnapshot save) node.World.Disk.Save(node, save, Sender);
+        else if (message is LoadSnapshot load) node.World.Disk.Load(node, load, Sender);
+    }
+}
+
+/// <summary>The table of wake-up calls as one node sees it. Its rules are those of the statements in <see cref="WakeUpCalls"/>.</summary>
+internal sealed class SimulatedCalls() : WakeUpCalls(null!)
+{
+    public Node Node { get; set; } = null!;
+
+    public override Task FileAsync(string deviceId, DateTimeOffset dueAt, Guid token) => Node.World.Disk.FileCall(Node, deviceId, dueAt, token);
+
+    public override Task DeleteAsync(string deviceId, Guid token) => Node.World.Disk.DeleteCall(Node, deviceId, token);
+
+    public override Task<IReadOnlyList<Ring>> TakeDueAsync(DateTimeOffset now, int count, TimeSpan lease, CancellationToken cancel) =>
+        Node.World.Disk.TakeDueCalls(Node, count, lease);
+}
+
+/// <summary>The tables of the push as one node sees them. Their rules are those of the statements in <see cref="PushBacklog"/>.</summary>
+internal sealed class SimulatedBacklog(Node node, PushMetrics metrics) : PushBacklog(null!, metrics, OneThread.Instance)
+{
+    private Disk Disk => node.World.Disk;
+
+    internal override Task AsideAsync(Func<Task> work) => work();
+
+    internal override Task<BacklogView> ViewAsync(CancellationToken cancel) => Disk.DoAsync(node, "view backlog", () =>
+    {
+        var hasRows = Disk.Backlog.Select(r => r.ActionId).ToHashSet();
+        return new BacklogView(hasRows, Disk.Breakers.Keys.Where(hasRows.Contains).ToHashSet());
+    });
+
+    internal override Task<bool[]> WriteAsync(IReadOnlyList<BacklogWrite> writes, IReadOnlyCollection<string> opened, CancellationToken cancel) =>
+        Disk.DoAsync(node, "write backlog", () =>
+        {
+            var done = new bool[writes.Count];
+            for (var i = 0; i < writes.Count; i++)
+            {
+                var (actionId, deviceId, notifications, mode, reason) = writes[i];
+                done[i] = mode != WriteMode.AppendIfBehind || Disk.Backlog.Exists(r => r.ActionId == actionId && r.DeviceId == deviceId);
+                if (!done[i]) continue;
+                foreach (var (number, body) in notifications)
+                {
+                    if (mode == WriteMode.GiveUp) Disk.GiveUp(actionId, deviceId, number, body, reason);
+                    else Disk.AddRow(actionId, deviceId, number, body);
+                }
+            }
+
+            foreach (var actionId in opened) Disk.Breakers.TryAdd(actionId, OneThread.Instance.Now.ToUnixTimeMilliseconds());
+            return done;
+        });
+
+    internal override Task<BacklogPage> ReadAsync(string actionId, IReadOnlyCollection<string> withoutDevices, int limit, CancellationToken cancel) =>
+        Disk.DoAsync(node, "read backlog", () => Page(r => r.ActionId == actionId && !withoutDevices.Contains(r.DeviceId), limit));
+
+    internal override Task<BacklogPage> ReadDevicesAsync(string actionId, IReadOnlyCollection<string> devices, int limit, CancellationToken cancel) =>
+        Disk.DoAsync(node, "read backlog", () => Page(r => r.ActionId == actionId && devices.Contains(r.DeviceId), limit));
+
+    internal override Task<long?> OpenedAtAsync(string actionId, CancellationToken cancel) =>
+        Disk.DoAsync(node, "read breaker", () => Disk.Breakers.TryGetValue(actionId, out var openedAt) ? openedAt : (long?)null);
+
+    internal override Task SettleAsync(string actionId, IReadOnlyList<(BacklogRow Row, string? GivenUp)> settled, bool? isOpen, CancellationToken cancel) =>
+        Disk.DoAsync(node, "settle backlog", () =>
+        {
+            foreach (var (row, reason) in settled)
+            {
+                if (reason is not null) Disk.GiveUp(row.ActionId, row.DeviceId, row.Number, row.Body, reason);
+                Disk.Backlog.RemoveAll(r => r.Id == row.Id);
+            }
+
+            if (isOpen is true) Disk.Breakers.TryAdd(actionId, OneThread.Instance.Now.ToUnixTimeMilliseconds());
+            if (isOpen is false) Disk.Breakers.Remove(actionId);
+            return 0;
+        });
+
+    internal override Task<(int TooOld, int TooMany, int Left)> TrimAsync(string actionId, IReadOnlyCollection<long> busy, PushOptions options, CancellationToken cancel) =>
+        Disk.DoAsync(node, "trim backlog", () => (0, 0, Disk.Backlog.Count(r => r.ActionId == actionId))); // nothing in a history lives for 24 hours
+
+    private BacklogPage Page(Predicate<BacklogRow> which, int limit)
+    {
+        var rows = Disk.Backlog.FindAll(which).Take(limit).ToList();
+        return new BacklogPage(rows, rows.Count == limit);
+    }
+}

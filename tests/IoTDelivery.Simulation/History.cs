@@ -1,0 +1,68 @@
+namespace IoTDelivery.Simulation;
+
+/// <summary>What came out of one history.</summary>
+/// <param name="Violation">The promise that was broken first; null if all were kept.</param>
+/// <param name="Counts">How often each fault happened.</param>
+/// <param name="Fingerprint">The same for the same seed, always.</param>
+public sealed record History(int Seed, string? Violation, int Messages, IReadOnlyDictionary<string, int> Counts, long Fingerprint)
+{
+    /// <summary>Lives through one history.</summary>
+    public static History Run(int seed, BrokenRule broken = BrokenRule.None) => Run(seed, broken, [], trace: null);
+
+    /// <summary>The same history told line by line, without the kinds of faults that it does not need to fail.</summary>
+    public static (History History, IReadOnlyList<string> Trace) Shortest(int seed, BrokenRule broken = BrokenRule.None)
+    {
+        HashSet<Fault> without = [];
+        if (Kind(without) is { } kind)
+        {
+            foreach (var fault in Enum.GetValues<Fault>())
+            {
+                without.Add(fault);
+                if (Kind(without) != kind) without.Remove(fault);
+            }
+        }
+
+        List<string> trace = [];
+        return (Run(seed, broken, without, trace), trace);
+
+        // Of which message and when may differ: what was broken must not.
+        string? Kind(HashSet<Fault> faults) => Run(seed, broken, faults, trace: null).Violation is { } violation
+            ? string.Concat(violation.Where(c => !char.IsAsciiDigit(c)))
+            : null;
+    }
+
+    private static History Run(int seed, BrokenRule broken, HashSet<Fault> without, List<string>? trace)
+    {
+        var world = new World(seed, broken, without, trace);
+        try
+        {
+            world.Run();
+            return new History(seed, world.Promises.Violation, world.Promises.Accepted, world.Counts, world.Fingerprint);
+        }
+        finally
+        {
+            world.Close();
+        }
+    }
+}
+
+/// <summary>What came out of many.</summary>
+public sealed record Summary(int Histories, int Messages, IReadOnlyDictionary<string, int> Faults, IReadOnlyList<History> Bad)
+{
+    public static Summary Of(IEnumerable<History> histories)
+    {
+        var (count, messages, faults, bad) = (0, 0, new SortedDictionary<string, int>(StringComparer.Ordinal), new List<History>());
+        foreach (var history in histories)
+        {
+            count++;
+            messages += history.Messages;
+            foreach (var (fault, times) in history.Counts) faults[fault] = faults.GetValueOrDefault(fault) + times;
+            if (history.Violation is not null) bad.Add(history);
+        }
+
+        return new Summary(count, messages, faults, bad);
+    }
+
+    public override string ToString() =>
+        $"{Histories:n0} histories, {Messages:n0} messages, faults: {string.Join(", ", Faults.Select(f => $"{f.Key} {f.Value:n0}"))}; violations: {Bad.Count}";
+}
