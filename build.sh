@@ -2,6 +2,7 @@
 # What CI runs. `./build.sh` installs what the tests need, builds, checks the format and runs every test.
 #   ./build.sh e2e      the end-to-end tests at full size (100,000 sleeping devices)
 #   ./build.sh bench    the table for docs/BENCHMARKS.md
+#   ./build.sh sim 1000 simulated histories; --seed N tells one of them
 set -euo pipefail
 cd "$(dirname "$0")"
 export DOTNET_CLI_TELEMETRY_OPTOUT=1 DOTNET_NOLOGO=1
@@ -75,8 +76,13 @@ case "${1:-all}" in
     dotnet run --no-build -c Release --project tests/IoTDelivery.Benchmarks -- delivery "$@"
     dotnet run --no-build -c Release --project tests/IoTDelivery.Benchmarks -- connect
     ;;
+  sim)
+    dotnet build -c Release tests/IoTDelivery.Simulation
+    shift
+    dotnet run --no-build -c Release --project tests/IoTDelivery.Simulation -- "$@"
+    ;;
   *)
-    echo "usage: ./build.sh [e2e | bench]" >&2
+    echo "usage: ./build.sh [e2e | bench | sim]" >&2
     exit 2
     ;;
 esac

@@ -285,6 +285,7 @@ public sealed class DeviceActor : UntypedPersistentActor
     {
         _isFresh = false;
         _isResting = false;
+        if (_ringer is not null && _call is not null) Distrust(_call.Token);
         AnswerRinger();
         _restAt = Now + (_connection is null ? _options.SleepAfter : _options.SettleAfter);
     }
@@ -453,8 +454,11 @@ public sealed class DeviceActor : UntypedPersistentActor
         _connection = new Connection(attach.ConnectionId, attach.ConnectedAt, attach.Revision, remembered is not null, subscriptions, attach.Connection);
         Context.Watch(attach.Connection);
         _restAt = Now + _options.SettleAfter;
-        _wire = _wire.Connect(attach.Wire, Effective(attach, subscriptions), resumes: remembered is not null, _ahead.NextNumber - 1, _policy, attach.LastTag);
+        _wire = _wire.Connect(attach.Wire, Effective(attach, subscriptions), resumes: remembered is not null, _ahead.NextNumber - 1, _policy, Beyond(attach.LastTag));
     }
+
+    // Of two owners that take over one after the other, the connection may have seen nothing of the first: they must not use the same packet ids.
+    private ushort Beyond(ushort lastTag) => lastTag == 0 ? lastTag : (ushort)(1 + (lastTag + LastSequenceNr % 256 * 64) % (Inflight.TagMax - 1));
 
     // [MQTT-3.8.4-3] A SUBSCRIBE replaces the subscription of the same filter.
     private static ImmutableArray<Subscription> Replaced(ImmutableArray<Subscription> kept, ImmutableArray<Subscription> by) =>
@@ -552,22 +556,27 @@ public sealed class DeviceActor : UntypedPersistentActor
 
     private void OnWakeUp(ToDevice.WakeUp wakeUp)
     {
-        var isMine = wakeUp.Token == _token || wakeUp.Token == _call?.Token;
-        if (_call is null || _call.Token == wakeUp.Token) _call = new Call(wakeUp.Token, wakeUp.DueAt);
-        else if (!isMine) _call = null; // ours is not on file any more
         if (!_isFresh)
         {
-            // Somebody else has put a call on file while this actor was awake: a node that was cut off or suspended may have written to the journal, too. If so, the next
-            // write fails and the device starts again from all that is stored; if not, it costs a row.
-            if (!isMine) Decide(OutboxCommand.Fence.Instance, null);
+            // Filed by another owner: if it stored something since we recovered, this write collides, and we start again from what is stored.
+            if (wakeUp.Token != _token && wakeUp.Token != _call?.Token) Decide(OutboxCommand.Fence.Instance, null);
+            Distrust(wakeUp.Token);
             Sender.Tell(new Acted(_deviceId)); // awake anyway; its own timer does what is due
             return;
         }
 
         _isFresh = false;
+        _call = new Call(wakeUp.Token, wakeUp.DueAt);
         _ringer = Sender;
         _restAt = Now;
         Decide(OutboxCommand.Expire.Instance, null);
+    }
+
+    // A ring may be late: what rang can have been deleted since, or filed anew. It is tidied up one day, but nothing relies on it.
+    private void Distrust(Guid token)
+    {
+        _call = new Call(token, DateTimeOffset.MaxValue);
+        _isResting = false;
     }
 
     private void AnswerRinger()
@@ -604,7 +613,7 @@ public sealed class DeviceActor : UntypedPersistentActor
         }
         else if (_stored.NextExpiry is { } expiry && _call?.DueAt != expiry)
         {
-            ChangeCall(new Call(_token, expiry));
+            ChangeCall(new Call(_call?.Token ?? _token, expiry));
         }
         else if (_stored.NextExpiry is null && _call is not null)
         {
@@ -618,8 +627,12 @@ public sealed class DeviceActor : UntypedPersistentActor
         }
     }
 
-    // A device with unfinished work has a call on file, due no later than the moment it must act. Null: nothing is unfinished.
-    private DateTimeOffset? CallNeededBy(Outbox outbox, DateTimeOffset now) => Earlier(outbox.NextExpiry, outbox.Owed.IsEmpty ? null : now + _options.Recall);
+    // A device with unfinished work has a call on file, due no later than the moment it must act. Null: nothing is unfinished. What is due already is being done.
+    private DateTimeOffset? CallNeededBy(Outbox outbox, DateTimeOffset now)
+    {
+        var recall = now + _options.Recall;
+        return Earlier(outbox.NextExpiry <= now ? recall : outbox.NextExpiry, outbox.Owed.IsEmpty ? null : recall);
+    }
 
     private void ChangeCall(Call? call)
     {

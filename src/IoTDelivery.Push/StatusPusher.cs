@@ -107,6 +107,8 @@ public sealed class StatusPusher : UntypedActor
             _debts.Add(owed.DeviceId, debt = new Debt(owed.DeviceId) { SettledUpTo = first - 1, OfferedUpTo = first - 1 });
         }
 
+        // It was somewhere else meanwhile, or started again, and offers everything it knows to be unpaid: what is before that was settled there.
+        if (!Sender.Equals(debt.Device) && first > debt.OfferedUpTo + 1) debt.OfferedUpTo = first - 1;
         debt.Device = Sender; // a device that moved or restarted offers again and wants to be paid where it is now
         if (first <= debt.SettledUpTo) debt.Pay(_self); // it has not heard
         if (first > debt.OfferedUpTo + 1) return; // an offer in between was lost; paying this one would pay that one too. The device offers again

@@ -47,6 +47,12 @@ public abstract class DeviceSpec<TDatabase>(TDatabase server) : IClassFixture<TD
 
     private static Task<int> CallsAsync(DeviceNode node, string device) => CountAsync(node, $"select count(*) from wake_up where device_id = '{device}'");
 
+    private static async Task<long> DueAsync(DeviceNode node, string device)
+    {
+        await using var db = node.Database.Open();
+        return await db.ExecuteAsync<long>($"select due_at from wake_up where device_id = '{device}'");
+    }
+
     private static async Task<int> CountAsync(DeviceNode node, string statement)
     {
         await using var db = node.Database.Open();
@@ -361,6 +367,48 @@ public abstract class DeviceSpec<TDatabase>(TDatabase server) : IClassFixture<TD
 
         var list = Assert.IsType<OutboxReply.Messages>(await other.Devices.AskAsync(new ToDevice.List(Device("wanderer")), CancellationToken.None));
         Assert.Equal(["m3", "m2", "m1"], list.Items.Select(m => m.MessageId.Value));
+    }
+
+    [SkippableFact]
+    public async Task A_message_does_not_put_off_the_call_of_an_older_one_that_ends_sooner()
+    {
+        await using var node = await NodeAsync(DeviceNode.Policy with { TtlUnit = TimeSpan.FromSeconds(6) }); // half a minute; the call for what is owed is a minute ahead
+        SettleEverything(node, []);
+        await node.Devices.SendAsync(Device("two"), "m1", ttl: 5);
+        await AsleepAsync(node, "two");
+        var due = await DueAsync(node, "two");
+        node.Settler.Current = new Ear(node.System).Ref; // deaf: the next notification stays owed
+
+        await node.Devices.SendAsync(Device("two"), "m2", ttl: 1440);
+
+        Assert.True(await DueAsync(node, "two") <= due, "the call was put off");
+    }
+
+    [SkippableFact]
+    public async Task A_call_of_another_owner_is_only_ever_moved_earlier()
+    {
+        await using var node = await NodeAsync();
+        var (calls, soon, mine) = (node.Get<WakeUpCalls>(), DateTimeOffset.UtcNow.AddHours(1), Guid.NewGuid());
+        await calls.FileAsync("owned", soon, mine);
+
+        await calls.FileAsync("owned", soon.AddHours(1), Guid.NewGuid());
+        Assert.Equal(soon.ToUnixTimeMilliseconds(), await DueAsync(node, "owned"));
+        await calls.FileAsync("owned", soon.AddMinutes(-1), mine);
+        await calls.FileAsync("owned", soon.AddHours(1), mine);
+        Assert.Equal(soon.AddHours(1).ToUnixTimeMilliseconds(), await DueAsync(node, "owned"));
+    }
+
+    [SkippableFact]
+    public async Task An_awake_device_that_hears_the_call_of_another_owner_takes_a_number()
+    {
+        await using var node = await NodeAsync();
+        var connection = new Ear(node.System);
+        node.Devices.Tell(Attach(Device("doubted"), connection, qos: 0), connection.Ref);
+        await connection.HearAsync<ToConnection.Attached>();
+
+        node.Devices.Tell(new ToDevice.WakeUp(Device("doubted"), Guid.NewGuid(), DateTimeOffset.UtcNow), connection.Ref);
+
+        await EventuallyAsync(async () => await RowsAsync(node, "doubted") == 1, "the fence");
     }
 
     private static async Task AsleepAsync(DeviceNode node, string device)

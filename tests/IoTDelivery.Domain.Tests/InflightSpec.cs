@@ -181,4 +181,14 @@ public sealed class InflightSpec
         wire = wire.Subscribe([QoS1, new Subscription("somewhere/#", 1)], [new Subscription("somewhere/#", 1)], outbox, Noon, Policy);
         Assert.Equal(["m1"], Run(ref wire, outbox, 0).Select(s => s.Id));
     }
+
+    [Fact]
+    public void A_device_that_moved_goes_on_well_behind_the_last_packet_id_its_connection_saw()
+    {
+        var outbox = Given.Outbox(Accept("m1"));
+
+        var wire = Inflight.None.Connect(new WireConnection(false, 65535), [QoS1], resumes: false, outbox.NextNumber - 1, Policy, lastTag: 7);
+
+        Assert.True(wire.Next(outbox, outbox.NextNumber - 1, Noon, Policy).Sends.Single().Tag > 7 + Policy.InflightMax, "its former owner may have sent a window more");
+    }
 }

@@ -256,7 +256,7 @@ public abstract class StatusPusherSpec<TDatabase>(TDatabase server) : PushSpec(s
         };
         world.Owe(Given.Lamp, 1);
         await asked.Task;
-        world.Pusher.Tell(new Owed(Given.Lamp, [Given.Notification(3, world.Clock.GetUtcNow())]), TestActor);
+        world.Pusher.Tell(new Owed(Given.Lamp, [Given.Notification(3, world.Clock.GetUtcNow())]), world.Devices); // the same device: another sender is one that moved
         world.Owe(Given.Lamp, 2);
         answer.SetResult(200);
         await world.Owing.UntilHeardAsync(Given.Lamp, 2);

@@ -42,15 +42,28 @@ internal sealed class Application(World world)
     /// <summary>What a message says to a device.</summary>
     public static string Text(string id, int version) => $"{id}|{version}";
 
+    /// <summary>
+    /// A node is taken for dead and is not: what the application says to it, and a look at the new home, come at the worst time.
+    /// </summary>
+    public void Press(Node former)
+    {
+        foreach (var device in world.Devices)
+        {
+            if (!world.Chance(0.5)) continue;
+            world.After(world.Seconds(0, 3), () => world.AnyNode()?.Region.Tell(new ToDevice.Show(device.Id, MessageId.Parse("none")), ActorRefs.NoSender));
+            world.After(world.Seconds(1, 5), () => Send($"m{_ids.Count + 100}", device, former));
+        }
+    }
+
     // ---- REST
 
-    private void Send(string id)
+    private void Send(string id, SimulatedDevice? device = null, Node? at = null)
     {
-        var device = world.Devices[world.Random.Next(world.Devices.Count)];
+        device ??= world.Devices[world.Random.Next(world.Devices.Count)];
         var topic = device.Topics[world.Chance(0.75) ? 0 : 1];
         _sent.Add(id, (device.Id, Body(id, 1, topic, Ttls[world.Random.Next(Ttls.Length)])));
         _ids.Add(id);
-        Post(id, isFirst: true);
+        Post(id, isFirst: true, at);
         if (world.Chance(0.1)) world.After(world.Seconds(0.1, 15), () => Delete(id));
         if (world.Chance(0.1)) world.After(world.Seconds(0.1, 15), () => PostOther(id));
     }
@@ -59,7 +72,7 @@ internal sealed class Application(World world)
         new(null, Text(id, version), ContentKind.Text, ContentEncoding.None, PayloadFormat.Raw, topic, ttl);
 
     // Asks until it has an answer, each time at any node, as often as it takes.
-    private void Post(string id, bool isFirst)
+    private void Post(string id, bool isFirst, Node? at = null)
     {
         var (deviceId, body) = _sent[id];
         if (isFirst) _unanswered++;
@@ -79,7 +92,7 @@ internal sealed class Application(World world)
             if (reply is OutboxReply.Accepted accepted) world.Promises.Answered(deviceId, id, accepted);
             else if (reply is not OutboxReply.Refused { Reason: RefusalReason.TooMuchAtOnce }) world.Promises.Break($"the POST of {id} was answered {reply}");
             if (reply is OutboxReply.Accepted && world.Happens(Fault.PostRepeated, 0.1)) world.After(world.Seconds(0, 20), () => PostAgain(id));
-        });
+        }, at);
     }
 
     private void PostAgain(string id) => Ask(_sent[id].DeviceId, new OutboxCommand.Accept(MessageId.Parse(id), _sent[id].Body), reply =>
@@ -111,10 +124,10 @@ internal sealed class Application(World world)
         });
     }
 
-    private void Ask(DeviceId deviceId, OutboxCommand command, Action<OutboxReply?> answer)
+    private void Ask(DeviceId deviceId, OutboxCommand command, Action<OutboxReply?> answer, Node? at = null)
     {
         var isOver = false;
-        if (world.AnyNode() is { } node)
+        if ((at is { IsAlive: true } ? at : world.AnyNode()) is { } node)
         {
             var replyTo = new FunctionRef($"application-{_refs++}", (message, _) =>
             {

@@ -138,7 +138,7 @@ internal sealed class Disk(World world)
         foreach (var row in rows)
         {
             // The unique key (persistence id, sequence number).
-            if (journal.Count > 0 && row.SequenceNr <= journal[^1].SequenceNr)
+            if (journal.Count > 0 && row.SequenceNr <= journal[^1].SequenceNr && world.Broken != BrokenRule.OldOwnerWrites)
             {
                 world.Count("write of an old owner refused");
                 return new DiskFault($"journal: {row.PersistenceId} {row.SequenceNr} is taken");
@@ -152,6 +152,7 @@ internal sealed class Disk(World world)
             var (before, events) = (Outboxes.GetValueOrDefault(deviceId, Outbox.Empty), ((DeviceEvents)row.Payload).Events);
             if (world.IsTracing) world.Trace($"{node} {deviceId} stores {row.SequenceNr}: {string.Join(", ", events.Select(Short))}");
             foreach (var @event in events) Outboxes[deviceId] = world.Promises.Stored(deviceId, @event, Outboxes.GetValueOrDefault(deviceId, before));
+            world.Promises.BoundsHold(deviceId);
             world.Promises.CallIsOnFile(deviceId);
         }
 
@@ -199,7 +200,9 @@ internal sealed class Disk(World world)
 
     public Task FileCall(Node node, string deviceId, DateTimeOffset dueAt, Guid token) => DoAsync(node, "file call", () =>
     {
-        _calls[deviceId] = new Ring(deviceId, token, ToMilliseconds(dueAt));
+        dueAt = ToMilliseconds(dueAt);
+        if (_calls.TryGetValue(deviceId, out var old) && old.Token != token && old.DueAt < dueAt) dueAt = old.DueAt; // of another one only ever earlier
+        _calls[deviceId] = new Ring(deviceId, token, dueAt);
         if (world.IsTracing) world.Trace($"{node} {deviceId} call on file for {dueAt:mm:ss.fff}");
         world.Promises.CallIsOnFile(deviceId);
         return 0;

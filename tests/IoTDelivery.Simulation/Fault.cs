@@ -97,8 +97,8 @@ public enum BrokenRule
     /// <summary>A PUBACK is taken for another packet id.</summary>
     PubAckOfAnotherPacket,
 
-    /// <summary>A new owner takes no number first, so an old owner's write goes unnoticed.</summary>
-    NoFence,
+    /// <summary>The journal has no unique key: what an old owner writes is taken, too.</summary>
+    OldOwnerWrites,
 
     /// <summary>Ringing removes the wake-up call, instead of the device.</summary>
     CallDeletedByRinging,

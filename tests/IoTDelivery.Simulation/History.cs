@@ -33,6 +33,9 @@ public sealed record History(int Seed, string? Violation, int Messages, IReadOnl
 
     private static History Run(int seed, BrokenRule broken, HashSet<Fault> without, List<string>? trace)
     {
+        // What awaits must go on where it is told to, not where a test runner would have it.
+        var context = SynchronizationContext.Current;
+        SynchronizationContext.SetSynchronizationContext(null);
         var world = new World(seed, broken, without, trace);
         try
         {
@@ -42,6 +45,7 @@ public sealed record History(int Seed, string? Violation, int Messages, IReadOnl
         finally
         {
             world.Close();
+            SynchronizationContext.SetSynchronizationContext(context);
         }
     }
 }

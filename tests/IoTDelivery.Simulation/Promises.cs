@@ -85,10 +85,16 @@ internal sealed class Promises(World world)
             _messages[(deviceId, notification.MessageId.Value)].Owed.Add(notification.Status);
         }
 
+        return after;
+    }
+
+    /// <summary>What one device may hold.</summary>
+    public void BoundsHold(string deviceId)
+    {
+        var after = world.Disk.Outboxes[deviceId];
         if (after.Open.Count > World.Policy.PendingMax + World.Policy.InflightMax) Break($"{deviceId} has {after.Open.Count} open messages");
         if (after.Ended.Count > World.Policy.HistoryMax) Break($"{deviceId} keeps {after.Ended.Count} ended messages in full");
         if (after.Remembered.Count > World.Policy.IdempotencyMax) Break($"{deviceId} remembers {after.Remembered.Count} ids");
-        return after;
     }
 
     /// <summary>A device with unfinished work has a call on file, due no later than the moment it must act.</summary>
@@ -104,7 +110,8 @@ internal sealed class Promises(World world)
 
         // A call that rang is due again one lease later, whatever it was for.
         var ringing = world.Now + World.WakeUpOptions.Lease;
-        var latest = outbox.Owed.IsEmpty ? outbox.NextExpiry!.Value : world.Now + World.DeviceOptions.Recall;
+        var recall = world.Now + World.DeviceOptions.Recall;
+        var latest = outbox.NextExpiry is { } expiry && expiry > world.Now && (outbox.Owed.IsEmpty || expiry < recall) ? expiry : recall;
         if (call.DueAt > (latest > ringing ? latest : ringing)) Break($"the wake-up call of {deviceId} is due at {call.DueAt:mm:ss.fff}, too late");
     }
 

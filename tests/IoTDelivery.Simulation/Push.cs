@@ -40,7 +40,13 @@ internal sealed class SimulatedRuleBook(World world) : RuleBook(null!, NullLogge
     {
         var rule = new Rule
         {
-            RuleId = "rule", RecordId = "1", ProjectId = World.Header.ProjectId, Resource = StatusNotification.Resource, Event = StatusNotification.Event, ActiveSince = 0, CreatedAt = 0,
+            RuleId = "rule",
+            RecordId = "1",
+            ProjectId = World.Header.ProjectId,
+            Resource = StatusNotification.Resource,
+            Event = StatusNotification.Event,
+            ActiveSince = 0,
+            CreatedAt = 0,
         };
         var active = new RuleActivity { RuleId = rule.RuleId, ActiveFrom = 0 };
         return RuleSnapshot.Of(1, from, [rule], new[] { active }.ToLookup(a => a.RuleId), world.Actions.Select(SimulatedRules.Action).ToLookup(a => a.RuleId));

@@ -305,18 +305,13 @@ internal sealed class World
         {
             if (Network.CutOff == node) TakeForDead(node);
         });
-        After(StableAfter + Seconds(0, 4), () => Crash(node));
+        After(StableAfter + Seconds(0, 9), () => Crash(node));
     }
 
     private void Unreachable(Node node) => After(Seconds(0.5, 2.5), () =>
     {
-        foreach (var other in _members.Where(m => m != node)) Raise(other);
+        foreach (var other in _members.Where(m => m != node)) other.Fence.Raise(2 * StableAfter);
     });
-
-    private void Raise(Node node)
-    {
-        if (Broken != BrokenRule.NoFence) node.Fence.Raise(2 * StableAfter);
-    }
 
     // The others go on without it: its devices get new homes, behind the fence.
     private void TakeForDead(Node node)
@@ -325,7 +320,7 @@ internal sealed class World
         Trace($"{node} is taken for dead");
         foreach (var other in _members)
         {
-            Raise(other);
+            other.Fence.Raise(2 * StableAfter);
             other.Lose(node);
         }
 
@@ -335,6 +330,7 @@ internal sealed class World
             After(Seconds(0, 2), () => Settle(device));
         }
 
+        if (node.IsAlive) Application.Press(node);
         Elect();
     }
 

@@ -38,7 +38,10 @@ public class WakeUpCalls : IAsyncDisposable
         _writer = Task.Run(WriteAsync);
     }
 
-    /// <summary>Puts the device's call on file, in place of any it had. Done when it is stored.</summary>
+    /// <summary>
+    /// Puts the device's call on file, in place of any it had. Done when it is stored. A call of another token is only ever moved earlier: a cut-off owner, which still
+    /// believes what it knew, must not put off what its successor has to do.
+    /// </summary>
     public virtual Task FileAsync(string deviceId, DateTimeOffset dueAt, Guid token) => EnqueueAsync(deviceId, token, dueAt.ToUnixTimeMilliseconds());
 
     /// <summary>Takes the device's call off, if it is still this one. Only the device itself does so.</summary>
@@ -114,7 +117,9 @@ public class WakeUpCalls : IAsyncDisposable
         {
             await db.GetTable<Row>().Merge()
                 .Using(calls.Select(c => new Row { DeviceId = c.DeviceId, DueAt = c.DueAt!.Value, Token = Text(c.Token) }))
-                .OnTargetKey().UpdateWhenMatched().InsertWhenNotMatched().MergeAsync();
+                .OnTargetKey()
+                .UpdateWhenMatched((old, mine) => new Row { DueAt = old.Token == mine.Token || mine.DueAt < old.DueAt ? mine.DueAt : old.DueAt, Token = mine.Token })
+                .InsertWhenNotMatched().MergeAsync();
             return;
         }
 
@@ -126,7 +131,10 @@ public class WakeUpCalls : IAsyncDisposable
             new DataParameter($"t{i}", Text(c.Token), DataType.VarChar),
         });
         await db.ExecuteAsync(
-            $"insert into wake_up (device_id, due_at, token) values {values} on conflict (device_id) do update set due_at = excluded.due_at, token = excluded.token",
+            $"""
+            insert into wake_up (device_id, due_at, token) values {values} on conflict (device_id) do update set
+              due_at = case when wake_up.token = excluded.token or excluded.due_at < wake_up.due_at then excluded.due_at else wake_up.due_at end, token = excluded.token
+            """,
             [.. parameters]);
     }
 
