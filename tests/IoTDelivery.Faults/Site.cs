@@ -89,15 +89,15 @@ public sealed class Site : IAsyncDisposable
     public async Task<TimeSpan?> WholeAsync(IReadOnlyList<string> devices, TimeSpan patience, CancellationToken cancel)
     {
         var begun = _history.Now;
-        var wanted = Nodes.SelectMany(node => devices.Select(device => (node, device))).ToList();
+        var wanted = devices.SelectMany(device => Nodes.Select(node => (Node: node, Device: device))).ToList();
         while (true)
         {
-            var missing = new System.Collections.Concurrent.ConcurrentBag<(SiteNode, string)>();
+            var isMissing = 0;
             await Parallel.ForEachAsync(wanted, new ParallelOptions { MaxDegreeOfParallelism = 24, CancellationToken = cancel }, async (pair, _) =>
             {
-                if (!await pair.node.AnswersForAsync(_http, pair.device, TimeSpan.FromSeconds(3))) missing.Add(pair);
+                if (Volatile.Read(ref isMissing) == 0 && !await pair.Node.AnswersForAsync(_http, pair.Device, TimeSpan.FromSeconds(3))) Volatile.Write(ref isMissing, 1);
             });
-            if (missing.IsEmpty) return TimeSpan.FromSeconds(_history.Now - begun);
+            if (isMissing == 0) return TimeSpan.FromSeconds(_history.Now - begun);
             if (_history.Now - begun > patience.TotalSeconds) return null;
             await Task.Delay(200, cancel);
         }
