@@ -44,6 +44,8 @@ run_tests() { # arguments: what to hand to dotnet test
 }
 
 total() {
+  # Again what failed and why, where nobody has to look for it.
+  awk '/^  Failed / { on = 1; lines = 0 } /^  (Passed|Skipped) |^(Passed|Failed)! |^\[xUnit|^Test run/ { on = 0 } on && lines++ < 40' "$log"
   awk -F'[:,]' '/^(Passed|Failed)! +-/ { failed += $2; passed += $4; skipped += $6 }
     END { printf "%d passed, %d failed, %d skipped\n", passed, failed, skipped; exit passed == 0 }' "$log" || failed=1
   exit $failed
