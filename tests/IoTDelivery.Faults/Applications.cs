@@ -77,6 +77,16 @@ public sealed class Applications(Recorder history, IReadOnlyList<SiteNode> nodes
         return isGivenUp && await ShowAsync(device, message, random, stop);
     }
 
+    /// <summary>Asks these nodes in turn, impatiently, until one accepts.</summary>
+    public async Task InsistAsync(string device, string message, IReadOnlyList<SiteNode> among, TimeSpan patience, CancellationToken cancel)
+    {
+        var body = JsonSerializer.Serialize(new { message_id = message, message });
+        for (var turn = 0; !cancel.IsCancellationRequested && await PostAsync(among[turn % among.Count], device, message, null, body, patience) != 201; turn++)
+        {
+            await Task.Delay(100, CancellationToken.None);
+        }
+    }
+
     public void Dispose() => _http.Dispose();
 
     private async Task<int> PostAsync(SiteNode node, string device, string message, int? ttl, string body, TimeSpan patience)

@@ -26,6 +26,9 @@ public sealed record Fault(string Kind, int Node, int Seconds)
         return plan;
     }
 
+    /// <summary>Every node once, one after the other, as an upgrade does.</summary>
+    public static IReadOnlyList<Fault> Rolling(int nodes) => [.. Enumerable.Range(0, nodes).Select(node => new Fault(Drain, node, 0))];
+
     /// <summary>One of each, in an order of the seed.</summary>
     public static IReadOnlyList<Fault> OneOfEach(int seed, int nodes)
     {

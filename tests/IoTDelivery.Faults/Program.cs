@@ -7,9 +7,15 @@ using IoTDelivery.Faults.History;
 const string Usage = """
     dotnet run -c Release --project tests/IoTDelivery.Faults -- history [--seed S] [--kills 20] [--partitions 10] [--stops 4] [--drains 4] [--database 3] [--file FILE]
     dotnet run -c Release --project tests/IoTDelivery.Faults -- history --short [--seed S] [--file FILE]
+    dotnet run -c Release --project tests/IoTDelivery.Faults -- rolling [--seed S] [--file FILE]
+    dotnet run -c Release --project tests/IoTDelivery.Faults -- failover [--runs 10]
+    dotnet run -c Release --project tests/IoTDelivery.Faults -- fullload [--minutes 30]
     dotnet run -c Release --project tests/IoTDelivery.Faults -- check FILE
 
     history    three nodes and PostgreSQL under steady load, one fault after the other; what happened is written to FILE and checked
+    rolling    the same while all three nodes are restarted by SIGTERM, one after the other
+    failover   how long devices wait when their node is killed
+    fullload   as many messages as the site takes, and no node takes another one for dead
     check      reads a history again
 
     Needs root on Linux, ip (iproute2) and PostgreSQL's server binaries: the site has network namespaces of its own. Exit code 0: every promise held; 1: not;
@@ -17,7 +23,7 @@ const string Usage = """
     """;
 
 if (args is ["check", var recorded]) return HistoryRun.Report(Checker.Check(HistoryFile.Read(recorded))) ? 0 : 1;
-if (args is not ["history", ..])
+if (args is not ["history" or "rolling" or "failover" or "fullload", ..])
 {
     Console.Error.WriteLine(Usage);
     return 2;
@@ -32,11 +38,19 @@ if (!Enclosure.IsInside)
 
 Enclosure.EndWithParent();
 var seed = Number("--seed", Random.Shared.Next(1, 100_000));
-var file = Value("--file") ?? Path.Combine(Path.GetTempPath(), $"iotdelivery-history-{seed}.jsonl");
+var file = Value("--file") ?? Path.Combine(Path.GetTempPath(), $"iotdelivery-{args[0]}-{seed}.jsonl");
+var arguments = string.Join(' ', args);
 try
 {
-    var plan = args.Contains("--short") ? Fault.OneOfEach(seed, nodes: 3) : Fault.Plan(seed, nodes: 3, Number("--kills", 20), Number("--partitions", 10), Number("--stops", 4), Number("--drains", 4), Number("--database", 3));
-    return await HistoryRun.RunAsync(file, seed, plan, string.Join(' ', args));
+    return args[0] switch
+    {
+        "rolling" => await HistoryRun.RunAsync(file, seed, Fault.Rolling(nodes: 3), arguments, isGentle: true),
+        "failover" => await FailoverRun.RunAsync(file, seed, Number("--runs", 10)),
+        "fullload" => await FullLoadRun.RunAsync(file, seed, TimeSpan.FromMinutes(Number("--minutes", 30))),
+        _ when args.Contains("--short") => await HistoryRun.RunAsync(file, seed, Fault.OneOfEach(seed, nodes: 3), arguments),
+        _ => await HistoryRun.RunAsync(
+            file, seed, Fault.Plan(seed, nodes: 3, Number("--kills", 20), Number("--partitions", 10), Number("--stops", 4), Number("--drains", 4), Number("--database", 3)), arguments),
+    };
 }
 catch (CannotRunException cause)
 {

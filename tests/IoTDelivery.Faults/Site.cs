@@ -1,5 +1,6 @@
 using System.Net.Http.Json;
 using System.Text.Json;
+using IoTDelivery.Devices;
 using IoTDelivery.Faults.History;
 using IoTDelivery.Storage;
 using IoTDelivery.Tests.Databases;
@@ -11,17 +12,19 @@ namespace IoTDelivery.Faults;
 /// </summary>
 public sealed class Site : IAsyncDisposable
 {
-    public const string Address = "10.77.0.1", Project = "p1", Token = "faults-token", Secret = "device-secret-1";
+    public const string Address = "10.77.0.1", Project = "p1", Token = "faults-token", AdminToken = "faults-admin-token", Secret = "device-secret-1";
 
     /// <summary>Settings that make a run short: what takes minutes in the field takes seconds here, and nothing is displaced while a node is away.</summary>
     private static readonly string[] Settings =
     [
         "--Delivery:TtlUnit=00:00:01", // the shortest ttl, 5 units, ends messages; the longest, 1440, lasts longer than any fault
         "--Delivery:PendingMax=2000", // a message a second while nobody is there
-        "--Devices:Recall=00:00:10", "--Devices:OfferAgainAfter=00:00:15", "--WakeUps:Lease=00:00:10",
+        "--Devices:Recall=00:00:20", "--Devices:OfferAgainAfter=00:00:30", "--WakeUps:Lease=00:00:10",
         "--Push:Timeout=00:00:03", "--Push:RetryMax=00:00:05", "--Push:ProbeInterval=00:00:03", "--Push:PollInterval=00:00:01",
         "--Mqtt:KeepAliveMin=00:00:01", "--Logging:LogLevel:Default=Warning",
     ];
+
+    private static readonly DeviceMessageExtractor Extractor = new();
 
     private readonly Recorder _history;
     private readonly string _folder = Directory.CreateTempSubdirectory("iotdelivery-faults-").FullName;
@@ -51,7 +54,7 @@ public sealed class Site : IAsyncDisposable
             [
                 .. all.Select(number => new SiteNode(history, number, Path.Combine(site._folder, $"node{number}"),
                 [
-                    "--Storage:Provider=PostgreSql", $"--Storage:ConnectionString={storage.ConnectionString}", $"--Api:Token={Token}", .. ClusterSettings(number, all), .. Settings, .. more,
+                    "--Storage:Provider=PostgreSql", $"--Storage:ConnectionString={storage.ConnectionString}", $"--Api:Token={Token}", $"--Api:AdminToken={AdminToken}", .. ClusterSettings(number, all), .. Settings, .. more,
                 ])),
             ];
             foreach (var node in site.Nodes) await node.PlugInAsync();
@@ -89,18 +92,32 @@ public sealed class Site : IAsyncDisposable
     public async Task<TimeSpan?> WholeAsync(IReadOnlyList<string> devices, TimeSpan patience, CancellationToken cancel)
     {
         var begun = _history.Now;
-        var wanted = Nodes.SelectMany(node => devices.Select(device => (node, device))).ToList();
+        var wanted = devices.SelectMany(device => Nodes.Select(node => (Node: node, Device: device))).ToList();
         while (true)
         {
-            var missing = new System.Collections.Concurrent.ConcurrentBag<(SiteNode, string)>();
+            var isMissing = 0;
             await Parallel.ForEachAsync(wanted, new ParallelOptions { MaxDegreeOfParallelism = 24, CancellationToken = cancel }, async (pair, _) =>
             {
-                if (!await pair.node.AnswersForAsync(_http, pair.device, TimeSpan.FromSeconds(3))) missing.Add(pair);
+                if (Volatile.Read(ref isMissing) == 0 && !await pair.Node.AnswersForAsync(_http, pair.Device, TimeSpan.FromSeconds(3))) Volatile.Write(ref isMissing, 1);
             });
-            if (missing.IsEmpty) return TimeSpan.FromSeconds(_history.Now - begun);
+            if (isMissing == 0) return TimeSpan.FromSeconds(_history.Now - begun);
             if (_history.Now - begun > patience.TotalSeconds) return null;
             await Task.Delay(200, cancel);
         }
+    }
+
+    /// <summary>Which of these devices live in shards of this node, in the words of another one.</summary>
+    public async Task<IReadOnlySet<string>> HostedByAsync(SiteNode node, SiteNode asked, IEnumerable<string> devices)
+    {
+        using var request = new HttpRequestMessage(HttpMethod.Get, new Uri(asked.Url(""), "/admin/cluster/shards"));
+        request.Headers.Add("X-Auth-Token", AdminToken);
+        using var response = await _http.SendAsync(request);
+        var text = await response.Content.ReadAsStringAsync();
+        if (!response.IsSuccessStatusCode) throw new InvalidOperationException($"{asked.Name} does not say where the shards are: {(int)response.StatusCode} {text}");
+        var shards = JsonDocument.Parse(text).RootElement.GetProperty("regions").EnumerateArray()
+            .Where(region => region.GetProperty("type").GetString() == "device" && region.GetProperty("address").GetString()!.Contains($"@{node.Address}:", StringComparison.Ordinal))
+            .SelectMany(region => region.GetProperty("shards").EnumerateArray()).Select(shard => shard.GetProperty("shard").GetString()).ToHashSet();
+        return devices.Where(device => shards.Contains(Extractor.ShardId(device))).ToHashSet();
     }
 
     public async ValueTask DisposeAsync()

@@ -28,8 +28,8 @@ public sealed class SiteNode(Recorder history, int number, string folder, string
     /// <summary>Processes that ended although nobody ended them.</summary>
     public int EndedByItself { get; private set; }
 
-    /// <summary>Everything its processes printed last.</summary>
-    public IReadOnlyCollection<string> Output => _output;
+    /// <summary>Everything its processes printed.</summary>
+    public string LogFile { get; } = $"{history.Path}.node{number}.log";
 
     public static string AddressOf(int number) => $"10.77.0.{10 + number}";
 
@@ -177,7 +177,7 @@ public sealed class SiteNode(Recorder history, int number, string folder, string
         if (line is null) return;
         _output.Enqueue(line);
         while (_output.Count > 5_000) _output.TryDequeue(out var _);
-        lock (_output) File.AppendAllLines($"{history.Path}.{Name}.log", [line]);
+        lock (_output) File.AppendAllLines(LogFile, [line]);
     }
 
     private async Task<bool> IsListeningAsync()

@@ -48,16 +48,20 @@ public sealed class Town : IAsyncDisposable
     public void Send(Func<SiteDevice, int, CancellationToken, Task> application, CancellationToken stop) =>
         _sending = Task.WhenAll(Devices.Select((device, number) => Task.Run(() => application(device, number, stop), CancellationToken.None)));
 
-    /// <summary>Waits for the applications to end, keeps the devices connected and waits until all that was accepted has ended at every rule. Tells what has not.</summary>
+    /// <summary>
+    /// Waits for the applications to end, keeps the devices connected and waits until all that was accepted has ended at every rule; gives up when nothing has
+    /// ended for <paramref name="patience"/>. Tells what has not.
+    /// </summary>
     public async Task<IReadOnlyList<string>> SettleAsync(Func<IReadOnlyCollection<string>> accepted, TimeSpan patience)
     {
         await _settle.CancelAsync();
         await _sending;
-        var begun = History.Now;
+        var (least, since) = (int.MaxValue, History.Now);
         while (true)
         {
             var open = accepted().Where(message => !Ends.Has(message)).ToList();
-            if (open.Count == 0 || History.Now - begun > patience.TotalSeconds) return open;
+            if (open.Count < least) (least, since) = (open.Count, History.Now);
+            if (open.Count == 0 || History.Now - since > patience.TotalSeconds) return open;
             await Task.Delay(500);
         }
     }

@@ -171,8 +171,8 @@ public static class Checker
         private void OnAnswer(Entry entry, int line)
         {
             if (!_posts.Remove(entry.Post!.Value, out var post)) throw new FormatException($"Line {line} answers POST {entry.Post}, which was never begun or is answered already.");
-            Count($"answered {(entry.Status == 0 ? "nothing" : entry.Status)}");
-            if (_partition is { } cut && post.Line > cut.Line && entry.Status is 201 or 503) Count($"answered {entry.Status} by {(post.Entry.Node == cut.Node ? "the cut-off node" : "the others")} in a partition");
+            Count(entry.Status == 0 ? $"answered nothing: {entry.Text}" : $"answered {entry.Status}");
+            if (_partition is { } cut && post.Line > cut.Line && entry.Status is 201 or 503) Count($"in partitions {entry.Status} by {(post.Entry.Node == cut.Node ? "the cut-off node" : "the others")}");
             if (entry.Status != 201) return;
             var message = Of(post.Entry, line);
             OnStored(message, line, isKnown: true);
