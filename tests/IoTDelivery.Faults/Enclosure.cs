@@ -47,5 +47,6 @@ public static class Enclosure
         }
 
         Environment.Exit(1);
-    }) { IsBackground = true }.Start();
+    })
+    { IsBackground = true }.Start();
 }

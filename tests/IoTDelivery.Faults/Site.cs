@@ -115,7 +115,7 @@ public sealed class Site : IAsyncDisposable
         var text = await response.Content.ReadAsStringAsync();
         if (!response.IsSuccessStatusCode) throw new InvalidOperationException($"{asked.Name} does not say where the shards are: {(int)response.StatusCode} {text}");
         var shards = JsonDocument.Parse(text).RootElement.GetProperty("regions").EnumerateArray()
-            .Where(region => region.GetProperty("type").GetString() == "device" && region.GetProperty("address").GetString()!.Contains($"@{node.Address}:", StringComparison.Ordinal))
+            .Where(region => region.GetProperty("type").GetString() == "device" && region.GetProperty("address").GetString()!.StartsWith($"{node.Address}:", StringComparison.Ordinal))
             .SelectMany(region => region.GetProperty("shards").EnumerateArray()).Select(shard => shard.GetProperty("shard").GetString()).ToHashSet();
         return devices.Where(device => shards.Contains(Extractor.ShardId(device))).ToHashSet();
     }
