@@ -52,7 +52,7 @@ public sealed class DeviceActor : UntypedPersistentActor
     // Something decided and not stored yet, with the state after it and who waits for it.
     private readonly record struct Entry(IReadOnlyList<OutboxEvent> Events, Outbox After, IActorRef? ReplyTo, object? Reply);
 
-    private sealed record Connection(Guid Id, DateTimeOffset ConnectedAt, int Revision, bool SessionPresent, ImmutableArray<Subscription> Subscriptions, IActorRef Ref);
+    private sealed record Connection(Guid Id, DateTimeOffset ConnectedAt, int Turn, int Revision, bool SessionPresent, ImmutableArray<Subscription> Subscriptions, IActorRef Ref);
 
     // Below the default remote frame of 128,000 bytes, with room for escapes and the other members.
     private const long ListBytesMax = 64 * 1024;
@@ -185,8 +185,8 @@ public sealed class DeviceActor : UntypedPersistentActor
             case ToDevice.Command { Ask: OutboxCommand.Accept } when _waiting.Count >= _options.WaitingMax:
                 Sender.Tell(new OutboxReply.Refused(RefusalReason.TooMuchAtOnce));
                 return;
-            case ToDevice.Command when _services.Fence.IsCutOff:
-                Sender.Tell(new OutboxReply.Refused(RefusalReason.Unavailable)); // the other side may run this device in a moment
+            case ToDevice.Command when _services.Fence.IsCutOff || _services.Fence.IsInDoubt(_deviceId.Value):
+                Sender.Tell(new OutboxReply.Refused(RefusalReason.Unavailable)); // another node may run this device, or will in a moment
                 return;
             case ToDevice.Command command:
                 Stir();
@@ -367,6 +367,7 @@ public sealed class DeviceActor : UntypedPersistentActor
 
     protected override void OnPersistFailure(Exception cause, object @event, long sequenceNr)
     {
+        _services.Fence.Doubt(_deviceId.Value);
         ReplyUnavailable(); // Akka stops the actor next; whoever asked asks again with the same id
         base.OnPersistFailure(cause, @event, sequenceNr);
     }
@@ -436,7 +437,12 @@ public sealed class DeviceActor : UntypedPersistentActor
             LetGo(ToConnection.Evicted.ByYounger);
         }
 
-        if (_connection is null) Connect(attach);
+        if (_connection?.Turn < attach.Turn)
+        {
+            _wire = _wire.Disconnect(); // it lost us, and ignored what we sent since
+            Connect(attach);
+        }
+        else if (_connection is null) Connect(attach);
         else if (attach.Revision > _connection.Revision) Subscribe(attach);
 
         var attached = new ToConnection.Attached(_connection!.Revision, _connection.SessionPresent, _connection.Subscriptions);
@@ -451,14 +457,12 @@ public sealed class DeviceActor : UntypedPersistentActor
     {
         var remembered = attach.StartsClean ? null : _ahead.SessionAt(Now)?.Subscriptions; // [MQTT-3.1.2-5]
         var subscriptions = attach.Subscriptions ?? Replaced(remembered ?? [], attach.Subscribed);
-        _connection = new Connection(attach.ConnectionId, attach.ConnectedAt, attach.Revision, remembered is not null, subscriptions, attach.Connection);
+        _connection = new Connection(attach.ConnectionId, attach.ConnectedAt, attach.Turn, attach.Revision, remembered is not null, subscriptions, attach.Connection);
         Context.Watch(attach.Connection);
         _restAt = Now + _options.SettleAfter;
-        _wire = _wire.Connect(attach.Wire, Effective(attach, subscriptions), resumes: remembered is not null, _ahead.NextNumber - 1, _policy, Beyond(attach.LastTag));
+        var resumes = remembered is not null && attach.Turn == 0; // the packet ids of a resumed session are for its beginning
+        _wire = _wire.Connect(attach.Wire, Effective(attach, subscriptions), resumes, _ahead.NextNumber - 1, _policy, attach.LastTag);
     }
-
-    // Of two owners that take over one after the other, the connection may have seen nothing of the first: they must not use the same packet ids.
-    private ushort Beyond(ushort lastTag) => lastTag == 0 ? lastTag : (ushort)(1 + (lastTag + LastSequenceNr % 256 * 64) % (Inflight.TagMax - 1));
 
     // [MQTT-3.8.4-3] A SUBSCRIBE replaces the subscription of the same filter.
     private static ImmutableArray<Subscription> Replaced(ImmutableArray<Subscription> kept, ImmutableArray<Subscription> by) =>
@@ -515,7 +519,7 @@ public sealed class DeviceActor : UntypedPersistentActor
         (_wire, var sends) = _wire.Next(_ahead, _stored.NextNumber - 1, now, _policy);
         foreach (var send in sends)
         {
-            _connection.Ref.Tell(new ToConnection.Transmit(send.Message.MessageId, send.Message.Body, send.Tag, send.QoS, send.Dup, send.Message.ExpiresAt));
+            _connection.Ref.Tell(new ToConnection.Transmit(send.Message.MessageId, send.Message.Body, send.Tag, send.QoS, send.Dup, send.Message.ExpiresAt, _connection.Turn));
         }
     }
 

@@ -34,6 +34,7 @@ public abstract record ToDevice(DeviceId DeviceId)
     /// <param name="Subscriptions">All subscriptions of this connection as of this revision. Null in a first Attach that resumes a remembered session.</param>
     /// <param name="Subscribed">What the client subscribed with this revision (triggers delivery); empty on an unsubscribe and on a re-attach.</param>
     /// <param name="LastTag">The last packet id the device used on this connection before it moved; a re-attached device goes on behind it.</param>
+    /// <param name="Turn">Counts how often the connection lost its device. Who attached it in an earlier turn starts over: what it has sent since may have been ignored.</param>
     /// <param name="Implicit">Down topics count as subscribed at QoS 0 where nothing else matches, unless the device ever asked for QoS 1.</param>
     public sealed record Attach(
         DeviceId DeviceId,
@@ -47,7 +48,8 @@ public abstract record ToDevice(DeviceId DeviceId)
         ImmutableArray<Subscription> Subscribed,
         bool Implicit,
         IActorRef Connection,
-        ushort LastTag = 0) : ToDevice(DeviceId)
+        ushort LastTag = 0,
+        int Turn = 0) : ToDevice(DeviceId)
     {
         public bool KeepsSession => SessionExpiry > TimeSpan.Zero;
     }
@@ -88,9 +90,10 @@ public abstract record ToConnection
     /// <param name="Subscriptions">The subscriptions in force, those of a resumed session included.</param>
     public sealed record Attached(int Revision, bool SessionPresent, ImmutableArray<Subscription> Subscriptions) : ToConnection;
 
-    /// <summary>Put this on the wire. At QoS 0 say <see cref="ToDevice.Answered"/> when the transport took the bytes.</summary>
+    /// <summary>Put this on the wire. Taken only from whoever said <see cref="Attached"/> last; what comes before that is held until it is said. At QoS 0 say <see cref="ToDevice.Answered"/> when the transport took the bytes.</summary>
     /// <param name="ExpiresAt">When the message ends; null from a node of an older release.</param>
-    public sealed record Transmit(MessageId MessageId, MessageBody Body, ushort Tag, int QoS, bool Dup, DateTimeOffset? ExpiresAt = null) : ToConnection;
+    /// <param name="Turn">That of the <see cref="ToDevice.Attach"/> it is meant for: what was sent to an earlier one is not taken any more.</param>
+    public sealed record Transmit(MessageId MessageId, MessageBody Body, ushort Tag, int QoS, bool Dup, DateTimeOffset? ExpiresAt = null, int Turn = 0) : ToConnection;
 
     /// <summary>Attach this sub-device, too, and then answer the sender with <see cref="OutboxReply.Done"/>.</summary>
     public sealed record Knocked(DeviceId SubDevice) : ToConnection;

@@ -13,7 +13,11 @@ namespace IoTDelivery.Devices;
 //
 public sealed class FenceWatch(TimeProvider clock)
 {
+    /// <summary>How long a device whose write was refused accepts nothing on this node: longer than a beat, which tells a downed node that it is one. 3 s.</summary>
+    public static readonly TimeSpan DoubtFor = TimeSpan.FromSeconds(3);
+
     private readonly ConcurrentDictionary<string, byte> _downed = [];
+    private readonly ConcurrentDictionary<string, long> _doubted = [];
     private volatile bool _isAtLarge;
     private volatile bool _isCutOff;
     private long _until;
@@ -29,6 +33,20 @@ public sealed class FenceWatch(TimeProvider clock)
     {
         get => _isCutOff;
         set => _isCutOff = value;
+    }
+
+    /// <summary>
+    /// A write of this device was refused: somebody else may own it. Started again here it would read what the other one wrote, and go on behind it: so it does not, for a moment.
+    /// </summary>
+    public void Doubt(string deviceId) => _doubted[deviceId] = (clock.GetUtcNow() + DoubtFor).UtcTicks;
+
+    /// <summary>True while the device accepts nothing here.</summary>
+    public bool IsInDoubt(string deviceId)
+    {
+        if (_doubted.IsEmpty || !_doubted.TryGetValue(deviceId, out var until)) return false;
+        if (clock.GetUtcNow().UtcTicks < until) return true;
+        _doubted.TryRemove(deviceId, out _);
+        return false;
     }
 
     /// <summary>Nodes this one saw downed that are not on file yet as such.</summary>

@@ -27,9 +27,6 @@ public sealed record Inflight
     /// <summary>Largest tag. The packet ids above it are for the sub-devices that share the connection of their gateway.</summary>
     public const ushort TagMax = 0x7FFF;
 
-    // Behind the last tag a connection has seen: its former owner may have sent more that is still under way, and an answer to that must not be taken for one of ours.
-    private const int Leap = 1024;
-
     /// <summary>A device that is away.</summary>
     public static readonly Inflight None = new();
 
@@ -108,7 +105,7 @@ public sealed record Inflight
             Subscriptions = subscriptions,
             Resumable = resumable,
             Packets = resumable.ToImmutableDictionary(p => p.Value, p => new Packet(p.Key, 1)),
-            LastTag = lastTag == 0 ? LastTag : (ushort)((lastTag + Leap) % TagMax),
+            LastTag = lastTag == 0 ? LastTag : lastTag,
             RoundsUpTo = lastNumber,
             Window = Math.Min(policy.InflightMax, connection.ReceiveMaximum),
         };

@@ -36,10 +36,11 @@ public static class HealthHosting
 }
 
 /// <summary>Healthy while this node is an Up member that reaches a majority of the members: the others may move its devices away as soon as it does not.</summary>
-public sealed class ClusterHealth(ActorSystem system) : IHealthCheck
+public sealed class ClusterHealth(ActorSystem system, Farewell farewell) : IHealthCheck
 {
     public Task<HealthCheckResult> CheckHealthAsync(HealthCheckContext context, CancellationToken cancellationToken = default)
     {
+        if (farewell.IsLeaving) return Task.FromResult(HealthCheckResult.Unhealthy("This node is stopping."));
         var cluster = Cluster.Get(system);
         var status = cluster.IsTerminated ? MemberStatus.Removed : cluster.SelfMember.Status;
         var (all, unreachable) = (cluster.State.Members.Count, cluster.State.Unreachable.Count);

@@ -107,6 +107,8 @@ public static class Platform
                 .WithMqtt()
                 .WithActors((system, _, resolver) => RegistryChanges.Listen(system, resolver.GetService<DeviceCache>())));
             services.AddMembership(cluster.SeedNodes);
+            services.AddSingleton<Farewell>();
+            services.AddHostedService(s => s.GetRequiredService<Farewell>());
 
             // Open requests finish and devices are let go well before whoever sent SIGTERM sends SIGKILL; in a cluster they are handed over, and the shards too.
             services.Configure<HostOptions>(o => o.ShutdownTimeout = TimeSpan.FromSeconds(cluster.SeedNodes.Length > 0 ? 28 : 8));
@@ -127,6 +129,7 @@ public static class Platform
 
         var app = builder.Build();
         started = app.Lifetime.ApplicationStarted;
+        app.Use(Farewell.SayAsync);
         var roles = app.Services.GetRequiredService<ClusterSettings>().RolesTaken;
         if (roles.Contains(MqttHosting.Role)) app.MapMqtt();
         app.MapForOperators();

@@ -135,6 +135,9 @@ internal sealed class MqttConnectionStage(ConnectionContext connection, Accepted
         private MqttSession _session;
         private SessionEnd? _end;
         private IActorRef? _device;
+        private readonly List<(IActorRef Device, ToConnection.Transmit Packet)> _early = []; // from whoever has not told yet that it is attached
+        private int _turn; // how often it was lost
+        private int _turnBegan; // with this revision: what was said before is nobody's word any more
         private int _revision = 1; // the first Attach says that the connection is there
         private int _attached; // the newest revision the device knows
         private int _attempts;
@@ -462,7 +465,7 @@ internal sealed class MqttConnectionStage(ConnectionContext connection, Accepted
 
                 _unflushed += bytes;
                 if (transmit.QoS == 0) _inFlush.Add(transmit.Tag);
-                else if (transmit.Tag <= Inflight.TagMax) _lastTag = transmit.Tag;
+                if (transmit.Tag <= Inflight.TagMax && IsAhead(transmit.Tag)) _lastTag = transmit.Tag;
                 if (transmit.QoS > 0 && _connect.IsMqtt5) _unanswered.Add(transmit.Tag);
                 MqttMeters.Transmits.Add(1);
             }
@@ -471,6 +474,9 @@ internal sealed class MqttConnectionStage(ConnectionContext connection, Accepted
                 Unsendable(transmit, PayloadFormatInvalid, cause.Message);
             }
         }
+
+        // Of a device's own packet ids, which go round: a repetition is behind, what a resumed session begins with is ahead.
+        private bool IsAhead(ushort tag) => _lastTag == 0 || (tag - _lastTag + Inflight.TagMax) % Inflight.TagMax < Inflight.TagMax / 2;
 
         // Trying again would not help: the message ends as if the device had refused it.
         private void Unsendable(ToConnection.Transmit transmit, byte code, string why)
@@ -534,6 +540,13 @@ internal sealed class MqttConnectionStage(ConnectionContext connection, Accepted
             if (_end is not null) return;
             switch (heard.Message)
             {
+                case ToConnection.Transmit late when late.Turn != _turn:
+                    return;
+                case ToConnection.Transmit early when _device is null:
+                    if (_early.Count < Options.OutgoingMax) _early.Add((heard.Sender, early)); // its Attached comes later, or again; order is kept
+                    return;
+                case ToConnection.Transmit when !heard.Sender.Equals(_device):
+                    return; // of an owner that has lost the device
                 case ToConnection.Transmit transmit:
                     Enqueue(_connect.DeviceId, transmit);
                     Soon(); // what else the device has said by then goes into the same flush
@@ -594,8 +607,7 @@ internal sealed class MqttConnectionStage(ConnectionContext connection, Accepted
             }
 
             var answered = new ToDevice.Answered(_connect.DeviceId, _connect.ConnectionId, tag, qos, reasonCode);
-            if (_device is not null) _device.Tell(answered, StageActor.Ref);
-            else _node.Devices.Tell(answered, StageActor.Ref);
+            _device?.Tell(answered, StageActor.Ref); // lost: whoever has it now numbers its packets anew, and sends again what is not acknowledged
         }
 
         private void Revise(ImmutableArray<Subscription> subscribed, MqttPacket? heldReply)
@@ -639,7 +651,8 @@ internal sealed class MqttConnectionStage(ConnectionContext connection, Accepted
                 Subscribed: Unacknowledged(),
                 _isImplicit,
                 StageActor.Ref,
-                _lastTag);
+                _lastTag,
+                _turn);
             _node.Devices.Tell(attach, StageActor.Ref);
             MqttMeters.Attaches.Add(1);
             ScheduleOnce(AttachTimer, Options.NextAttachWait(++_attempts)); // messages are silently dropped while a shard moves
@@ -665,9 +678,26 @@ internal sealed class MqttConnectionStage(ConnectionContext connection, Accepted
 
         private void OnAttached(ToConnection.Attached attached, IActorRef device)
         {
-            if (attached.Revision <= _attached || attached.Revision > _revision) return; // said twice
+            if (attached.Revision <= _attached || attached.Revision > _revision || attached.Revision < _turnBegan) return; // said twice, or before it was lost
+            if (_device is not null && !device.Equals(_device))
+            {
+                LoseDevice(); // two of them: whoever has it starts over
+                Attach();
+                return;
+            }
 
-            WatchDevice(device);
+            if (_device is null)
+            {
+                WatchDevice(device);
+                foreach (var (from, packet) in _early)
+                {
+                    if (from.Equals(device)) Enqueue(_connect.DeviceId, packet);
+                }
+
+                _early.Clear();
+                if (_end is not null) return;
+            }
+
             _attached = attached.Revision;
             while (_changes.TryPeek(out var change) && change.Revision <= _attached)
             {
@@ -690,15 +720,24 @@ internal sealed class MqttConnectionStage(ConnectionContext connection, Accepted
 
         private void WatchDevice(IActorRef device)
         {
-            if (device.Equals(_device)) return;
-            if (_device is not null) _node.DeviceWatch.Tell(new DeviceWatch.Unwatch(_device, StageActor.Ref), ActorRefs.NoSender);
             _device = device;
             _node.DeviceWatch.Tell(new DeviceWatch.Watch(device, StageActor.Ref), ActorRefs.NoSender);
         }
 
         private void OnDeviceGone()
         {
+            LoseDevice();
+            ScheduleOnce(AttachTimer, Options.NextAttachWait(++_attempts));
+        }
+
+        private void LoseDevice()
+        {
+            if (_device is not null) _node.DeviceWatch.Tell(new DeviceWatch.Unwatch(_device, StageActor.Ref), ActorRefs.NoSender);
             _device = null;
+            _turn++;
+            _turnBegan = ++_revision;
+            _attempts = 0;
+            _early.Clear();
 
             // The next one knows nothing of these packets and sends what it owes itself, maybe under the same tags: an answer meant for the old one would be taken for its own.
             for (var left = _outgoing.Count; left > 0; left--)
@@ -708,9 +747,6 @@ internal sealed class MqttConnectionStage(ConnectionContext connection, Accepted
             }
 
             _inFlush.RemoveAll(tag => tag <= Inflight.TagMax);
-            _revision++;
-            _attempts = 0;
-            ScheduleOnce(AttachTimer, Options.NextAttachWait(++_attempts));
         }
 
         private void SubscribeImplicitly()

@@ -232,6 +232,7 @@ internal sealed class SubDevice : UntypedActor, IWithTimers
     private ImmutableArray<Subscription> _subscriptions;
     private ImmutableArray<Subscription> _unacknowledged = [];
     private IActorRef? _device;
+    private int _turn, _turnBegan;
     private int _revision = 1;
     private int _attached;
     private int _attempts;
@@ -270,15 +271,22 @@ internal sealed class SubDevice : UntypedActor, IWithTimers
             case ToConnection.Knocked:
                 _askers.Add(Sender); // bounded by the requests the node works on at once
                 break;
-            case ToConnection.Attached attached when attached.Revision > _attached && attached.Revision <= _revision:
+            case ToConnection.Attached attached when attached.Revision > _attached && attached.Revision <= _revision && attached.Revision >= _turnBegan:
+                if (_device is not null && !Sender.Equals(_device))
+                {
+                    LoseDevice();
+                    Attach();
+                    break;
+                }
+
                 _attached = attached.Revision;
-                if (!Sender.Equals(_device)) Context.Watch(_device = Sender);
+                if (_device is null) Context.Watch(_device = Sender);
                 if (_attached < _revision) break;
                 (_attempts, _unacknowledged) = (0, []);
                 Timers.Cancel(AttachAgain.Instance);
                 Answer();
                 break;
-            case ToConnection.Transmit transmit when Sender.Equals(_device):
+            case ToConnection.Transmit transmit when Sender.Equals(_device) && transmit.Turn == _turn:
                 Context.Parent.Tell(transmit);
                 break;
             case ToConnection.Evicted: // connected by itself, carried by a younger connection, or deleted
@@ -295,10 +303,7 @@ internal sealed class SubDevice : UntypedActor, IWithTimers
                 _device?.Tell(new ToDevice.Answered(_deviceId, _connect.ConnectionId, answered.PacketId, answered.QoS, answered.ReasonCode));
                 break;
             case Terminated gone when gone.ActorRef.Equals(_device):
-                _device = null;
-                Context.Parent.Tell(Moved.Instance);
-                _revision++;
-                _attempts = 0;
+                LoseDevice();
                 Timers.StartSingleTimer(AttachAgain.Instance, AttachAgain.Instance, _node.Options.NextAttachWait(++_attempts));
                 break;
             case AttachAgain:
@@ -307,12 +312,23 @@ internal sealed class SubDevice : UntypedActor, IWithTimers
         }
     }
 
+    // As the stage of the gateway's own connection does.
+    private void LoseDevice()
+    {
+        if (_device is not null) Context.Unwatch(_device);
+        _device = null;
+        Context.Parent.Tell(Moved.Instance);
+        _turn++;
+        _turnBegan = ++_revision;
+        _attempts = 0;
+    }
+
     private void Attach()
     {
         _node.Devices.Tell(
             new ToDevice.Attach(
                 _deviceId, _connect.ConnectionId, _connect.ConnectedAt, new WireConnection(ForbidsRepeats: _connect.IsMqtt5, ReceiveMaximum: 1), SessionExpiry: TimeSpan.Zero,
-                StartsClean: false, _revision, _subscriptions, _unacknowledged, Implicit: false, Self),
+                StartsClean: false, _revision, _subscriptions, _unacknowledged, Implicit: false, Self, Turn: _turn),
             Self);
         MqttMeters.Attaches.Add(1);
         Timers.StartSingleTimer(AttachAgain.Instance, AttachAgain.Instance, _node.Options.NextAttachWait(++_attempts));

@@ -112,6 +112,7 @@ internal sealed class Promises(World world)
         var ringing = world.Now + World.WakeUpOptions.Lease;
         var recall = world.Now + World.DeviceOptions.Recall;
         var latest = outbox.NextExpiry is { } expiry && expiry > world.Now && (outbox.Owed.IsEmpty || expiry < recall) ? expiry : recall;
+        if (world.HasStrayNode && latest < recall) latest = recall; // one that does not know that it was taken for dead may put the call off, once
         if (call.DueAt > (latest > ringing ? latest : ringing)) Break($"the wake-up call of {deviceId} is due at {call.DueAt:mm:ss.fff}, too late");
     }
 

@@ -265,6 +265,9 @@ internal sealed class World
         foreach (var node in AliveNodes) Crash(node);
     }
 
+    /// <summary>Somebody runs who is no member any more, or is cut off.</summary>
+    public bool HasStrayNode => Network.CutOff is not null || AliveNodes.Any(n => !_members.Contains(n));
+
     // SIGSTOP: the others take it for dead if it lasts; it knows nothing of that until it has done what it had begun.
     private void Pause(Node node)
     {

@@ -187,6 +187,12 @@ public sealed class NodeMembership(
         var onFile = await nodes.ReadAsync(cancel);
         fence.OnFile(downed, onFile.Any(n => n.IsDowned && n.Incarnation != This.Incarnation));
 
+        if (onFile.Any(n => n.Incarnation == This.Incarnation && n.IsDowned))
+        {
+            End(); // stopped for a while, perhaps: the others have gone on without it
+            return;
+        }
+
         // Who was let in learns the cluster's uid from a member that has it.
         var alive = onFile.Where(n => n.Incarnation != This.Incarnation && !n.IsDowned && n.IsAlive).ToList();
         var mine = alive.Where(n => members.Contains(n.Incarnation)).Select(n => n.ClusterUid).Append(_clusterUid).Where(u => u != Guid.Empty).DefaultIfEmpty().Min();
@@ -200,13 +206,20 @@ public sealed class NodeMembership(
         lifetime.StopApplication();
     }
 
+    private void End()
+    {
+        WasDowned = true;
+        logger.WasDowned();
+        lifetime.StopApplication();
+    }
+
     // Downed by the others, or asked to leave over the cluster: either way the process has nothing more to do.
     private void OnRemoved()
     {
         if (!lifetime.ApplicationStopping.IsCancellationRequested && CoordinatedShutdown.Get(system).ShutdownReason is null or CoordinatedShutdown.ClusterDowningReason)
         {
-            WasDowned = true;
-            logger.WasDowned();
+            End();
+            return;
         }
 
         lifetime.StopApplication();

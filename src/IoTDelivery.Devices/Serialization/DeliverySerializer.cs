@@ -317,6 +317,7 @@ public sealed class DeliverySerializer(ExtendedActorSystem system) : SerializerW
         Connection = Akka.Serialization.Serialization.SerializedActorPath(o.Connection),
         LastTag = o.LastTag,
         SessionExpiry = o.SessionExpiry.Ticks,
+        Turn = o.Turn,
     };
 
     private static Proto.Detach Write(ToDevice.Detach o)
@@ -328,14 +329,15 @@ public sealed class DeliverySerializer(ExtendedActorSystem system) : SerializerW
 
     private static Proto.Transmit Write(ToConnection.Transmit o)
     {
-        var proto = new Proto.Transmit { MessageId = o.MessageId.Value, Body = Write(o.Body), Tag = o.Tag, Qos = o.QoS, Dup = o.Dup };
+        var proto = new Proto.Transmit { MessageId = o.MessageId.Value, Body = Write(o.Body), Tag = o.Tag, Qos = o.QoS, Dup = o.Dup, Turn = o.Turn };
         if (o.ExpiresAt is { } expiresAt) proto.ExpiresAt = expiresAt.UtcTicks;
         return proto;
     }
 
     private ToDevice.Attach Read(Proto.Attach m) => new(
         Device(m.DeviceId), ReadGuid(m.ConnectionId), Time(m.ConnectedAt), new WireConnection(m.ForbidsRepeats, m.ReceiveMaximum),
-        m.HasSessionExpiry ? TimeSpan.FromTicks(m.SessionExpiry) : m.KeepsSession ? TimeSpan.MaxValue : TimeSpan.Zero, m.StartsClean, m.Revision, ReadOptional(m.Subscriptions), Read(m.Subscribed), m.Implicit, system.Provider.ResolveActorRef(m.Connection), (ushort)m.LastTag);
+        m.HasSessionExpiry ? TimeSpan.FromTicks(m.SessionExpiry) : m.KeepsSession ? TimeSpan.MaxValue : TimeSpan.Zero, m.StartsClean, m.Revision, ReadOptional(m.Subscriptions), Read(m.Subscribed), m.Implicit, system.Provider.ResolveActorRef(m.Connection), (ushort)m.LastTag,
+        m.Turn);
 
     private static ToDevice.List Read(Proto.List m) => new(Device(m.DeviceId), m.Before);
 
@@ -353,7 +355,7 @@ public sealed class DeliverySerializer(ExtendedActorSystem system) : SerializerW
     private static ToConnection.Attached Read(Proto.Attached m) => new(m.Revision, m.SessionPresent, Read(m.Subscriptions));
 
     private static ToConnection.Transmit Read(Proto.Transmit m) => new(
-        Id(m.MessageId), Read(m.Body), (ushort)m.Tag, m.Qos, m.Dup, m.HasExpiresAt ? Time(m.ExpiresAt) : null);
+        Id(m.MessageId), Read(m.Body), (ushort)m.Tag, m.Qos, m.Dup, m.HasExpiresAt ? Time(m.ExpiresAt) : null, m.Turn);
 
     private static OutboxReply.Accepted Read(Proto.Accepted m) => new(Id(m.MessageId), Read(m.Status), Time(m.CreatedAt));
 

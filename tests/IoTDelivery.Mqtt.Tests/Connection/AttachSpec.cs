@@ -60,13 +60,41 @@ public sealed class AttachSpec : StageSpec
         var running = Run(Given.Connect(startsClean: false, keepsSession: true));
         var attach = await Region.ExpectMsgAsync<ToDevice.Attach>();
 
-        running.Stage.Tell(Given.Transmit(7));
+        attach.Connection.Tell(Given.Transmit(7), Device.Ref);
         await Region.ExpectNoMsgAsync(Silence);
         Assert.True(running.Client.HearsNothing());
         Acknowledge(attach, sessionPresent: true, Down1);
 
         Assert.True((await running.Client.ReceiveAsync<MqttConnAckPacket>()).IsSessionPresent);
         Assert.Equal(7, (await running.Client.ReceiveAsync<MqttPublishPacket>()).PacketIdentifier);
+    }
+
+    [Fact]
+    public async Task Of_two_owners_only_the_one_that_has_attached_it_is_heard_and_when_another_says_so_whoever_has_it_starts_over()
+    {
+        var running = await Open();
+        await running.Client.SendAsync(Given.Subscribe((Down1.TopicFilter, 1)));
+        await AttachAsync();
+        await running.Client.ReceiveAsync<MqttSubAckPacket>();
+
+        // One that nobody knows here: what it sends is not taken.
+        var other = CreateTestProbe();
+        running.Stage.Tell(Given.Transmit(6), other.Ref);
+        running.Stage.Tell(Given.Transmit(7), Device.Ref);
+        Assert.Equal(7, (await running.Client.ReceiveAsync<MqttPublishPacket>()).PacketIdentifier);
+
+        // It answers the next revision, for its node knows where the device is now: a new turn, behind the last packet id, and nobody is heard until it is attached.
+        await running.Client.SendAsync(Given.Subscribe(("a", 0)));
+        var asked = await Region.ExpectMsgAsync<ToDevice.Attach>();
+        asked.Connection.Tell(new ToConnection.Attached(asked.Revision, false, asked.Subscriptions!.Value), other.Ref);
+        var again = await Region.ExpectMsgAsync<ToDevice.Attach>();
+        Assert.Equal((asked.Turn + 1, asked.Revision + 1, 7), (again.Turn, again.Revision, again.LastTag));
+        running.Stage.Tell(Given.Transmit(8), Device.Ref);
+        again.Connection.Tell(new ToConnection.Attached(again.Revision, false, again.Subscriptions!.Value), other.Ref);
+        running.Stage.Tell(Given.Transmit(9), other.Ref); // of the turn before
+        running.Stage.Tell(Given.Transmit(10) with { Turn = again.Turn }, other.Ref);
+        await running.Client.ReceiveAsync<MqttSubAckPacket>();
+        Assert.Equal(10, (await running.Client.ReceiveAsync<MqttPublishPacket>()).PacketIdentifier);
     }
 
     [Fact]
@@ -104,7 +132,7 @@ public sealed class AttachSpec : StageSpec
         await running.Client.SendAsync(Given.Subscribe((Given.Down, 1)));
         var second = await AttachAsync();
         await running.Client.ReceiveAsync<MqttSubAckPacket>();
-        running.Stage.Tell(Given.Transmit(1)); // behind the Attached: when it is out, the stage knows the second revision is acknowledged
+        running.Stage.Tell(Given.Transmit(1), Device.Ref); // behind the Attached: when it is out, the stage knows the second revision is acknowledged
         await running.Client.ReceiveAsync<MqttPublishPacket>();
         await running.Client.SendAsync(Given.Subscribe(("a", 0)));
         var third = await AttachAsync();
@@ -188,7 +216,7 @@ public sealed class AttachSpec : StageSpec
         Assert.Equal<Subscription>([Down1], again.Subscriptions!.Value);
         Assert.Empty(again.Subscribed);
 
-        again.Connection.Tell(Given.Transmit(5), Device.Ref);
+        again.Connection.Tell(Given.Transmit(5) with { Turn = again.Turn }, Device.Ref);
         Assert.Equal(5, (await running.Client.ReceiveAsync<MqttPublishPacket>()).PacketIdentifier);
 
         Sys.Stop(Device.Ref);

@@ -87,12 +87,12 @@ public sealed class BroadcastSpec : StageSpec
         listener.Start();
         var running = await Open(Connect, window: 1);
         await SubscribeAsync(running, (News, 0));
-        running.Stage.Tell(Given.Transmit(1)); // fills the transport
+        running.Stage.Tell(Given.Transmit(1), Device.Ref); // fills the transport
         await Region.ExpectNoMsgAsync(Silence);
 
         for (var i = 0; i < 50; i++) Send($"news {i}");
         await AwaitConditionAsync(() => Task.FromResult(Interlocked.Read(ref missed) == 34)); // sixteen wait
-        running.Stage.Tell(Given.Transmit(2));
+        running.Stage.Tell(Given.Transmit(2), Device.Ref);
         await Region.ExpectNoMsgAsync(Silence);
 
         Assert.Equal(1, (await running.Client.ReceiveAsync<MqttPublishPacket>()).PacketIdentifier);

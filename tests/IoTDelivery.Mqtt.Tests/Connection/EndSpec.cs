@@ -60,7 +60,7 @@ public sealed class EndSpec : StageSpec
     public async Task An_evicted_client_that_does_not_read_is_cut()
     {
         var running = await Open(Given.Connect(MqttProtocolVersion.V500), Options with { CloseTimeout = TimeSpan.FromMilliseconds(200) }, window: 1);
-        running.Stage.Tell(Given.Transmit(1));
+        running.Stage.Tell(Given.Transmit(1), Device.Ref);
         await Region.ExpectNoMsgAsync(Silence);
 
         running.Stage.Tell(ToConnection.Evicted.ByYounger);

@@ -88,7 +88,7 @@ public sealed class SubDevicesSpec : StageSpec
         Assert.Equal(2, attach.Revision);
         var next = CreateTestProbe();
         attach.Connection.Tell(new ToConnection.Attached(2, false, []), next.Ref);
-        attach.Connection.Tell(Given.Transmit(1), next.Ref);
+        attach.Connection.Tell(Given.Transmit(1) with { Turn = attach.Turn }, next.Ref);
         var fresh = await running.Client.ReceiveAsync<MqttPublishPacket>();
         Assert.NotEqual(old.PacketIdentifier, fresh.PacketIdentifier);
 

@@ -19,7 +19,7 @@ public sealed class TransmitSpec : StageSpec
     {
         var running = await Open();
 
-        running.Stage.Tell(Given.Transmit(300, qos: 1, dup: true));
+        running.Stage.Tell(Given.Transmit(300, qos: 1, dup: true), Device.Ref);
         var publish = await running.Client.ReceiveAsync<MqttPublishPacket>();
         await running.Client.SendAsync(new MqttPubAckPacket { PacketIdentifier = publish.PacketIdentifier });
 
@@ -42,7 +42,7 @@ public sealed class TransmitSpec : StageSpec
     {
         var running = await Open(window: Narrow);
 
-        running.Stage.Tell(Given.Transmit(4, qos: 0));
+        running.Stage.Tell(Given.Transmit(4, qos: 0), Device.Ref);
         await Device.ExpectNoMsgAsync(Silence);
         await running.Client.ReceiveAsync<MqttPublishPacket>();
 
@@ -54,7 +54,7 @@ public sealed class TransmitSpec : StageSpec
     {
         var running = await Open(options: Options with { WriteTimeout = TimeSpan.FromMilliseconds(200) }, window: Narrow);
 
-        running.Stage.Tell(Given.Transmit(4, qos: 0));
+        running.Stage.Tell(Given.Transmit(4, qos: 0), Device.Ref);
 
         await Region.ExpectMsgAsync<ToDevice.Detach>();
         await Device.ExpectNoMsgAsync(TimeSpan.Zero); // what it says, it says before the end
@@ -67,7 +67,7 @@ public sealed class TransmitSpec : StageSpec
     {
         var running = await Open();
 
-        for (ushort tag = 1; tag <= 200; tag++) running.Stage.Tell(Given.Transmit(tag));
+        for (ushort tag = 1; tag <= 200; tag++) running.Stage.Tell(Given.Transmit(tag), Device.Ref);
 
         for (ushort tag = 1; tag <= 200; tag++) Assert.Equal(tag, (await running.Client.ReceiveAsync<MqttPublishPacket>()).PacketIdentifier);
     }
@@ -76,12 +76,12 @@ public sealed class TransmitSpec : StageSpec
     public async Task A_repetition_of_what_is_still_queued_is_dropped()
     {
         var running = await Open(window: Narrow);
-        running.Stage.Tell(Given.Transmit(1)); // fills the transport
+        running.Stage.Tell(Given.Transmit(1), Device.Ref); // fills the transport
         await Region.ExpectNoMsgAsync(Silence);
 
-        running.Stage.Tell(Given.Transmit(2));
-        for (var i = 0; i < 50; i++) running.Stage.Tell(Given.Transmit(2, dup: true));
-        running.Stage.Tell(Given.Transmit(3));
+        running.Stage.Tell(Given.Transmit(2), Device.Ref);
+        for (var i = 0; i < 50; i++) running.Stage.Tell(Given.Transmit(2, dup: true), Device.Ref);
+        running.Stage.Tell(Given.Transmit(3), Device.Ref);
 
         foreach (var tag in new[] { 1, 2, 3 }) Assert.Equal(tag, (await running.Client.ReceiveAsync<MqttPublishPacket>()).PacketIdentifier);
     }
@@ -90,10 +90,10 @@ public sealed class TransmitSpec : StageSpec
     public async Task A_queue_beyond_its_bound_ends_the_connection()
     {
         var running = await Open(options: Options with { OutgoingMax = 3, CloseTimeout = TimeSpan.FromMilliseconds(200) }, window: Narrow);
-        running.Stage.Tell(Given.Transmit(1));
+        running.Stage.Tell(Given.Transmit(1), Device.Ref);
         await Region.ExpectNoMsgAsync(Silence);
 
-        for (ushort tag = 2; tag <= 5; tag++) running.Stage.Tell(Given.Transmit(tag));
+        for (ushort tag = 2; tag <= 5; tag++) running.Stage.Tell(Given.Transmit(tag), Device.Ref);
 
         await Region.ExpectMsgAsync<ToDevice.Detach>();
         Assert.Equal("outgoing queue full", (await Soon(running.Ended)).Why);
@@ -103,7 +103,7 @@ public sealed class TransmitSpec : StageSpec
     public async Task While_a_client_does_not_read_nothing_is_read_from_it()
     {
         var running = await Open(window: Narrow);
-        running.Stage.Tell(Given.Transmit(1));
+        running.Stage.Tell(Given.Transmit(1), Device.Ref);
         await Region.ExpectNoMsgAsync(Silence); // the flush is pending now
 
         await running.Client.SendAsync(new MqttPubAckPacket { PacketIdentifier = 1 });
@@ -121,7 +121,7 @@ public sealed class TransmitSpec : StageSpec
     {
         var running = await Open(Given.Connect(MqttProtocolVersion.V500) with { PacketBytesMax = 50 });
 
-        running.Stage.Tell(Given.Transmit(6, qos));
+        running.Stage.Tell(Given.Transmit(6, qos), Device.Ref);
 
         Assert.Equal(Answer(running, 6, qos, code: 0x95), await Device.ExpectMsgAsync<ToDevice.Answered>());
         await running.Client.SendAsync(MqttPingReqPacket.Instance);
@@ -133,8 +133,8 @@ public sealed class TransmitSpec : StageSpec
     {
         var running = await Open();
 
-        running.Stage.Tell(Given.Transmit(6, body: Given.Body("not Base64!", encoding: ContentEncoding.Base64)));
-        running.Stage.Tell(Given.Transmit(7));
+        running.Stage.Tell(Given.Transmit(6, body: Given.Body("not Base64!", encoding: ContentEncoding.Base64)), Device.Ref);
+        running.Stage.Tell(Given.Transmit(7), Device.Ref);
 
         Assert.Equal(Answer(running, 6, qos: 1, code: 0x99), await Device.ExpectMsgAsync<ToDevice.Answered>());
         Assert.Equal(7, (await running.Client.ReceiveAsync<MqttPublishPacket>()).PacketIdentifier);
@@ -145,14 +145,14 @@ public sealed class TransmitSpec : StageSpec
     {
         var impatient = Options with { AttachRetryMin = TimeSpan.FromMilliseconds(50), AttachRetryMax = TimeSpan.FromMilliseconds(50) };
         var running = await Open(options: impatient, window: Narrow);
-        running.Stage.Tell(Given.Transmit(1, qos: 0)); // in the flush
+        running.Stage.Tell(Given.Transmit(1, qos: 0), Device.Ref); // in the flush
         await Region.ExpectNoMsgAsync(Silence);
-        running.Stage.Tell(Given.Transmit(2, qos: 0)); // in the queue
+        running.Stage.Tell(Given.Transmit(2, qos: 0), Device.Ref); // in the queue
 
         Sys.Stop(Device.Ref);
         Device = CreateTestProbe();
-        await AttachAsync();
-        running.Stage.Tell(Given.Transmit(3, qos: 0));
+        var again = await AttachAsync();
+        running.Stage.Tell(Given.Transmit(3, qos: 0) with { Turn = again.Turn }, Device.Ref);
 
         Assert.Equal("message-1", await NextId(running));
         Assert.Equal("message-3", await NextId(running));
