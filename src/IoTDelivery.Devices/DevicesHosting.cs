@@ -74,7 +74,7 @@ public static class DevicesHosting
             system.ActorOf(Props.Create(typeof(FenceRaiser), resolver.GetService<FenceWatch>()), "fence");
             var clock = Props.Create(
                 typeof(WakeUpClock), resolver.GetService<WakeUpCalls>(), resolver.GetService<DeviceGateway>(), resolver.GetService<TimeProvider>(),
-                resolver.GetService<WakeUpOptions>());
+                resolver.GetService<WakeUpOptions>(), resolver.GetService<FenceWatch>());
             registry.Register<WakeUpClock>(system.ActorOf(clock, "wake-up-clock"));
         });
 }

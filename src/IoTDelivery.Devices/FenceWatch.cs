@@ -26,7 +26,7 @@ public sealed class FenceWatch(TimeProvider clock)
     public void Raise(TimeSpan duration) => Interlocked.Exchange(ref _until, (clock.GetUtcNow() + duration).UtcTicks);
 
     /// <summary>True while recoveries are fenced.</summary>
-    public bool IsRaised => _isAtLarge || !_downed.IsEmpty || clock.GetUtcNow().UtcTicks < Interlocked.Read(ref _until);
+    public bool IsRaised => _isAtLarge || _isCutOff || !_downed.IsEmpty || clock.GetUtcNow().UtcTicks < Interlocked.Read(ref _until);
 
     /// <summary>True while this node is on the side of a partition that will lose: it accepts nothing more.</summary>
     public bool IsCutOff

@@ -107,7 +107,7 @@ internal sealed class Node : ISnapshotLog
 
         _watch = Start(Props.Create(typeof(Mortality), this));
         Shard = Start(Props.Create(typeof(Shard), this));
-        Start(Props.Create(typeof(WakeUpClock), calls, Gateway, clock, World.WakeUpOptions));
+        Start(Props.Create(typeof(WakeUpClock), calls, Gateway, clock, World.WakeUpOptions, Fence));
         var settings = ActorMaterializerSettings.Create(Site.System).WithInputBuffer(1, 4).WithDispatcher($"node-{index}");
         _materializer = ActorMaterializer.Create(Site.System, settings, $"{Name}-mqtt");
         _mqtt = new MqttNode(

@@ -245,10 +245,13 @@ internal sealed class World
         });
     }
 
+    private DateTimeOffset _strayEndedAt = DateTimeOffset.MinValue;
+
     private void Crash(Node node)
     {
         if (!node.IsAlive) return;
         Trace($"{node} crashes");
+        if (Network.CutOff == node || !_members.Contains(node)) _strayEndedAt = Now;
         node.Die();
         _nodes[node.Index] = null;
         if (Network.CutOff == node) Network.Heal();
@@ -265,8 +268,8 @@ internal sealed class World
         foreach (var node in AliveNodes) Crash(node);
     }
 
-    /// <summary>Somebody runs who is no member any more, or is cut off.</summary>
-    public bool HasStrayNode => Network.CutOff is not null || AliveNodes.Any(n => !_members.Contains(n));
+    /// <summary>Somebody runs who is no member any more, or is cut off; or did so lately, and what it put off is still on file.</summary>
+    public bool HasStrayNode => Network.CutOff is not null || Now - _strayEndedAt < DeviceOptions.Recall || AliveNodes.Any(n => !_members.Contains(n));
 
     // SIGSTOP: the others take it for dead if it lasts; it knows nothing of that until it has done what it had begun.
     private void Pause(Node node)
@@ -295,11 +298,14 @@ internal sealed class World
         Trace($"{node} is cut off{(isShort ? " for a moment" : "")}");
         Network.Cut(node);
         Unreachable(node);
+        After(Seconds(3, 4), () => node.Fence.IsCutOff = Network.CutOff == node); // it notices, too
         if (isShort)
         {
             After(Seconds(0.1, 4), () =>
             {
-                if (Network.CutOff == node) Network.Heal();
+                if (Network.CutOff != node) return;
+                Network.Heal();
+                After(Seconds(0, 1), () => node.Fence.IsCutOff = false);
             });
             return;
         }

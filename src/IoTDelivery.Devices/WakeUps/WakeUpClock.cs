@@ -22,13 +22,14 @@ public sealed class WakeUpClock : UntypedActor, IWithTimers
     private readonly DeviceGateway _devices;
     private readonly TimeProvider _clock;
     private readonly WakeUpOptions _options;
+    private readonly FenceWatch _fence;
     private readonly Dictionary<DeviceId, DateTimeOffset> _ringing = [];
     private readonly ILoggingAdapter _log = Context.GetLogger();
     private bool _isLooking;
     private bool _moreMayBeDue;
 
-    public WakeUpClock(WakeUpCalls calls, DeviceGateway devices, TimeProvider clock, WakeUpOptions options) =>
-        (_calls, _devices, _clock, _options) = (calls, devices, clock, options);
+    public WakeUpClock(WakeUpCalls calls, DeviceGateway devices, TimeProvider clock, WakeUpOptions options, FenceWatch fence) =>
+        (_calls, _devices, _clock, _options, _fence) = (calls, devices, clock, options, fence);
 
     public ITimerScheduler Timers { get; set; } = null!;
 
@@ -77,7 +78,7 @@ public sealed class WakeUpClock : UntypedActor, IWithTimers
     private void TakeDue()
     {
         var free = _options.Concurrency - _ringing.Count;
-        if (_isLooking || free <= 0) return;
+        if (_isLooking || free <= 0 || _fence.IsCutOff) return; // the calls of devices that others may run by now are theirs to answer
         _isLooking = true;
         _calls.TakeDueAsync(_clock.GetUtcNow(), free, _options.Lease, CancellationToken.None).PipeTo(Self, success: rings => new Due(rings, free));
     }
