@@ -163,6 +163,11 @@ public static class Platform
             await app.StopAsync();
             throw new CannotStartException(cause.Message);
         }
+        catch (System.Data.Common.DbException cause)
+        {
+            await app.StopAsync();
+            throw new CannotStartException($"The database cannot be used: {database.Where}. {cause.GetBaseException().Message}");
+        }
         catch (IOException cause)
         {
             await app.StopAsync(); // or actors would go on starting while their services are disposed

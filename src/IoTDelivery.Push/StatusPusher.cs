@@ -109,6 +109,7 @@ public sealed class StatusPusher : UntypedActor
 
         // It was somewhere else meanwhile, or started again, and offers everything it knows to be unpaid: what is before that was settled there.
         if (!Sender.Equals(debt.Device) && first > debt.OfferedUpTo + 1) debt.OfferedUpTo = first - 1;
+        if (!Sender.Equals(debt.Device) && debt.Items.Count > 0) LookAgain(debt.DeviceId);
         debt.Device = Sender; // a device that moved or restarted offers again and wants to be paid where it is now
         if (first <= debt.SettledUpTo) debt.Pay(_self); // it has not heard
         if (first > debt.OfferedUpTo + 1) return; // an offer in between was lost; paying this one would pay that one too. The device offers again
@@ -124,6 +125,15 @@ public sealed class StatusPusher : UntypedActor
 
         if (!debt.IsReadingHeader) Admit(debt);
         if (debt.Items.Count == 0) _debts.Remove(debt.DeviceId);
+    }
+
+    // Another node may have written rows for the device since its lanes here began: what comes now belongs behind them.
+    private void LookAgain(DeviceId device)
+    {
+        foreach (var receiver in _receivers.Values)
+        {
+            if (receiver.Lanes.TryGetValue(device, out var lane)) lane.MayBeBehind = true;
+        }
     }
 
     private void OnReport(Report report)

@@ -113,15 +113,14 @@ public sealed class NodeMembership(
             IReadOnlyList<NodeOnFile> inTheWay = [];
             if (!isFormer && place >= 0 && waited.Elapsed >= place * PerSeed)
             {
-                inTheWay = await TryFormAsync(cancel);
-                isFormer = inTheWay.Count == 0;
+                (isFormer, inTheWay) = await MayFormAsync(cancel);
                 if (isFormer) _cluster.JoinSeedNodes(others.Insert(0, _cluster.SelfAddress)); // first in the list: asks the others, and joins itself if nobody answers
             }
 
             if (!isFormer && !isAsking)
             {
                 isAsking = true;
-                _cluster.JoinSeedNodes(others); // not in the list itself: it can be let in only
+                if (!others.IsEmpty) _cluster.JoinSeedNodes(others); // not in the list itself: it can be let in only
                 if (inTheWay.Count > 0) logger.DoesNotForm(Told(inTheWay));
             }
             else if (told.Elapsed > TellAgain)
@@ -133,6 +132,20 @@ public sealed class NodeMembership(
 
             await Task.WhenAny(up, Task.Delay(Interval, cancel));
             cancel.ThrowIfCancellationRequested();
+        }
+    }
+
+    // Without the database nobody forms a cluster.
+    private async Task<(bool, IReadOnlyList<NodeOnFile>)> MayFormAsync(CancellationToken cancel)
+    {
+        try
+        {
+            var inTheWay = await TryFormAsync(cancel);
+            return (inTheWay.Count == 0, inTheWay);
+        }
+        catch (Exception cause) when (SqlDatabase.IsUnavailable(cause))
+        {
+            return (false, []);
         }
     }
 
