@@ -54,7 +54,7 @@ public sealed class DeviceActor : UntypedPersistentActor
 
     private sealed record Connection(Guid Id, DateTimeOffset ConnectedAt, int Turn, int Revision, bool SessionPresent, ImmutableArray<Subscription> Subscriptions, IActorRef Ref);
 
-    // Below the default remote frame of 128,000 bytes, with room for escapes and the other members.
+    // Far below the remote frame (akka.hocon: 1 MiB), with room for escapes, the other members and one message of 256 KB.
     private const long ListBytesMax = 64 * 1024;
 
     private readonly DeviceId _deviceId;

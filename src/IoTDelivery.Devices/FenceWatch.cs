@@ -18,6 +18,7 @@ public sealed class FenceWatch(TimeProvider clock)
 
     private readonly ConcurrentDictionary<string, byte> _downed = [];
     private readonly ConcurrentDictionary<string, long> _doubted = [];
+    private const int DoubtedMax = 10_000; // beyond it those that are over are forgotten; a database that is away has every device doubted
     private volatile bool _isAtLarge;
     private volatile bool _isCutOff;
     private long _until;
@@ -38,12 +39,21 @@ public sealed class FenceWatch(TimeProvider clock)
     /// <summary>
     /// A write of this device was refused: somebody else may own it. Started again here it would read what the other one wrote, and go on behind it: so it does not, for a moment.
     /// </summary>
-    public void Doubt(string deviceId) => _doubted[deviceId] = (clock.GetUtcNow() + DoubtFor).UtcTicks;
+    public void Doubt(string deviceId)
+    {
+        var now = clock.GetUtcNow();
+        _doubted[deviceId] = (now + DoubtFor).UtcTicks;
+        if (_doubted.Count <= DoubtedMax) return;
+        foreach (var (over, until) in _doubted)
+        {
+            if (until <= now.UtcTicks) _doubted.TryRemove(over, out _);
+        }
+    }
 
     /// <summary>True while the device accepts nothing here.</summary>
     public bool IsInDoubt(string deviceId)
     {
-        if (_doubted.IsEmpty || !_doubted.TryGetValue(deviceId, out var until)) return false;
+        if (!_doubted.TryGetValue(deviceId, out var until)) return false; // asked for every command: IsEmpty would take every lock to say yes
         if (clock.GetUtcNow().UtcTicks < until) return true;
         _doubted.TryRemove(deviceId, out _);
         return false;

@@ -37,7 +37,7 @@ public abstract class FenceSpec<TDatabase>(TDatabase server) : IClassFixture<TDa
 
         // The old one, with everything else it has to do: 200 messages a second of forty devices, in the very batches of the write that is refused.
         var (others, refused) = (new ConcurrentBag<OutboxReply>(), new List<OutboxReply>());
-        var (clock, region) = (Stopwatch.StartNew(), Region(old));
+        var (clock, region, loaded) = (Stopwatch.StartNew(), Region(old), new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously));
         var load = Enumerable.Range(0, 40).Select(async device =>
         {
             for (var n = 0; n < 20; n++)
@@ -45,9 +45,10 @@ public abstract class FenceSpec<TDatabase>(TDatabase server) : IClassFixture<TDa
                 var due = TimeSpan.FromMilliseconds(n * 200 + device * 5);
                 if (due > clock.Elapsed) await Task.Delay(due - clock.Elapsed);
                 others.Add(await region.Ask<OutboxReply>(Accept(Device($"busy_{device}"), $"m{n}"), Patience));
+                if (others.Count >= 200) loaded.TrySetResult();
             }
         }).ToList();
-        await Task.Delay(TimeSpan.FromSeconds(1)); // a second of load before
+        await loaded.Task; // in the middle of it
         refused.Add(await region.Ask<OutboxReply>(Accept(victim, "late"), Patience));
         await Task.WhenAll(load);
 
