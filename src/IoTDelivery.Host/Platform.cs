@@ -94,7 +94,7 @@ public static class Platform
                 {
                     loggers.ClearLoggers();
                     loggers.AddLoggerFactory();
-                    loggers.LogLevel = Akka.Event.LogLevel.WarningLevel;
+                    loggers.LogLevel = AkkaLevel(settings);
                 })
                 .AddHocon(settings.GetSection("akka"), HoconAddMode.Append) // the environment beats the settings
                 .AddHocon(cluster.ToHocon(), HoconAddMode.Append) // the settings beat the file
@@ -180,6 +180,14 @@ public static class Platform
         var options = settings.GetSection(section).Get<T>() ?? new T();
         return problem(options) is { } wrong ? throw new ArgumentException(wrong) : options;
     }
+
+    // Akka asks before it makes a line, so that what Logging:LogLevel:Akka would drop is not made.
+    private static Akka.Event.LogLevel AkkaLevel(ConfigurationManager settings) => settings.GetValue("Logging:LogLevel:Akka", LogLevel.Warning) switch
+    {
+        LogLevel.Trace or LogLevel.Debug => Akka.Event.LogLevel.DebugLevel,
+        LogLevel.Information => Akka.Event.LogLevel.InfoLevel,
+        _ => Akka.Event.LogLevel.WarningLevel,
+    };
 
     private static BindingAddress[] Addresses(string urls)
     {

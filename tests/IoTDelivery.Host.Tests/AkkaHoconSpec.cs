@@ -1,4 +1,6 @@
 using Akka.Cluster.Sharding;
+using Akka.Configuration;
+using Akka.Configuration.Hocon;
 using Akka.Serialization;
 using IoTDelivery.Devices;
 using IoTDelivery.Devices.Serialization;
@@ -12,7 +14,6 @@ public sealed class AkkaHoconSpec(RunningPlatform platform) : IClassFixture<Runn
 {
     [Theory]
     [InlineData("akka.cluster.sharding.state-store-mode", "ddata")]
-    [InlineData("akka.cluster.sharding.rebalance-absolute-limit", "20")]
     [InlineData("akka.persistence.journal.sql.tag-write-mode", "Csv")]
     [InlineData("akka.persistence.journal.sql.replay-filter.mode", "off")]
     [InlineData("akka.persistence.journal.sql.class", "IoTDelivery.Devices.Journal.DeviceJournal, IoTDelivery.Devices")]
@@ -25,6 +26,39 @@ public sealed class AkkaHoconSpec(RunningPlatform platform) : IClassFixture<Runn
     [InlineData("akka.cluster.sharding.coordinator-state.write-majority-plus", "0")]
     [InlineData("akka.cluster.sharding.distributed-data.majority-min-cap", "2")]
     public void The_file_says_what_the_design_relies_on(string key, string value) => Assert.Equal(value, platform.System.Settings.Config.GetString(key));
+
+    [Fact]
+    public void Every_key_of_the_file_is_one_that_Akka_knows()
+    {
+        var akka = AppDomain.CurrentDomain.GetAssemblies().Where(a => a.GetName().Name!.StartsWith("Akka", StringComparison.Ordinal));
+        var known = akka.SelectMany(a => a.GetManifestResourceNames().Where(n => n.EndsWith(".conf", StringComparison.Ordinal)).Select(n => Read(a.GetManifestResourceStream(n)!)))
+            .Aggregate(Config.Empty, (all, one) => all.WithFallback(one));
+        var keys = Keys(Read(File.OpenRead(Path.Combine(AppContext.BaseDirectory, "akka.hocon"))).Root.GetObject(), "").ToList();
+        string[] ours = ["akka.actor.serializers.refuse", "akka.actor.serialization-bindings", "petabridge.cmd"];
+
+        Assert.True(keys.Count > 30);
+        (string Section, string Behind)[] fallbacks = // where Akka looks for what such a section does not say
+        [
+            ("akka.cluster.sharding.distributed-data", "akka.cluster.distributed-data"), ("akka.persistence.journal.sql", "akka.persistence.journal-plugin-fallback"),
+            ("akka.persistence.snapshot-store.sql", "akka.persistence.snapshot-store-plugin-fallback"),
+        ];
+        var unknown = keys.Where(key => !known.HasPath(key) && !fallbacks.Any(f => known.HasPath(key.Replace(f.Section, f.Behind)))
+            && !ours.Any(o => key.StartsWith(o, StringComparison.Ordinal))).ToList();
+        Assert.Empty(unknown);
+
+        static Config Read(Stream file) => ConfigurationFactory.ParseString(new StreamReader(file).ReadToEnd());
+
+        static IEnumerable<string> Keys(HoconObject of, string prefix) => of.Items.SelectMany(item =>
+            item.Value.IsObject() ? Keys(item.Value.GetObject(), $"{prefix}{item.Key}.") : [prefix + item.Key]);
+    }
+
+    [Fact]
+    public void A_node_that_joins_takes_its_share_in_rounds_of_a_few_shards()
+    {
+        var tuning = ClusterShardingSettings.Create(platform.System).TuningParameters;
+        Assert.InRange(tuning.LeastShardAllocationAbsoluteLimit, 2, DeviceMessageExtractor.ShardCount / 5);
+        Assert.True(tuning.LeastShardAllocationRelativeLimit * DeviceMessageExtractor.ShardCount >= tuning.LeastShardAllocationAbsoluteLimit);
+    }
 
     [Fact]
     public void Sharding_never_puts_a_connected_device_to_sleep() =>
