@@ -70,6 +70,7 @@ public sealed class DeviceActor : UntypedPersistentActor
     private Outbox _ahead = Outbox.Empty;  // what it will have once everything decided is stored
     private Inflight _wire = Inflight.None;
     private Connection? _connection;
+    private int _transmitted; // in the connection's turn
     private DateTimeOffset _letInAfter = DateTimeOffset.MinValue; // a login proven before that is not worth anything any more
 
     private readonly Queue<Entry> _waiting = [];
@@ -458,6 +459,7 @@ public sealed class DeviceActor : UntypedPersistentActor
         var remembered = attach.StartsClean ? null : _ahead.SessionAt(Now)?.Subscriptions; // [MQTT-3.1.2-5]
         var subscriptions = attach.Subscriptions ?? Replaced(remembered ?? [], attach.Subscribed);
         _connection = new Connection(attach.ConnectionId, attach.ConnectedAt, attach.Turn, attach.Revision, remembered is not null, subscriptions, attach.Connection);
+        _transmitted = 0;
         Context.Watch(attach.Connection);
         _restAt = Now + _options.SettleAfter;
         var resumes = remembered is not null && attach.Turn == 0; // the packet ids of a resumed session are for its beginning
@@ -519,7 +521,8 @@ public sealed class DeviceActor : UntypedPersistentActor
         (_wire, var sends) = _wire.Next(_ahead, _stored.NextNumber - 1, now, _policy);
         foreach (var send in sends)
         {
-            _connection.Ref.Tell(new ToConnection.Transmit(send.Message.MessageId, send.Message.Body, send.Tag, send.QoS, send.Dup, send.Message.ExpiresAt, _connection.Turn));
+            _connection.Ref.Tell(new ToConnection.Transmit(
+                send.Message.MessageId, send.Message.Body, send.Tag, send.QoS, send.Dup, send.Message.ExpiresAt, _connection.Turn, ++_transmitted));
         }
     }
 

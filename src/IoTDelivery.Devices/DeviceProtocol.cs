@@ -93,7 +93,9 @@ public abstract record ToConnection
     /// <summary>Put this on the wire. Taken only from whoever said <see cref="Attached"/> last; what comes before that is held until it is said. At QoS 0 say <see cref="ToDevice.Answered"/> when the transport took the bytes.</summary>
     /// <param name="ExpiresAt">When the message ends; null from a node of an older release.</param>
     /// <param name="Turn">That of the <see cref="ToDevice.Attach"/> it is meant for: what was sent to an earlier one is not taken any more.</param>
-    public sealed record Transmit(MessageId MessageId, MessageBody Body, ushort Tag, int QoS, bool Dup, DateTimeOffset? ExpiresAt = null, int Turn = 0) : ToConnection;
+    /// <param name="Place">In its turn, from 1. One that is missing was lost between two nodes: attach anew, or what comes behind it would arrive before it. 0 is not counted.</param>
+    public sealed record Transmit(
+        MessageId MessageId, MessageBody Body, ushort Tag, int QoS, bool Dup, DateTimeOffset? ExpiresAt = null, int Turn = 0, int Place = 0) : ToConnection;
 
     /// <summary>Attach this sub-device, too, and then answer the sender with <see cref="OutboxReply.Done"/>.</summary>
     public sealed record Knocked(DeviceId SubDevice) : ToConnection;

@@ -47,7 +47,7 @@ public static class DevicesHosting
         .AddSingleton(s => ActivatorUtilities.CreateInstance<NodeMembership>(s, seedNodes))
         .AddHostedService(s => s.GetRequiredService<NodeMembership>());
 
-    /// <summary>Starts the device shard region, the wake-up clock and the fence on every node that carries the <see cref="Role"/>.</summary>
+    /// <summary>Starts the device shard region on every node that carries the <see cref="Role"/>, and the wake-up clock and the fence on all.</summary>
     public static AkkaConfigurationBuilder WithDevices(this AkkaConfigurationBuilder akka) => akka
         .WithCustomSerializer(
             "iotdelivery",

@@ -1,5 +1,6 @@
 using Akka.Actor;
 using Akka.Cluster;
+using IoTDelivery.Devices;
 using IoTDelivery.Host.Api;
 using IoTDelivery.Storage;
 using LinqToDB.Data;
@@ -35,8 +36,8 @@ public static class HealthHosting
     }).ExecuteAsync(context);
 }
 
-/// <summary>Healthy while this node is an Up member that reaches a majority of the members: the others may move its devices away as soon as it does not.</summary>
-public sealed class ClusterHealth(ActorSystem system, Farewell farewell) : IHealthCheck
+/// <summary>Healthy while this node is an Up member and not on the side of a partition that will lose: it would answer every request with 503 then.</summary>
+public sealed class ClusterHealth(ActorSystem system, Farewell farewell, FenceWatch fence) : IHealthCheck
 {
     public Task<HealthCheckResult> CheckHealthAsync(HealthCheckContext context, CancellationToken cancellationToken = default)
     {
@@ -44,12 +45,12 @@ public sealed class ClusterHealth(ActorSystem system, Farewell farewell) : IHeal
         var cluster = Cluster.Get(system);
         var status = cluster.IsTerminated ? MemberStatus.Removed : cluster.SelfMember.Status;
         var (all, unreachable) = (cluster.State.Members.Count, cluster.State.Unreachable.Count);
-        return Task.FromResult(Of(status, all, unreachable));
+        return Task.FromResult(Of(status, all, unreachable, fence.IsCutOff));
     }
 
-    public static HealthCheckResult Of(MemberStatus status, int members, int unreachable) =>
+    public static HealthCheckResult Of(MemberStatus status, int members, int unreachable, bool isCutOff) =>
         status != MemberStatus.Up ? HealthCheckResult.Unhealthy($"This node is {status}, not Up.")
-        : (members - unreachable) * 2 <= members ? HealthCheckResult.Unhealthy($"Only {members - unreachable} of {members} members are reachable from here, which is no majority.")
+        : isCutOff ? HealthCheckResult.Unhealthy($"Only {members - unreachable} of {members} members are reachable from here: the others go on without this node.")
         : HealthCheckResult.Healthy($"Up, {members - unreachable} of {members} members are reachable.");
 }
 

@@ -137,6 +137,7 @@ internal sealed class MqttConnectionStage(ConnectionContext connection, Accepted
         private IActorRef? _device;
         private readonly List<(IActorRef Device, ToConnection.Transmit Packet)> _early = []; // from whoever has not told yet that it is attached
         private int _turn; // how often it was lost
+        private int _place; // of the last packet in this turn
         private int _turnBegan; // with this revision: what was said before is nobody's word any more
         private int _revision = 1; // the first Attach says that the connection is there
         private int _attached; // the newest revision the device knows
@@ -547,6 +548,9 @@ internal sealed class MqttConnectionStage(ConnectionContext connection, Accepted
                     return;
                 case ToConnection.Transmit when !heard.Sender.Equals(_device):
                     return; // of an owner that has lost the device
+                case ToConnection.Transmit next when !IsNext(next):
+                    StartOver();
+                    break;
                 case ToConnection.Transmit transmit:
                     Enqueue(_connect.DeviceId, transmit);
                     Soon(); // what else the device has said by then goes into the same flush
@@ -681,8 +685,7 @@ internal sealed class MqttConnectionStage(ConnectionContext connection, Accepted
             if (attached.Revision <= _attached || attached.Revision > _revision || attached.Revision < _turnBegan) return; // said twice, or before it was lost
             if (_device is not null && !device.Equals(_device))
             {
-                LoseDevice(); // two of them: whoever has it starts over
-                Attach();
+                StartOver(); // two of them: whoever has it starts over
                 return;
             }
 
@@ -691,7 +694,14 @@ internal sealed class MqttConnectionStage(ConnectionContext connection, Accepted
                 WatchDevice(device);
                 foreach (var (from, packet) in _early)
                 {
-                    if (from.Equals(device)) Enqueue(_connect.DeviceId, packet);
+                    if (!from.Equals(device)) continue;
+                    if (!IsNext(packet))
+                    {
+                        StartOver();
+                        return;
+                    }
+
+                    Enqueue(_connect.DeviceId, packet);
                 }
 
                 _early.Clear();
@@ -724,6 +734,15 @@ internal sealed class MqttConnectionStage(ConnectionContext connection, Accepted
             _node.DeviceWatch.Tell(new DeviceWatch.Watch(device, StageActor.Ref), ActorRefs.NoSender);
         }
 
+        // One was lost between the nodes: the next one would arrive before it.
+        private bool IsNext(ToConnection.Transmit transmit) => transmit.Place == 0 || transmit.Place == ++_place;
+
+        private void StartOver()
+        {
+            LoseDevice();
+            Attach();
+        }
+
         private void OnDeviceGone()
         {
             LoseDevice();
@@ -735,6 +754,7 @@ internal sealed class MqttConnectionStage(ConnectionContext connection, Accepted
             if (_device is not null) _node.DeviceWatch.Tell(new DeviceWatch.Unwatch(_device, StageActor.Ref), ActorRefs.NoSender);
             _device = null;
             _turn++;
+            _place = 0;
             _turnBegan = ++_revision;
             _attempts = 0;
             _early.Clear();

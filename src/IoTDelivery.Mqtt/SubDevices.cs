@@ -232,7 +232,7 @@ internal sealed class SubDevice : UntypedActor, IWithTimers
     private ImmutableArray<Subscription> _subscriptions;
     private ImmutableArray<Subscription> _unacknowledged = [];
     private IActorRef? _device;
-    private int _turn, _turnBegan;
+    private int _turn, _turnBegan, _place;
     private int _revision = 1;
     private int _attached;
     private int _attempts;
@@ -287,7 +287,14 @@ internal sealed class SubDevice : UntypedActor, IWithTimers
                 Answer();
                 break;
             case ToConnection.Transmit transmit when Sender.Equals(_device) && transmit.Turn == _turn:
-                Context.Parent.Tell(transmit);
+                if (transmit.Place == 0 || transmit.Place == ++_place)
+                {
+                    Context.Parent.Tell(transmit);
+                    break;
+                }
+
+                LoseDevice(); // one was lost between the nodes
+                Attach();
                 break;
             case ToConnection.Evicted: // connected by itself, carried by a younger connection, or deleted
                 Context.Stop(Self);
@@ -319,6 +326,7 @@ internal sealed class SubDevice : UntypedActor, IWithTimers
         _device = null;
         Context.Parent.Tell(Moved.Instance);
         _turn++;
+        _place = 0;
         _turnBegan = ++_revision;
         _attempts = 0;
     }

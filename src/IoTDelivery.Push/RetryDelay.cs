@@ -16,7 +16,10 @@ internal static class RetryDelay
         return (doubled < max ? doubled : max) * (0.8 + 0.2 * Chance.NextDouble());
     }
 
-    /// <summary>Repeats database work until it is done: what is owed waits for the database, it is never dropped for it.</summary>
+    /// <summary>
+    /// Repeats database work until it is done: what is owed waits for the database, it is never dropped for it. What the first repetition mends was a race between two
+    /// nodes, such as a row that both wrote: it is not worth a word.
+    /// </summary>
     public static async Task<T> UntilDoneAsync<T>(Func<Task<T>> work, Action<Exception> report, CancellationToken stop, TimeProvider? clock = null)
     {
         for (var attempt = 1; ; attempt++)
@@ -27,7 +30,7 @@ internal static class RetryDelay
             }
             catch (Exception cause) when (!stop.IsCancellationRequested)
             {
-                report(cause);
+                if (attempt > 1) report(cause);
                 await Task.Delay(Of(attempt, DatabaseFirst, DatabaseMax), clock ?? TimeProvider.System, stop);
             }
         }

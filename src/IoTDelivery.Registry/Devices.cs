@@ -87,7 +87,7 @@ public readonly record struct DeviceChange(string? DeviceName, string? Descripti
 /// <summary>The devices of this site. Reading one that has not changed costs no query: <see cref="DeviceCache"/>.</summary>
 public sealed class Devices(SqlDatabase database, Secrets secrets, DeviceCache cache)
 {
-    /// <summary>False if the id is taken.</summary>
+    /// <summary>False if the id is taken. No node has to forget it: what is not there is not remembered.</summary>
     public async Task<bool> AddAsync(Device device, CancellationToken cancel)
     {
         await using var db = database.Open();
@@ -95,7 +95,6 @@ public sealed class Devices(SqlDatabase database, Secrets secrets, DeviceCache c
         var added = await UniqueInsert.TryAsync(
             () => db.InsertAsync(row, token: cancel),
             () => db.GetTable<Device>().AnyAsync(d => d.DeviceId == device.DeviceId, cancel));
-        await cache.ForgetAsync(device.DeviceId);
         if (added && device.RootId is { } root)
         {
             await db.GetTable<Device>().Where(d => d.DeviceId == root && d.GatewaySince == null).Set(d => d.GatewaySince, device.CreatedAt).UpdateAsync(cancel);

@@ -20,16 +20,16 @@ public sealed class HealthSpec(RunningPlatform platform) : IClassFixture<Running
     }
 
     [Theory]
-    [InlineData(MemberStatus.Up, 3, 0, null)]
-    [InlineData(MemberStatus.Up, 3, 1, null)]
-    [InlineData(MemberStatus.Up, 3, 2, "1 of 3")]
-    [InlineData(MemberStatus.Up, 2, 1, "1 of 2")]
-    [InlineData(MemberStatus.Joining, 3, 0, "Joining")]
-    [InlineData(MemberStatus.Leaving, 3, 0, "Leaving")]
-    [InlineData(MemberStatus.Removed, 0, 0, "Removed")]
-    public void Ready_is_an_Up_member_that_reaches_a_majority(MemberStatus self, int members, int unreachable, string? why)
+    [InlineData(MemberStatus.Up, 3, 0, false, null)]
+    [InlineData(MemberStatus.Up, 3, 1, false, null)]
+    [InlineData(MemberStatus.Up, 3, 2, true, "1 of 3")]
+    [InlineData(MemberStatus.Up, 2, 1, false, null)] // of two equal halves one goes on: Sides
+    [InlineData(MemberStatus.Joining, 3, 0, false, "Joining")]
+    [InlineData(MemberStatus.Leaving, 3, 0, false, "Leaving")]
+    [InlineData(MemberStatus.Removed, 0, 0, false, "Removed")]
+    public void Ready_is_an_Up_member_that_is_not_cut_off(MemberStatus self, int members, int unreachable, bool isCutOff, string? why)
     {
-        var result = ClusterHealth.Of(self, members, unreachable);
+        var result = ClusterHealth.Of(self, members, unreachable, isCutOff);
 
         Assert.Equal(why is null ? HealthStatus.Healthy : HealthStatus.Unhealthy, result.Status);
         if (why is not null) Assert.Contains(why, result.Description);

@@ -17,6 +17,7 @@ public sealed class SimulationSpec
     [InlineData(BrokenRule.AnsweredBeforeStored)]
     [InlineData(BrokenRule.PaidBeforeAnswered)]
     [InlineData(BrokenRule.OrderBrokenOnRepetition)]
+    [InlineData(BrokenRule.LossUnnoticed)]
     [InlineData(BrokenRule.PubAckOfAnotherPacket)]
     [InlineData(BrokenRule.OldOwnerWrites)]
     [InlineData(BrokenRule.CallDeletedByRinging)]

@@ -94,6 +94,9 @@ public enum BrokenRule
     /// <summary>Packets sent in one go reach the device in the wrong order.</summary>
     OrderBrokenOnRepetition,
 
+    /// <summary>A packet that is lost between two nodes is not missed.</summary>
+    LossUnnoticed,
+
     /// <summary>A PUBACK is taken for another packet id.</summary>
     PubAckOfAnotherPacket,
 

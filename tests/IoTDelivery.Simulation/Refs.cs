@@ -62,13 +62,18 @@ internal sealed class FarRef(string name, Node seenFrom, Node livesOn, IActorRef
     {
         if (_isGone) return;
         if (seenFrom == livesOn) Arrive();
-        else seenFrom.World.Network.Send(seenFrom, livesOn, Arrive, isReliable: message is ToConnection.Transmit); // one lost in the middle would let others overtake: known, see docs
+        else seenFrom.World.Network.Send(seenFrom, livesOn, Arrive);
 
         void Arrive() => seenFrom.World.Arrived(message, () => target.Tell(Travelling(message, livesOn), livesOn.See(sender, seenFrom)));
     }
 
     /// <summary>References inside a message change with the place they are seen from.</summary>
-    public static object Travelling(object message, Node to) => message is ToDevice.Attach attach ? attach with { Connection = to.See(attach.Connection) } : message;
+    public static object Travelling(object message, Node to) => message switch
+    {
+        ToDevice.Attach attach => attach with { Connection = to.See(attach.Connection) },
+        ToConnection.Transmit transmit when to.World.Broken is BrokenRule.LossUnnoticed or BrokenRule.OrderBrokenOnRepetition => transmit with { Place = 0 },
+        _ => message,
+    };
 
     private void Notify(IInternalActorRef watcher) => watcher.SendSystemMessage(new DeathWatchNotification(this, existenceConfirmed: true, addressTerminated: false));
 }

@@ -218,7 +218,7 @@ internal sealed class World
         {
             if (!_members.Contains(node)) Crash(node);
             else if (node.IsPaused) node.Resume();
-            else Network.Heal();
+            else Heal(node);
         }
     }
 
@@ -303,9 +303,7 @@ internal sealed class World
         {
             After(Seconds(0.1, 4), () =>
             {
-                if (Network.CutOff != node) return;
-                Network.Heal();
-                After(Seconds(0, 1), () => node.Fence.IsCutOff = false);
+                if (Network.CutOff == node) Heal(node);
             });
             return;
         }
@@ -315,6 +313,12 @@ internal sealed class World
             if (Network.CutOff == node) TakeForDead(node);
         });
         After(StableAfter + Seconds(0, 9), () => Crash(node));
+    }
+
+    private void Heal(Node node)
+    {
+        Network.Heal();
+        After(Seconds(0, 1), () => node.Fence.IsCutOff = Network.CutOff == node); // it notices that, too
     }
 
     private void Unreachable(Node node) => After(Seconds(0.5, 2.5), () =>

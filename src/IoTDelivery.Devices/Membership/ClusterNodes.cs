@@ -55,24 +55,21 @@ public sealed class ClusterNodes(SqlDatabase database, string? machine = null)
     public async Task<IReadOnlyList<NodeOnFile>> FormAsync(ThisNode self, Guid clusterUid, CancellationToken cancel)
     {
         await using var db = database.Open();
-        await using var transaction = await db.BeginTransactionAsync(cancel);
-        var formed = await db.ExecuteAsync<string>("select cluster_uid from cluster_formed where id = 1", cancel);
-        var inTheWay = (await ReadAsync(db, cancel)).Where(n => n.IsAlive && n.Address != self.Address).ToList();
-        if (inTheWay.Count > 0) return inTheWay;
-
-        var changed = await db.ExecuteAsync(
-            "update cluster_formed set cluster_uid = @new where id = 1 and cluster_uid = @old", cancel,
-            Text("new", clusterUid.ToString()), Text("old", formed));
-        if (changed == 0) return await FormAgainAsync(); // somebody else was faster, and has beaten
-
-        await BeatAsync(db, self, clusterUid, cancel);
-        await transaction.CommitAsync(cancel);
-        return [];
-
-        async Task<IReadOnlyList<NodeOnFile>> FormAgainAsync()
+        while (true)
         {
-            await transaction.RollbackAsync(cancel);
-            return await FormAsync(self, clusterUid, cancel);
+            await using var transaction = await db.BeginTransactionAsync(cancel);
+            var formed = await db.ExecuteAsync<string>("select cluster_uid from cluster_formed where id = 1", cancel);
+            var inTheWay = (await ReadAsync(db, cancel)).Where(n => n.IsAlive && n.Address != self.Address).ToList();
+            if (inTheWay.Count > 0) return inTheWay;
+
+            var changed = await db.ExecuteAsync(
+                "update cluster_formed set cluster_uid = @new where id = 1 and cluster_uid = @old", cancel,
+                Text("new", clusterUid.ToString()), Text("old", formed));
+            if (changed == 0) continue; // somebody else was faster, and has beaten
+
+            await BeatAsync(db, self, clusterUid, cancel);
+            await transaction.CommitAsync(cancel);
+            return [];
         }
     }
 

@@ -329,7 +329,7 @@ public sealed class DeliverySerializer(ExtendedActorSystem system) : SerializerW
 
     private static Proto.Transmit Write(ToConnection.Transmit o)
     {
-        var proto = new Proto.Transmit { MessageId = o.MessageId.Value, Body = Write(o.Body), Tag = o.Tag, Qos = o.QoS, Dup = o.Dup, Turn = o.Turn };
+        var proto = new Proto.Transmit { MessageId = o.MessageId.Value, Body = Write(o.Body), Tag = o.Tag, Qos = o.QoS, Dup = o.Dup, Turn = o.Turn, Place = o.Place };
         if (o.ExpiresAt is { } expiresAt) proto.ExpiresAt = expiresAt.UtcTicks;
         return proto;
     }
@@ -355,7 +355,7 @@ public sealed class DeliverySerializer(ExtendedActorSystem system) : SerializerW
     private static ToConnection.Attached Read(Proto.Attached m) => new(m.Revision, m.SessionPresent, Read(m.Subscriptions));
 
     private static ToConnection.Transmit Read(Proto.Transmit m) => new(
-        Id(m.MessageId), Read(m.Body), (ushort)m.Tag, m.Qos, m.Dup, m.HasExpiresAt ? Time(m.ExpiresAt) : null, m.Turn);
+        Id(m.MessageId), Read(m.Body), (ushort)m.Tag, m.Qos, m.Dup, m.HasExpiresAt ? Time(m.ExpiresAt) : null, m.Turn, m.Place);
 
     private static OutboxReply.Accepted Read(Proto.Accepted m) => new(Id(m.MessageId), Read(m.Status), Time(m.CreatedAt));
 

@@ -98,6 +98,40 @@ public sealed class AttachSpec : StageSpec
     }
 
     [Fact]
+    public async Task When_one_was_lost_between_the_nodes_nothing_overtakes_it_the_device_starts_over()
+    {
+        var running = await Open();
+        await running.Client.SendAsync(Given.Subscribe((Down1.TopicFilter, 1)));
+        var subscribed = await AttachAsync();
+        await running.Client.ReceiveAsync<MqttSubAckPacket>();
+
+        running.Stage.Tell(Given.Transmit(1) with { Place = 1 }, Device.Ref);
+        running.Stage.Tell(Given.Transmit(3) with { Place = 3 }, Device.Ref);
+        var again = await Region.ExpectMsgAsync<ToDevice.Attach>();
+        Assert.Equal(subscribed.Turn + 1, again.Turn);
+        running.Stage.Tell(Given.Transmit(4) with { Place = 4 }, Device.Ref); // of the turn before
+        running.Stage.Tell(Given.Transmit(2) with { Turn = again.Turn, Place = 1 }, Device.Ref); // before it says so, as devices do
+        Acknowledge(again);
+        running.Stage.Tell(Given.Transmit(5) with { Turn = again.Turn, Place = 2 }, Device.Ref);
+
+        Assert.Equal(1, (await running.Client.ReceiveAsync<MqttPublishPacket>()).PacketIdentifier);
+        Assert.Equal(2, (await running.Client.ReceiveAsync<MqttPublishPacket>()).PacketIdentifier);
+        Assert.Equal(5, (await running.Client.ReceiveAsync<MqttPublishPacket>()).PacketIdentifier);
+    }
+
+    [Fact]
+    public async Task The_first_one_may_be_lost_too()
+    {
+        var running = await Open();
+        running.Stage.Tell(Given.Transmit(2) with { Place = 2 }, Device.Ref);
+        var again = await Region.ExpectMsgAsync<ToDevice.Attach>();
+        again.Connection.Tell(Given.Transmit(2) with { Turn = again.Turn, Place = 2 }, Device.Ref); // and again, before Attached is heard
+        Acknowledge(again);
+
+        Assert.Equal(again.Turn + 1, (await Region.ExpectMsgAsync<ToDevice.Attach>()).Turn);
+    }
+
+    [Fact]
     public async Task A_client_that_goes_while_it_waits_for_its_CONNACK_is_let_go()
     {
         var running = Run(Given.Connect(startsClean: false, keepsSession: true));

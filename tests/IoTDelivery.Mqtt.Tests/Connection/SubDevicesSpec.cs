@@ -99,6 +99,21 @@ public sealed class SubDevicesSpec : StageSpec
     }
 
     [Fact]
+    public async Task When_one_for_a_sub_device_was_lost_between_the_nodes_nothing_overtakes_it()
+    {
+        var (running, sub, probe) = await CarryAsync();
+        sub.Tell(Given.Transmit(2) with { Place = 2 }, probe.Ref);
+        var again = await Region.ExpectMsgAsync<ToDevice.Attach>();
+        Assert.Equal((Plug, 1), (again.DeviceId, again.Turn));
+
+        again.Connection.Tell(new ToConnection.Attached(again.Revision, false, []), probe.Ref);
+        again.Connection.Tell(Given.Transmit(1) with { Turn = again.Turn, Place = 1 }, probe.Ref);
+        await running.Client.ReceiveAsync<MqttPublishPacket>();
+        await running.Client.SendAsync(new MqttPingReqPacket());
+        await running.Client.ReceiveAsync<MqttPingRespPacket>(); // one PUBLISH, not two
+    }
+
+    [Fact]
     public async Task Together_they_keep_to_the_receive_maximum_of_an_MQTT_5_gateway()
     {
         var (running, sub, probe) = await CarryAsync(connect: Given.Connect(MqttProtocolVersion.V500) with { ReceiveMaximum = 1 });
