@@ -123,6 +123,8 @@ public sealed record Outbox
     // The rows of the manual's table for a new message, first match wins.
     private Decision Decide(OutboxCommand.Accept accept, Inflight wire, DateTimeOffset now, DeliveryPolicy policy)
     {
+        if (Owed.Count >= policy.OwedMax) return Decision.Refuse(RefusalReason.TooMuchAtOnce);
+
         var body = accept.Body;
         var isSubscribed = wire.IsSubscribed(body.Topic);
         if (body.Ttl == 0 && !isSubscribed) return FailedAtOnce(wire.IsConnected ? ErrorInfo.NotSubscribed : ErrorInfo.DeviceNotOnline);

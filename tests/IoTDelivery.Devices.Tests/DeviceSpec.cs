@@ -237,7 +237,7 @@ public abstract class DeviceSpec<TDatabase>(TDatabase server) : IClassFixture<TD
     [SkippableFact]
     public async Task While_a_write_is_in_flight_commands_collect_and_leave_as_one_batch()
     {
-        await using var node = await NodeAsync(DeviceNode.Policy with { PendingMax = 2_000 });
+        await using var node = await NodeAsync(DeviceNode.Policy with { PendingMax = 2_000, OwedMax = 2_000 });
         await node.Devices.SendAsync(Device("flood"), "warm-up");
         var before = await RowsAsync(node, "flood");
 

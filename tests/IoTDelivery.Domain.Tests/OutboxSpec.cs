@@ -114,6 +114,19 @@ public sealed class OutboxSpec
     }
 
     [Fact]
+    public void Who_is_not_told_what_became_of_the_old_messages_may_not_send_new_ones()
+    {
+        var policy = Policy with { OwedMax = 20 };
+        var outbox = Outbox([.. Enumerable.Range(1, 20).Select(i => Accept($"m{i}"))]); // PENDING is owed twenty times
+
+        Assert.Equal(Decision.Refuse(RefusalReason.TooMuchAtOnce).Reply, Decide(outbox, Accept("m21"), policy: policy).Reply);
+        Assert.IsType<OutboxReply.Accepted>(Decide(outbox, Accept("m1"), policy: policy).Reply); // known already
+        var ended = outbox.Apply(Decide(outbox, OutboxCommand.Expire.Instance, at: Noon.AddDays(2), policy: policy).Events, policy);
+        Assert.Equal(40, ended.Owed.Count); // no end is kept back
+        Assert.IsType<OutboxReply.Accepted>(Decide(outbox.PaidUpTo(1), Accept("m21"), policy: policy).Reply);
+    }
+
+    [Fact]
     public void What_is_on_the_wire_does_not_count_against_the_cache_and_is_never_displaced()
     {
         var policy = Policy with { PendingMax = 1 };

@@ -12,6 +12,7 @@ namespace IoTDelivery.Faults;
 /// </summary>
 public sealed class Applications(Recorder history, IReadOnlyList<SiteNode> nodes, TimeSpan interval, int seed) : IDisposable
 {
+    private const int TooMuchAtOnce = 403;
     private const double TimeOutShare = 0.03, GiveUpShare = 0.1, AskTwiceShare = 0.01, HastyShare = 0.75;
     private static readonly TimeSpan Hasty = TimeSpan.FromSeconds(5), Patient = TimeSpan.FromSeconds(12), LastWord = TimeSpan.FromSeconds(60);
 
@@ -64,7 +65,7 @@ public sealed class Applications(Recorder history, IReadOnlyList<SiteNode> nodes
                 return true;
             }
 
-            if (status is >= 400 and < 500) return false; // nothing was done
+            if (status is >= 400 and < 500 and not TooMuchAtOnce) return false; // nothing was done
             if (random.NextDouble() < GiveUpShare)
             {
                 isGivenUp = true;

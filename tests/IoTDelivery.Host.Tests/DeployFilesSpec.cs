@@ -168,6 +168,6 @@ public sealed partial class DeployFilesSpec(RunningPlatform platform) : IClassFi
     [GeneratedRegex("(?:--|`|\\()([A-Z][A-Za-z]+:[A-Z][A-Za-z]+(?::[0-9]+)?)(?=[=`])")]
     private static partial Regex CommandLine();
 
-    [GeneratedRegex(@"(?m)^  server (\S+) (\S+)$")]
+    [GeneratedRegex(@"(?m)^  server (\S+) (\S+)(?: port 8080)?$")]
     private static partial Regex Server();
 }

@@ -3,6 +3,7 @@ using System.Runtime.CompilerServices;
 using Akka.Actor;
 using Akka.Cluster;
 using Akka.Cluster.Sharding;
+using IoTDelivery.Devices.Membership;
 
 namespace IoTDelivery.Host.Admin;
 
@@ -32,8 +33,8 @@ public sealed class ClusterView(ActorSystem system)
         var byAge = state.Members.OrderBy(m => m, Comparer<Member>.Create((a, b) => a.Equals(b) ? 0 : a.IsOlderThan(b) ? -1 : 1)).ToList();
         var oldest = byAge.Find(m => m.Status is MemberStatus.Up or MemberStatus.Leaving or MemberStatus.Exiting);
         return [.. byAge.Select(m => new ClusterMember(
-            HostPort(m.Address), m.Status.ToString(), [.. m.Roles.Order()], m.AppVersion.Version,
-            observers.TryGetValue(m.UniqueAddress, out var by) ? [.. by.Select(o => HostPort(o.Address)).Order()] : [],
+            NodeMembership.Endpoint(m.Address), m.Status.ToString(), [.. m.Roles.Order()], m.AppVersion.Version,
+            observers.TryGetValue(m.UniqueAddress, out var by) ? [.. by.Select(o => NodeMembership.Endpoint(o.Address)).Order()] : [],
             m.Address.Equals(state.Leader), m.Equals(oldest), m.UniqueAddress.Equals(Cluster.SelfUniqueAddress)))];
     }
 
@@ -47,7 +48,7 @@ public sealed class ClusterView(ActorSystem system)
         {
             var stats = await sharding.ShardRegion(type).Ask<ClusterShardingStats>(new GetClusterShardingStats(Patience), Patience + TimeSpan.FromSeconds(1), cancel);
             views.AddRange(stats.Regions.Select(r => new ShardRegionView(
-                type, HostPort(r.Key), r.Value.Stats.OrderBy(s => s.Key.Length).ThenBy(s => s.Key).ToDictionary(), [.. r.Value.Failed.Order()])));
+                type, NodeMembership.Endpoint(r.Key), r.Value.Stats.OrderBy(s => s.Key.Length).ThenBy(s => s.Key).ToDictionary(), [.. r.Value.Failed.Order()])));
         }
 
         return [.. views.OrderBy(v => v.Type).ThenBy(v => v.Address)];
@@ -75,9 +76,7 @@ public sealed class ClusterView(ActorSystem system)
         return null;
     }
 
-    private Address AddressOf(ClusterMember member) => Cluster.State.Members.Select(m => m.Address).First(a => HostPort(a) == member.Address);
-
-    private static string HostPort(Address address) => $"{address.Host}:{address.Port}";
+    private Address AddressOf(ClusterMember member) => Cluster.State.Members.Select(m => m.Address).First(a => NodeMembership.Endpoint(a) == member.Address);
 
     // Who lost whom is gossiped, and Akka's own log tells it, but the public state only says that somebody did. ClusterApiSpec notices if a new Akka has it elsewhere.
     private static ImmutableDictionary<UniqueAddress, ImmutableHashSet<UniqueAddress>> ObserversOf(Cluster cluster) => Observers(Reachability(ReadView(cluster)));
