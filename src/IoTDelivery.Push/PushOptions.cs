@@ -43,6 +43,12 @@ public sealed class PushOptions
     /// <summary>Notifications of one action that wait in the memory of a node for their turn; what comes on top goes to the backlog. Default 1,000.</summary>
     public int WaitingMax { get; set; } = 1000;
 
+    /// <summary>
+    /// How long a notification waits in the memory of a node behind others of its device; then it goes to the backlog with those behind it. A receiver that is slower
+    /// than a device costs rows, and neither memory nor the device's next messages (<see cref="Domain.DeliveryPolicy.OwedMax"/>). Default 5 s.
+    /// </summary>
+    public TimeSpan WaitMax { get; set; } = TimeSpan.FromSeconds(5);
+
     /// <summary>Bytes one action may have in the backlog; the oldest beyond become dead letters. Default 1 GB (manual).</summary>
     public long BacklogBytesMax { get; set; } = 1024L * 1024 * 1024;
 
@@ -67,6 +73,7 @@ public sealed class PushOptions
         { ProbeInterval.Ticks: <= 0 } => "Push:ProbeInterval must be more than zero.",
         { ConcurrencyPerReceiver: < 1 or > 1000 } => "Push:ConcurrencyPerReceiver must be from 1 to 1000.",
         { WaitingMax: < 0 } => "Push:WaitingMax must be 0 or more.",
+        { WaitMax.Ticks: <= 0 } => "Push:WaitMax must be more than zero.",
         { BacklogBytesMax: < 0 } => "Push:BacklogBytesMax must be 0 or more.",
         { PollInterval.Ticks: <= 0 } => "Push:PollInterval must be more than zero.",
         { StatusInterval.Ticks: <= 0 } => "Push:StatusInterval must be more than zero.",

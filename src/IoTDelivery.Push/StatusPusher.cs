@@ -16,7 +16,7 @@ public delegate ValueTask<DeviceHeader?> DeviceHeaders(DeviceId deviceId);
 //                     ┌── nothing of the device waits there, a slot is free ──► POST ── 200 ─────────────────┘  │
 //   head of the lane ─┤                                                          ├── refused ──► dead letter ───┤
 //                     │                                                          └── failed ──┐                 │
-//                     └── older rows, too many wait for a slot, breaker open ──────────────────┴──► backlog row ─┘
+//                     └── older rows, too many wait, or too long, breaker open ─────────────────┴──► backlog row ─┘
 //
 // A lane does one thing at a time, so the order of a device is the order of its lane. Lanes do not wait for each other. What has become a row is the
 // drainer's business: this actor never reads it again.
@@ -292,7 +292,7 @@ public sealed class StatusPusher : UntypedActor
             if (receiver.Lanes.Count == 0 && receiver.Breaker == default && !receiver.IsOpen && receiver.RowsWrittenAt == long.MinValue) _receivers.Remove(receiver.ActionId);
             lane.State = LaneState.Idle;
         }
-        else if (MustWrite(receiver))
+        else if (MustWrite(receiver) || _clock.GetElapsedTime(lane.Items.Peek().ArrivedAt) > _options.WaitMax)
         {
             Write(lane, WriteMode.Append);
         }

@@ -16,6 +16,7 @@ public sealed class PushOptionsSpec
         { "Push:ProbeInterval", o => o.ProbeInterval = TimeSpan.Zero },
         { "Push:ConcurrencyPerReceiver", o => o.ConcurrencyPerReceiver = 0 },
         { "Push:WaitingMax", o => o.WaitingMax = -1 },
+        { "Push:WaitMax", o => o.WaitMax = TimeSpan.Zero },
         { "Push:BacklogBytesMax", o => o.BacklogBytesMax = -1 },
         { "Push:PollInterval", o => o.PollInterval = TimeSpan.Zero },
         { "Push:BoundsInterval", o => o.BoundsInterval = TimeSpan.Zero },

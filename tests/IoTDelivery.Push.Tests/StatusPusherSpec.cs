@@ -126,6 +126,28 @@ public abstract class StatusPusherSpec<TDatabase>(TDatabase server) : PushSpec(s
     }
 
     [SkippableFact]
+    public async Task What_waits_too_long_behind_a_slow_answer_goes_to_the_backlog_and_the_device_is_paid()
+    {
+        await using var world = await WorldAsync(drains: false);
+        await world.AddReceiverAsync("a");
+        var (gate, first) = (new TaskCompletionSource<int>(), new TaskCompletionSource());
+        world.Application.Answers = _ =>
+        {
+            first.TrySetResult();
+            return gate.Task;
+        };
+
+        world.Owe(Given.Lamp, 1, 2, 3, 4);
+        await first.Task.WaitAsync(TimeSpan.FromSeconds(20));
+        world.Clock.Move(world.Options.WaitMax + TimeSpan.FromSeconds(1));
+        gate.SetResult(200);
+        await world.Owing.UntilPaidAsync(Given.Lamp, 4);
+
+        Assert.Equal([1], world.Application.Numbers("a", "lamp"));
+        Assert.Equal(3, await world.RowsAsync("a"));
+    }
+
+    [SkippableFact]
     public async Task After_500_it_is_repeated_byte_by_byte_until_200()
     {
         await using var world = await WorldAsync();
