@@ -19,13 +19,14 @@ public sealed class DeviceGateway(Func<IActorRef> region, TimeSpan? askTimeout =
     /// <returns>The device's reply, or <see cref="RefusalReason.Unavailable"/>: the outcome is unknown then.</returns>
     public async Task<OutboxReply> AskAsync(ToDevice message, CancellationToken cancel)
     {
-        for (var begun = Stopwatch.StartNew(); ;)
+        var begun = Stopwatch.GetTimestamp();
+        while (true)
         {
             if (isCutOff?.Invoke() == true) return new OutboxReply.Refused(RefusalReason.Unavailable);
             OutboxReply reply;
             try
             {
-                var left = Math.Clamp((_inAll - begun.Elapsed).TotalMilliseconds, 1, _askTimeout.TotalMilliseconds);
+                var left = Math.Clamp((_inAll - Stopwatch.GetElapsedTime(begun)).TotalMilliseconds, 1, _askTimeout.TotalMilliseconds);
                 reply = await region().Ask<OutboxReply>(message, TimeSpan.FromMilliseconds(left), cancel);
             }
             catch (AskTimeoutException)
@@ -35,7 +36,7 @@ public sealed class DeviceGateway(Func<IActorRef> region, TimeSpan? askTimeout =
 
             if (reply is not OutboxReply.Refused { Reason: RefusalReason.Unavailable }) return reply;
             var pause = TimeSpan.FromMilliseconds(Random.Shared.Next(100, 300)); // the device is being restarted or moved
-            if (begun.Elapsed + 2 * pause > _inAll) return reply;
+            if (Stopwatch.GetElapsedTime(begun) + 2 * pause > _inAll) return reply; // no time for another ask behind it
             await Task.Delay(pause, cancel);
         }
     }

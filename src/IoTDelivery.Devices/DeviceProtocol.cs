@@ -95,7 +95,11 @@ public abstract record ToConnection
     /// <param name="Turn">That of the <see cref="ToDevice.Attach"/> it is meant for: what was sent to an earlier one is not taken any more.</param>
     /// <param name="Place">In its turn, from 1. One that is missing was lost between two nodes: attach anew, or what comes behind it would arrive before it. 0 is not counted.</param>
     public sealed record Transmit(
-        MessageId MessageId, MessageBody Body, ushort Tag, int QoS, bool Dup, DateTimeOffset? ExpiresAt = null, int Turn = 0, int Place = 0) : ToConnection;
+        MessageId MessageId, MessageBody Body, ushort Tag, int QoS, bool Dup, DateTimeOffset? ExpiresAt = null, int Turn = 0, int Place = 0) : ToConnection
+    {
+        /// <summary>True if nothing was lost between the one at <paramref name="place"/> and this one, whose place it is then.</summary>
+        public bool Follows(ref int place) => Place == 0 || Place == ++place;
+    }
 
     /// <summary>Attach this sub-device, too, and then answer the sender with <see cref="OutboxReply.Done"/>.</summary>
     public sealed record Knocked(DeviceId SubDevice) : ToConnection;

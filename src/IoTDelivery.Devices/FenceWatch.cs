@@ -19,6 +19,7 @@ public sealed class FenceWatch(TimeProvider clock)
     private readonly ConcurrentDictionary<string, byte> _downed = [];
     private readonly ConcurrentDictionary<string, long> _doubted = [];
     private const int DoubtedMax = 10_000; // beyond it those that are over are forgotten; a database that is away has every device doubted
+    private int _sweepBeyond = DoubtedMax;
     private volatile bool _isAtLarge;
     private volatile bool _isCutOff;
     private long _until;
@@ -43,11 +44,13 @@ public sealed class FenceWatch(TimeProvider clock)
     {
         var now = clock.GetUtcNow();
         _doubted[deviceId] = (now + DoubtFor).UtcTicks;
-        if (_doubted.Count <= DoubtedMax) return;
+        if (_doubted.Count <= _sweepBeyond) return;
         foreach (var (over, until) in _doubted)
         {
             if (until <= now.UtcTicks) _doubted.TryRemove(over, out _);
         }
+
+        _sweepBeyond = Math.Max(DoubtedMax, 2 * _doubted.Count); // or each of fifty thousand would look at all of them
     }
 
     /// <summary>True while the device accepts nothing here.</summary>

@@ -548,8 +548,8 @@ internal sealed class MqttConnectionStage(ConnectionContext connection, Accepted
                     return;
                 case ToConnection.Transmit when !heard.Sender.Equals(_device):
                     return; // of an owner that has lost the device
-                case ToConnection.Transmit next when !IsNext(next):
-                    StartOver();
+                case ToConnection.Transmit next when !next.Follows(ref _place):
+                    StartOver(); // one was lost between the nodes: this one would arrive before it
                     break;
                 case ToConnection.Transmit transmit:
                     Enqueue(_connect.DeviceId, transmit);
@@ -695,7 +695,7 @@ internal sealed class MqttConnectionStage(ConnectionContext connection, Accepted
                 foreach (var (from, packet) in _early)
                 {
                     if (!from.Equals(device)) continue;
-                    if (!IsNext(packet))
+                    if (!packet.Follows(ref _place))
                     {
                         StartOver();
                         return;
@@ -733,9 +733,6 @@ internal sealed class MqttConnectionStage(ConnectionContext connection, Accepted
             _device = device;
             _node.DeviceWatch.Tell(new DeviceWatch.Watch(device, StageActor.Ref), ActorRefs.NoSender);
         }
-
-        // One was lost between the nodes: the next one would arrive before it.
-        private bool IsNext(ToConnection.Transmit transmit) => transmit.Place == 0 || transmit.Place == ++_place;
 
         private void StartOver()
         {

@@ -274,8 +274,7 @@ internal sealed class SubDevice : UntypedActor, IWithTimers
             case ToConnection.Attached attached when attached.Revision > _attached && attached.Revision <= _revision && attached.Revision >= _turnBegan:
                 if (_device is not null && !Sender.Equals(_device))
                 {
-                    LoseDevice();
-                    Attach();
+                    StartOver();
                     break;
                 }
 
@@ -287,14 +286,8 @@ internal sealed class SubDevice : UntypedActor, IWithTimers
                 Answer();
                 break;
             case ToConnection.Transmit transmit when Sender.Equals(_device) && transmit.Turn == _turn:
-                if (transmit.Place == 0 || transmit.Place == ++_place)
-                {
-                    Context.Parent.Tell(transmit);
-                    break;
-                }
-
-                LoseDevice(); // one was lost between the nodes
-                Attach();
+                if (transmit.Follows(ref _place)) Context.Parent.Tell(transmit);
+                else StartOver(); // one was lost between the nodes
                 break;
             case ToConnection.Evicted: // connected by itself, carried by a younger connection, or deleted
                 Context.Stop(Self);
@@ -317,6 +310,12 @@ internal sealed class SubDevice : UntypedActor, IWithTimers
                 Attach();
                 break;
         }
+    }
+
+    private void StartOver()
+    {
+        LoseDevice();
+        Attach();
     }
 
     // As the stage of the gateway's own connection does.
