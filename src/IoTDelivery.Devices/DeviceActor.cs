@@ -52,7 +52,27 @@ public sealed class DeviceActor : UntypedPersistentActor
     // Something decided and not stored yet, with the state after it and who waits for it.
     private readonly record struct Entry(IReadOnlyList<OutboxEvent> Events, Outbox After, IActorRef? ReplyTo, object? Reply);
 
-    private sealed record Connection(Guid Id, DateTimeOffset ConnectedAt, int Turn, int Revision, bool SessionPresent, ImmutableArray<Subscription> Subscriptions, IActorRef Ref);
+    // ConnectedAt: by the steady clock of this actor.
+    private sealed record Connection(
+        Guid Id,
+        DateTimeOffset LoginAt,
+        DateTimeOffset ConnectedAt,
+        int Epoch,
+        int Revision,
+        bool SessionPresent,
+        ImmutableArray<Subscription> Subscriptions,
+        IActorRef Ref)
+    {
+        public int Transmitted { get; set; }      // sequence number of the last packet of the epoch
+        public int Acknowledged { get; set; }     // sequence number of the last acknowledgement taken
+        public int AcknowledgedTold { get; set; } // of which the connection knows
+    }
+
+    // A CONNECT that is older than another by less than this counts as younger when it arrives later.
+    private static readonly TimeSpan AgeTolerance = TimeSpan.FromSeconds(1);
+
+    private const int EvictedMax = 4;
+    private const int AcknowledgedUntoldMax = 64;
 
     // Far below the remote frame (akka.hocon: 1 MiB), with room for escapes, the other members and one message of 256 KB.
     private const long ListBytesMax = 64 * 1024;
@@ -65,12 +85,16 @@ public sealed class DeviceActor : UntypedPersistentActor
     private readonly ILoggingAdapter _log = Context.GetLogger();
     private readonly Action<DeviceEvents> _onStored;
     private readonly Guid _token = Guid.NewGuid();
+    private readonly DateTimeOffset _bornAt;
+    private readonly long _bornTimestamp;
 
     private Outbox _stored = Outbox.Empty; // what the journal has
     private Outbox _ahead = Outbox.Empty;  // what it will have once everything decided is stored
-    private Inflight _wire = Inflight.None;
+    private readonly Inflight _wire = Inflight.None;
     private Connection? _connection;
-    private int _transmitted; // in the connection's turn
+    private readonly Queue<Guid> _evicted = []; // the last connections that were let go: they never come back
+    private ToConnection.SubDeviceIdsReserved? _granted; // the last answer to a gateway's connection
+    private Guid _grantedTo;
     private DateTimeOffset _letInAfter = DateTimeOffset.MinValue; // a login proven before that is not worth anything any more
 
     private readonly Queue<Entry> _waiting = [];
@@ -101,6 +125,7 @@ public sealed class DeviceActor : UntypedPersistentActor
         _deviceId = DeviceId.Parse(deviceId);
         _downTopic = SystemTopics.MessagesDown(_deviceId);
         (_services, _policy, _options) = (services, services.Policy, services.Options);
+        (_bornAt, _bornTimestamp) = (services.Clock.GetUtcNow(), services.Clock.GetTimestamp());
         PersistenceId = PersistenceIdOf(deviceId);
         _onStored = OnStored;
     }
@@ -112,6 +137,9 @@ public sealed class DeviceActor : UntypedPersistentActor
     public static string PersistenceIdOf(string deviceId) => $"device-{deviceId}";
 
     private DateTimeOffset Now => _services.Clock.GetUtcNow();
+
+    // Never jumps. For what is only a delay: the clock of a node may be set while it runs.
+    private DateTimeOffset Steady => _bornAt + _services.Clock.GetElapsedTime(_bornTimestamp);
 
     private bool IsWriting => _row is not null;
 
@@ -211,12 +239,20 @@ public sealed class DeviceActor : UntypedPersistentActor
             case ToDevice.Disconnect disconnect:
                 Stir();
                 _letInAfter = disconnect.At;
-                if (_connection?.ConnectedAt <= _letInAfter) LetGo(ToConnection.Evicted.ByOperator);
+                if (_connection?.LoginAt <= _letInAfter) LetGo(ToConnection.Evicted.ByOperator);
                 Answer(Sender, OutboxReply.Done.Instance);
                 break;
-            case ToDevice.Answered answered:
+            case ToDevice.PacketAcknowledged acknowledged:
                 Stir();
-                OnAnswered(answered);
+                OnAcknowledged(acknowledged);
+                break;
+            case ToDevice.ReserveSubDeviceIds reserve:
+                Stir();
+                OnReserveSubDeviceIds(reserve);
+                break;
+            case ToDevice.ReturnSubDeviceIds back:
+                Stir();
+                Decide(new OutboxCommand.ReturnSubDeviceIds(back.UsedUpTo, back.ReservedUpTo), null);
                 break;
             case ToDevice.Attach attach:
                 Stir();
@@ -259,6 +295,7 @@ public sealed class DeviceActor : UntypedPersistentActor
                 break;
             case GoToSleep:
                 _isLeaving = true;
+                if (_connection is not null) Decide(new OutboxCommand.NoteUnacknowledged(_wire.Unacknowledged()), null);
                 break;
             case ToDevice.Detach or Terminated:
                 return; // of a connection that was let go before
@@ -274,7 +311,7 @@ public sealed class DeviceActor : UntypedPersistentActor
     private void Advance()
     {
         var now = Now;
-        Transmit(now);
+        Transmit();
         Offer(now);
         Write(now);
         Rest(now);
@@ -298,7 +335,7 @@ public sealed class DeviceActor : UntypedPersistentActor
         var decision = _ahead.Decide(command, _wire, Now, _policy);
         if (decision.Events.Count > 0)
         {
-            _wire = _wire.Follow(_ahead, decision.Events);
+            _wire.Follow(_ahead, decision.Events);
             _ahead = _ahead.Apply(decision.Events, _policy);
             _waiting.Enqueue(new Entry(decision.Events, _ahead, replyTo, reply ?? decision.Reply));
         }
@@ -427,9 +464,12 @@ public sealed class DeviceActor : UntypedPersistentActor
             return;
         }
 
-        if (_connection is { } current && current.Id != attach.ConnectionId)
+        var connectedAt = Steady - attach.Age;
+        if (_connection?.Id != attach.ConnectionId)
         {
-            if (attach.ConnectedAt < current.ConnectedAt)
+            // A sub-device that was let go by its gateway's connection may come back on it, but not past another one.
+            var wasEvicted = _evicted.Contains(attach.ConnectionId) && (_connection is not null || attach.StartsClean);
+            if (wasEvicted || connectedAt < _connection?.ConnectedAt - AgeTolerance)
             {
                 attach.Connection.Tell(ToConnection.Evicted.ByYounger); // a late re-attach of the older one
                 return;
@@ -438,12 +478,14 @@ public sealed class DeviceActor : UntypedPersistentActor
             LetGo(ToConnection.Evicted.ByYounger);
         }
 
-        if (_connection?.Turn < attach.Turn)
+        var goesOn = true;
+        if (_connection?.Epoch < attach.Epoch)
         {
-            _wire = _wire.Disconnect(); // it lost us, and ignored what we sent since
-            Connect(attach);
+            // It lost this device, and ignored what was sent since.
+            var unacknowledged = _wire.Unacknowledged();
+            goesOn = Connect(attach, connectedAt, unacknowledged);
         }
-        else if (_connection is null) Connect(attach);
+        else if (_connection is null) goesOn = Connect(attach, connectedAt, _ahead.Unacknowledged);
         else if (attach.Revision > _connection.Revision) Subscribe(attach);
 
         var attached = new ToConnection.Attached(_connection!.Revision, _connection.SessionPresent, _connection.Subscriptions);
@@ -451,19 +493,22 @@ public sealed class DeviceActor : UntypedPersistentActor
         // Subscribed, too: what was subscribed and unsubscribed again before we heard of either was asked for all the same.
         if (_connection.Subscriptions.Concat(attach.Subscribed).Any(s => s.QoS == 1 && s.Matches(_downTopic))) Decide(OutboxCommand.NoteQoS1.Instance, null);
         var session = attach.KeepsSession ? new KeptSession(_connection.Subscriptions, attach.SessionExpiry) : null;
-        Decide(new OutboxCommand.KeepSession(session), attach.Connection, attached);
+        Decide(new OutboxCommand.KeepSession(session, goesOn), attach.Connection, attached);
     }
 
-    private void Connect(ToDevice.Attach attach)
+    // Returns whether packet ids that were sent before still mean something to the client.
+    private bool Connect(ToDevice.Attach attach, DateTimeOffset connectedAt, ImmutableSortedDictionary<long, ushort> unacknowledged)
     {
         var remembered = attach.StartsClean ? null : _ahead.SessionAt(Now)?.Subscriptions; // [MQTT-3.1.2-5]
         var subscriptions = attach.Subscriptions ?? Replaced(remembered ?? [], attach.Subscribed);
-        _connection = new Connection(attach.ConnectionId, attach.ConnectedAt, attach.Turn, attach.Revision, remembered is not null, subscriptions, attach.Connection);
-        _transmitted = 0;
+        _connection = new Connection(
+            attach.ConnectionId, attach.ConnectedAt, connectedAt, attach.Epoch, attach.Revision, remembered is not null, subscriptions, attach.Connection);
         Context.Watch(attach.Connection);
         _restAt = Now + _options.SettleAfter;
-        var resumes = remembered is not null && attach.Turn == 0; // the packet ids of a resumed session are for its beginning
-        _wire = _wire.Connect(attach.Wire, Effective(attach, subscriptions), resumes, _ahead.NextNumber - 1, _policy, attach.LastTag);
+        var goesOn = remembered is not null || attach.IsReattach;
+        if (!goesOn) unacknowledged = unacknowledged.Clear();
+        _wire.Connect(attach.Wire, Effective(attach, subscriptions), _ahead, unacknowledged, attach.IsReattach, _policy);
+        return goesOn;
     }
 
     // [MQTT-3.8.4-3] A SUBSCRIBE replaces the subscription of the same filter.
@@ -476,7 +521,7 @@ public sealed class DeviceActor : UntypedPersistentActor
         var effective = Effective(attach, subscriptions);
         var subscribed = attach.Implicit ? [.. attach.Subscribed, .. effective.Except(subscriptions)] : attach.Subscribed;
         _connection = _connection! with { Revision = attach.Revision, Subscriptions = subscriptions };
-        _wire = _wire.Subscribe(effective, subscribed, _ahead, Now, _policy);
+        _wire.Subscribe(effective, subscribed, _ahead, Steady, _policy);
     }
 
     // The implicit subscription counts where nothing else matches, and never for a device that once asked for QoS 1.
@@ -485,17 +530,49 @@ public sealed class DeviceActor : UntypedPersistentActor
             ? subscriptions.Add(new Subscription(SystemTopics.AllSystem(_deviceId), 0))
             : subscriptions;
 
-    private void OnAnswered(ToDevice.Answered answered)
+    private void OnAcknowledged(ToDevice.PacketAcknowledged acknowledged)
     {
-        if (answered.ConnectionId != _connection?.Id) return;
-        (_wire, var number) = _wire.Answer(answered.Tag, answered.QoS);
-        if (number is null || _ahead.FindOpen(number.Value) is not { } message)
+        if (_connection is not { } connection || acknowledged.ConnectionId != connection.Id || acknowledged.Epoch != connection.Epoch) return;
+        var isNext = acknowledged.Sequence == connection.Acknowledged + 1;
+        if (isNext) connection.Acknowledged++;
+        if (acknowledged.IsRepeated || connection.Acknowledged - connection.AcknowledgedTold >= AcknowledgedUntoldMax)
+        {
+            connection.AcknowledgedTold = connection.Acknowledged;
+            connection.Ref.Tell(new ToConnection.AcknowledgementsTaken(connection.Epoch, connection.Acknowledged));
+        }
+
+        if (!isNext) return; // taken already; or one before it was lost: it is repeated, and this one behind it
+        if (acknowledged.IsSkipped)
+        {
+            _wire.Skip(acknowledged.Tag);
+            return;
+        }
+
+        if (_wire.Acknowledge(acknowledged.Tag, acknowledged.QoS) is not { } number || _ahead.FindOpen(number) is not { } message)
         {
             _services.Metrics.LateAck();
             return;
         }
 
-        Decide(answered.ReasonCode < 0x80 ? new OutboxCommand.Acknowledge(message.MessageId) : new OutboxCommand.Refuse(message.MessageId, answered.ReasonCode), null);
+        Decide(
+            acknowledged.ReasonCode < 0x80
+                ? new OutboxCommand.Acknowledge(message.MessageId)
+                : new OutboxCommand.Refuse(message.MessageId, acknowledged.ReasonCode),
+            null);
+    }
+
+    private void OnReserveSubDeviceIds(ToDevice.ReserveSubDeviceIds reserve)
+    {
+        if (_granted?.Request == reserve.Request && _grantedTo == reserve.ConnectionId)
+        {
+            Answer(Sender, _granted);
+            return;
+        }
+
+        var from = _ahead.SubDeviceIdsUpTo;
+        _grantedTo = reserve.ConnectionId;
+        _granted = new ToConnection.SubDeviceIdsReserved(reserve.Request, from, from + PacketIds.ReservedAhead);
+        Decide(OutboxCommand.ReserveSubDeviceIds.Instance, Sender, _granted);
     }
 
     private void OnConnectionGone(TimeSpan? sessionExpiry = null)
@@ -503,26 +580,42 @@ public sealed class DeviceActor : UntypedPersistentActor
         if (_connection is null) return;
         Context.Unwatch(_connection.Ref);
         _connection = null;
-        _wire = _wire.Disconnect();
+        var unacknowledged = _wire.Unacknowledged();
+        _wire.Disconnect();
         _restAt = Now + _options.SleepAfter;
         Decide(OutboxCommand.LoseConnection.Instance, null);
-        Decide(new OutboxCommand.LeaveSession(sessionExpiry), null);
+        Decide(new OutboxCommand.LeaveSession(sessionExpiry, unacknowledged), null);
     }
 
     private void LetGo(ToConnection.Evicted why)
     {
-        _connection?.Ref.Tell(why);
+        if (_connection is null) return;
+        _connection.Ref.Tell(why);
+        if (_evicted.Count == EvictedMax) _evicted.Dequeue();
+        _evicted.Enqueue(_connection.Id);
         OnConnectionGone();
     }
 
-    private void Transmit(DateTimeOffset now)
+    private void Transmit()
     {
-        if (_connection is null) return;
-        (_wire, var sends) = _wire.Next(_ahead, _stored.NextNumber - 1, now, _policy);
+        if (_connection is not { } connection || _isLeaving) return;
+        var sends = _wire.Next(_ahead, _stored.NextNumber - 1, _stored.PacketIdsUpTo, Steady, _policy);
+        if (_wire.NeedsPacketIds) Decide(OutboxCommand.ReservePacketIds.Instance, null);
+        if (sends.Count == 0) return;
+        var now = Now;
+        connection.AcknowledgedTold = connection.Acknowledged;
         foreach (var send in sends)
         {
-            _connection.Ref.Tell(new ToConnection.Transmit(
-                send.Message.MessageId, send.Message.Body, send.Tag, send.QoS, send.Dup, send.Message.ExpiresAt, _connection.Turn, ++_transmitted));
+            connection.Ref.Tell(new ToConnection.Transmit(
+                send.Message.MessageId,
+                send.Message.Body,
+                send.Tag,
+                send.QoS,
+                send.Dup,
+                send.Message.ExpiresAt - now,
+                connection.Epoch,
+                ++connection.Transmitted,
+                connection.Acknowledged));
         }
     }
 
@@ -603,7 +696,12 @@ public sealed class DeviceActor : UntypedPersistentActor
     private void Rest(DateTimeOffset now)
     {
         if (_isResting || _isLeaving || IsBusy || _waiting.Count > 0 || now < _restAt || !_stored.Owed.IsEmpty) return;
-        if (_connection is null) Decide(new OutboxCommand.LeaveSession(null), null); // after a crash nobody has said when the connection went
+        if (_connection is null)
+        {
+            Decide(new OutboxCommand.LeaveSession(null), null); // after a crash nobody has said when the connection went
+            if (_paid > _paidStored) Decide(OutboxCommand.ReturnPacketIds.Instance, null); // with the row that is written anyway
+        }
+
         if (_waiting.Count > 0)
         {
             Write(now);
@@ -651,7 +749,7 @@ public sealed class DeviceActor : UntypedPersistentActor
     // One timer for all that is due, set anew only when something is due earlier than it.
     private void Arm(DateTimeOffset now)
     {
-        var due = Earlier(_connection is null ? null : _wire.NextAt, _ahead.NextExpiry);
+        var due = Earlier(_wire.NextAt is { } sendAt ? now + (sendAt - Steady) : null, _ahead.NextExpiry);
         if (!_stored.Owed.IsEmpty) due = Earlier(due, _offerAgainAt);
         if (!_isResting && _stored.Owed.IsEmpty && !IsBusy) due = Earlier(due, _restAt);
         if (due is not { } at || (_timer is not null && _timerAt <= at)) return;

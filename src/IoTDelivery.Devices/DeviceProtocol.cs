@@ -20,22 +20,37 @@ public abstract record ToDevice(DeviceId DeviceId)
     public sealed record Show(DeviceId DeviceId, MessageId MessageId) : ToDevice(DeviceId);
 
     /// <summary>
-    /// A connection belongs to the device from now on. Sent by the connection itself (<see cref="Connection"/> is who gets <see cref="ToConnection"/>)
-    /// and repeated until <see cref="ToConnection.Attached"/> with this <see cref="Revision"/> comes back.
-    /// A younger CONNECT evicts an older one, never the other way round.
+    /// A connection belongs to the device from now on. Sent by the connection itself (<see cref="Connection"/> is who gets
+    /// <see cref="ToConnection"/>) and repeated until <see cref="ToConnection.Attached"/> with this <see cref="Revision"/>
+    /// comes back. A younger CONNECT evicts an older one, never the other way round.
     /// </summary>
     /// <param name="ConnectionId">Unique among all connections ever.</param>
-    /// <param name="ConnectedAt">When the CONNECT was accepted; decides who evicts whom.</param>
+    /// <param name="ConnectedAt">When the CONNECT was accepted, by the clock of its node.</param>
     /// <param name="SessionExpiry">
-    /// How long the session outlives the connection. Above zero subscriptions are remembered; <see cref="TimeSpan.MaxValue"/> is for ever, as with clean session 0.
+    /// How long the session outlives the connection. Above zero subscriptions are remembered; <see cref="TimeSpan.MaxValue"/>
+    /// is for ever, as with clean session 0.
     /// </param>
-    /// <param name="StartsClean">Clean start: what was remembered before is dropped (only with the first revision of a connection).</param>
+    /// <param name="StartsClean">
+    /// Clean start: what was remembered before is dropped (only with the first revision of a connection).
+    /// </param>
     /// <param name="Revision">Counts the changes of <see cref="Subscriptions"/> on this connection, from 1.</param>
-    /// <param name="Subscriptions">All subscriptions of this connection as of this revision. Null in a first Attach that resumes a remembered session.</param>
-    /// <param name="Subscribed">What the client subscribed with this revision (triggers delivery); empty on an unsubscribe and on a re-attach.</param>
-    /// <param name="LastTag">The last packet id the device used on this connection before it moved; a re-attached device goes on behind it.</param>
-    /// <param name="Turn">Counts how often the connection lost its device. Who attached it in an earlier turn starts over: what it has sent since may have been ignored.</param>
-    /// <param name="Implicit">Down topics count as subscribed at QoS 0 where nothing else matches, unless the device ever asked for QoS 1.</param>
+    /// <param name="Subscriptions">
+    /// All subscriptions of this connection as of this revision. Null in a first Attach that resumes a remembered session.
+    /// </param>
+    /// <param name="Subscribed">
+    /// What the client subscribed with this revision (triggers delivery); empty on an unsubscribe and on a re-attach.
+    /// </param>
+    /// <param name="Implicit">
+    /// Down topics count as subscribed at QoS 0 where nothing else matches, unless the device ever asked for QoS 1.
+    /// </param>
+    /// <param name="Epoch">
+    /// Counts how often the connection lost its device. Who attached it in an earlier epoch starts over: what it has sent
+    /// since may have been ignored.
+    /// </param>
+    /// <param name="Age">
+    /// How long ago the CONNECT was accepted, measured anew with each attempt by a clock that never jumps: it decides who
+    /// evicts whom. The clocks of two nodes are never compared.
+    /// </param>
     public sealed record Attach(
         DeviceId DeviceId,
         Guid ConnectionId,
@@ -48,10 +63,13 @@ public abstract record ToDevice(DeviceId DeviceId)
         ImmutableArray<Subscription> Subscribed,
         bool Implicit,
         IActorRef Connection,
-        ushort LastTag = 0,
-        int Turn = 0) : ToDevice(DeviceId)
+        int Epoch = 0,
+        TimeSpan Age = default) : ToDevice(DeviceId)
     {
         public bool KeepsSession => SessionExpiry > TimeSpan.Zero;
+
+        /// <summary>The client has heard of this connection, and may hold packets that a former owner sent on it.</summary>
+        public bool IsReattach => Epoch > 0 && !StartsClean && Subscriptions is not null;
     }
 
     /// <summary>
@@ -69,8 +87,33 @@ public abstract record ToDevice(DeviceId DeviceId)
     /// <summary>The connection is gone. <see cref="SessionExpiry"/> is what the client's DISCONNECT made of it; null if it said nothing.</summary>
     public sealed record Detach(DeviceId DeviceId, Guid ConnectionId, TimeSpan? SessionExpiry = null) : ToDevice(DeviceId);
 
-    /// <summary>The transport took the bytes of a QoS 0 packet, or the device answered a QoS 1 packet (MQTT 5: with this reason code, else 0).</summary>
-    public sealed record Answered(DeviceId DeviceId, Guid ConnectionId, ushort Tag, int QoS, byte ReasonCode) : ToDevice(DeviceId);
+    /// <summary>
+    /// The transport took the bytes of a QoS 0 packet, or the device acknowledged a QoS 1 packet (MQTT 5: with this reason
+    /// code, else 0). Repeated until <see cref="ToConnection.AcknowledgementsTaken"/> or the end of the epoch.
+    /// </summary>
+    /// <param name="Epoch">That of the <see cref="Attach"/> the device is attached with.</param>
+    /// <param name="Sequence">Within the epoch, from 1: one that is missing was lost between two nodes and is repeated.</param>
+    /// <param name="IsRepeated">The device has not said that it took the first one: it says so now.</param>
+    /// <param name="IsSkipped">The packet was not sent and never will be: <see cref="Inflight.Skip"/>.</param>
+    public sealed record PacketAcknowledged(
+        DeviceId DeviceId,
+        Guid ConnectionId,
+        ushort Tag,
+        int QoS,
+        byte ReasonCode,
+        int Epoch = 0,
+        int Sequence = 0,
+        bool IsRepeated = false,
+        bool IsSkipped = false) : ToDevice(DeviceId);
+
+    /// <summary>
+    /// The connection of this gateway needs packet ids for its sub-devices. The answer is
+    /// <see cref="ToConnection.SubDeviceIdsReserved"/>; the same request is answered alike.
+    /// </summary>
+    public sealed record ReserveSubDeviceIds(DeviceId DeviceId, Guid ConnectionId, int Request) : ToDevice(DeviceId);
+
+    /// <summary>The connection of this gateway is over. Of the ids that were reserved for it, it used those below this position.</summary>
+    public sealed record ReturnSubDeviceIds(DeviceId DeviceId, long UsedUpTo, long ReservedUpTo) : ToDevice(DeviceId);
 
     /// <summary>Its wake-up call rang. Answered with <see cref="Acted"/> when it has done what was due, or at once when it is awake anyway.</summary>
     public sealed record WakeUp(DeviceId DeviceId, Guid Token, DateTimeOffset DueAt) : ToDevice(DeviceId);
@@ -90,16 +133,38 @@ public abstract record ToConnection
     /// <param name="Subscriptions">The subscriptions in force, those of a resumed session included.</param>
     public sealed record Attached(int Revision, bool SessionPresent, ImmutableArray<Subscription> Subscriptions) : ToConnection;
 
-    /// <summary>Put this on the wire. Taken only from whoever said <see cref="Attached"/> last; what comes before that is held until it is said. At QoS 0 say <see cref="ToDevice.Answered"/> when the transport took the bytes.</summary>
-    /// <param name="ExpiresAt">When the message ends; null from a node of an older release.</param>
-    /// <param name="Turn">That of the <see cref="ToDevice.Attach"/> it is meant for: what was sent to an earlier one is not taken any more.</param>
-    /// <param name="Place">In its turn, from 1. One that is missing was lost between two nodes: attach anew, or what comes behind it would arrive before it. 0 is not counted.</param>
+    /// <summary>
+    /// Put this on the wire. Taken only from whoever said <see cref="Attached"/> last; what comes before that is held until
+    /// it is said. At QoS 0 say <see cref="ToDevice.PacketAcknowledged"/> when the transport took the bytes.
+    /// </summary>
+    /// <param name="Remaining">What is left of the message's ttl now; null from a node of an older release.</param>
+    /// <param name="Epoch">
+    /// That of the <see cref="ToDevice.Attach"/> it is meant for: what was sent to an earlier one is stale.
+    /// </param>
+    /// <param name="Sequence">
+    /// Sequence number within the epoch, from 1. A gap means a packet was lost between nodes: start a new epoch, or later
+    /// packets would overtake it. 0 is not counted.
+    /// </param>
+    /// <param name="AcknowledgedUpTo">The sequence number of the newest <see cref="ToDevice.PacketAcknowledged"/> taken.</param>
     public sealed record Transmit(
-        MessageId MessageId, MessageBody Body, ushort Tag, int QoS, bool Dup, DateTimeOffset? ExpiresAt = null, int Turn = 0, int Place = 0) : ToConnection
-    {
-        /// <summary>True if nothing was lost between the one at <paramref name="place"/> and this one, whose place it is then.</summary>
-        public bool Follows(ref int place) => Place == 0 || Place == ++place;
-    }
+        MessageId MessageId,
+        MessageBody Body,
+        ushort Tag,
+        int QoS,
+        bool Dup,
+        TimeSpan? Remaining = null,
+        int Epoch = 0,
+        int Sequence = 0,
+        int AcknowledgedUpTo = 0) : ToConnection;
+
+    /// <summary>The device has taken every acknowledgement up to this sequence number of the epoch.</summary>
+    public sealed record AcknowledgementsTaken(int Epoch, int UpTo) : ToConnection;
+
+    /// <summary>
+    /// These positions are for packet ids of the gateway's sub-devices on this connection: from <paramref name="From"/> on,
+    /// below <paramref name="UpTo"/> (<see cref="PacketIds.OfSubDevice"/>).
+    /// </summary>
+    public sealed record SubDeviceIdsReserved(int Request, long From, long UpTo) : ToConnection;
 
     /// <summary>Attach this sub-device, too, and then answer the sender with <see cref="OutboxReply.Done"/>.</summary>
     public sealed record Knocked(DeviceId SubDevice) : ToConnection;

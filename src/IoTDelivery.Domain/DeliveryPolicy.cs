@@ -66,7 +66,7 @@ public sealed record DeliveryPolicy
         { TtlUnit.Ticks: <= 0 } => "Delivery:TtlUnit must be more than zero.",
         { PendingMax: < 1 } => "Delivery:PendingMax must be 1 or more.",
         { PendingBytesMax: < MessageBody.ContentBytesMax } => $"Delivery:PendingBytesMax must be {MessageBody.ContentBytesMax} (one message) or more.",
-        { InflightMax: < 1 or > Inflight.TagMax } => $"Delivery:InflightMax must be from 1 to {Inflight.TagMax}.",
+        { InflightMax: < 1 or > PacketIds.Max } => $"Delivery:InflightMax must be from 1 to {PacketIds.Max}.",
         { HistoryMax: < 0 } => "Delivery:HistoryMax must be 0 or more.",
         { IdempotencyMax: < 0 } => "Delivery:IdempotencyMax must be 0 or more.",
         { OwedMax: < 1 } => "Delivery:OwedMax must be 1 or more.",

@@ -1,305 +1,482 @@
 using System.Collections.Immutable;
+using System.Runtime.InteropServices;
 
 namespace IoTDelivery.Domain;
 
 /// <summary>One live connection as far as delivery cares.</summary>
-/// <param name="ForbidsRepeats">True for MQTT 5, which forbids sending a packet again on the same connection [MQTT-4.4.0-1].</param>
-/// <param name="ReceiveMaximum">Unacknowledged packets the client takes (MQTT 5, 3.1.2.11.3); 65,535 when it did not say.</param>
-public sealed record WireConnection(bool ForbidsRepeats, int ReceiveMaximum);
+/// <param name="ForbidsRepeats">
+/// True for MQTT 5, which forbids sending a packet again on the same connection [MQTT-4.4.0-1].
+/// </param>
+/// <param name="ReceiveMaximum">
+/// Unacknowledged packets the client takes (MQTT 5, 3.1.2.11.3); 65,535 when it did not say.
+/// </param>
+/// <param name="MessagesMax">Messages on the wire at once whatever the policy says; 1 for a sub-device.</param>
+public sealed record WireConnection(bool ForbidsRepeats, int ReceiveMaximum, int MessagesMax = int.MaxValue)
+{
+    /// <summary>True if the client named a Receive Maximum: then each unacknowledged packet counts against it.</summary>
+    public bool CountsPackets => ReceiveMaximum < ushort.MaxValue;
+}
 
 /// <summary>One PUBLISH to put on the wire now.</summary>
-/// <param name="Tag">Names this packet to <see cref="Inflight"/>: what the transport or the PUBACK gives back. It is the packet id at QoS 1.</param>
+/// <param name="Tag">
+/// The delivery tag: names this packet to <see cref="Inflight"/>. The transport or the PUBACK gives it back. It is the
+/// packet id at QoS 1.
+/// </param>
 /// <param name="Dup">True if the packet may have been sent before under the same tag [MQTT-3.3.1-1].</param>
 public readonly record struct Send(KnownMessage Message, ushort Tag, int QoS, bool Dup);
 
 /// <summary>
-/// What is on the wire of one device now, and when to send it again. It goes with the connection: none of it is stored.
-/// Immutable; every function returns the next state.
+/// What is on the wire of one device now, and when to send it again. It goes with the connection: nothing of it is stored.
+/// The outbox stores only what a later owner must know of its packet ids (<see cref="PacketIds"/>).
 /// </summary>
 //
 //   trigger (online, subscribed again)                    one round                              next round
 //   ▼                                       send  +2 s  +4 s  +6 s                               +10 s
-//   rounds = 5 ──────────────────────────►   ●──────○─────○─────○ ·········································●──────○── …
+//   rounds = 5 ──────────────────────────►   ●──────○─────○─────○ ····································●──────○── …
 //   accepted while online: one round only    ●──────○─────○─────○   then quiet until the next trigger
 //
-public sealed record Inflight
+//   The window counts messages. A Receive Maximum that the client named counts packets, those of ended messages too.
+//
+public sealed class Inflight
 {
-    /// <summary>Largest tag. The packet ids above it are for the sub-devices that share the connection of their gateway.</summary>
-    public const ushort TagMax = 0x7FFF;
+    /// <summary>
+    /// Sends of one message on one connection, at most: five whole schedules. A client that subscribes again and again
+    /// restarts its rounds, but not for ever.
+    /// </summary>
+    public const int SendsMax = 100;
 
-    /// <summary>A device that is away.</summary>
-    public static readonly Inflight None = new();
-
-    private readonly record struct Packet(long Number, int QoS);
-
-    private readonly record struct Flight(ushort Tag, int QoS, DateTimeOffset RoundStart, int SentInRound, int RoundsLeft, DateTimeOffset LastSentAt, DateTimeOffset? NextAt)
+    private readonly record struct Packet(long Number, int QoS)
     {
-        public bool IsReserved => Tag == 0;
+        public bool HasEnded => Number == 0;
     }
 
-    private WireConnection? Connection { get; init; }
+    private struct Flight
+    {
+        public ushort Tag;
+        public int QoS;
+        public int Sends;
+        public int SentInRound;
+        public int RoundsLeft;
+        public DateTimeOffset RoundStart;
+        public DateTimeOffset LastSentAt;
+        public DateTimeOffset? NextAt;
 
-    private ImmutableArray<Subscription> Subscriptions { get; init; } = [];
+        public readonly bool IsReserved => Tag == 0;
+    }
 
     // By message number. A flight without a tag is a place kept for a message that is not stored yet.
-    private ImmutableSortedDictionary<long, Flight> Flights { get; init; } = ImmutableSortedDictionary<long, Flight>.Empty;
+    private readonly Dictionary<long, Flight> _flights = [];
 
-    // Packets the device has not answered. An MQTT 5 message can have several, and they outlive the message.
-    private ImmutableDictionary<ushort, Packet> Packets { get; init; } = ImmutableDictionary<ushort, Packet>.Empty;
+    // Packets the device has not acknowledged. An MQTT 5 message can have several. Those of an ended message stay only
+    // where they count: against a Receive Maximum.
+    private readonly Dictionary<ushort, Packet> _packets = [];
 
     // Last packet id of each message of the connection before, for a session that goes on [MQTT-4.4.0-1].
-    private ImmutableDictionary<long, ushort> Resumable { get; init; } = ImmutableDictionary<long, ushort>.Empty;
+    private readonly Dictionary<long, ushort> _resumable = [];
 
-    private ushort LastTag { get; init; }
+    private WireConnection? _connection;
+    private ImmutableArray<Subscription> _subscriptions = [];
+    private int _window;
+    private int _reserved; // flights without a tag
+
+    private long? _nextId; // position of the next packet id; null: no connection in this life yet
 
     // Messages up to this number were there when the device came online or subscribed again: they get all rounds.
-    private long RoundsUpTo { get; init; }
+    private long _roundsUpTo;
 
-    private int Window { get; init; }
+    // Every open message below this number is on the wire or not subscribed.
+    private long _firstWaiting;
 
-    // Flights without a tag.
-    private int Reserved { get; init; }
+    // The earliest NextAt, or earlier.
+    private DateTimeOffset? _nextAt;
+
+    /// <summary>A device that is away.</summary>
+    public static Inflight None => new();
 
     /// <summary>True while the device has a connection.</summary>
-    public bool IsConnected => Connection is not null;
+    public bool IsConnected => _connection is not null;
 
     /// <summary>Messages on the wire, or with a place kept on it.</summary>
-    public int Count => Flights.Count;
+    public int Count => _flights.Count;
 
     /// <summary>True if one more message may be sent for the first time.</summary>
-    public bool HasRoom => Connection is not null && Packets.Count + Reserved < Window;
+    public bool HasRoom =>
+        _connection is { } connection && _flights.Count < _window
+        && (!connection.CountsPackets || _packets.Count + _reserved < connection.ReceiveMaximum);
+
+    /// <summary>True if the last <see cref="Next"/> had something to send and no packet id that is stored as reserved.</summary>
+    public bool NeedsPacketIds { get; private set; }
 
     /// <summary>When something is to be sent again; null if nothing is.</summary>
     public DateTimeOffset? NextAt
     {
         get
         {
+            if (_nextAt is null || NeedsPacketIds) return null; // due as soon as ids are reserved
             DateTimeOffset? next = null;
-            foreach (var (_, flight) in Flights)
+            foreach (var flight in _flights.Values)
             {
                 if (flight.NextAt is { } at && (next is null || at < next)) next = at;
             }
 
-            return next;
+            return _nextAt = next;
         }
     }
 
     /// <summary>True if the message is on the wire of the live connection.</summary>
-    public bool IsOnTheWire(long number) => Flights.ContainsKey(number);
+    public bool IsOnTheWire(long number) => _flights.ContainsKey(number);
 
     /// <summary>True if the device is connected and one of its subscriptions matches.</summary>
     public bool IsSubscribed(string topic) => QoSOf(topic) >= 0;
 
     /// <summary>
-    /// The device came online: everything open up to <paramref name="lastNumber"/> gets all rounds as far as it is subscribed.
-    /// <paramref name="resumes"/>: the client was told Session Present 1, so its packet ids go on.
-    /// <paramref name="lastTag"/>: the last tag a former owner of the device used on this very connection, or 0.
+    /// True if a new message can go out before any that waits: the window is open and no message waits that could go out.
     /// </summary>
-    public Inflight Connect(
-        WireConnection connection, ImmutableArray<Subscription> subscriptions, bool resumes, long lastNumber, DeliveryPolicy policy, ushort lastTag = 0)
+    public bool HasRoomForNew(Outbox outbox)
     {
-        var resumable = resumes ? Resumed() : ImmutableDictionary<long, ushort>.Empty;
-        return None with
+        if (!HasRoom) return false;
+        if (outbox.Open.Count == _flights.Count) return true;
+        for (var i = outbox.IndexOfOpen(_firstWaiting); i < outbox.Open.Count; i++)
         {
-            Connection = connection,
-            Subscriptions = subscriptions,
-            Resumable = resumable,
-            Packets = resumable.ToImmutableDictionary(p => p.Value, p => new Packet(p.Key, 1)),
-            LastTag = lastTag == 0 ? LastTag : lastTag,
-            RoundsUpTo = lastNumber,
-            Window = Math.Min(policy.InflightMax, connection.ReceiveMaximum),
-        };
-    }
-
-    /// <summary>The connection is gone; only what a going-on session needs stays.</summary>
-    public Inflight Disconnect() => None with { Resumable = Resumed(), LastTag = LastTag };
-
-    /// <summary>
-    /// The device subscribed (or unsubscribed: <paramref name="matched"/> empty). What matches a filter of <paramref name="matched"/> and is not
-    /// acknowledged starts its rounds again, but never within one repeat interval of its last send.
-    /// </summary>
-    public Inflight Subscribe(
-        ImmutableArray<Subscription> subscriptions, ImmutableArray<Subscription> matched, Outbox outbox, DateTimeOffset now, DeliveryPolicy policy)
-    {
-        var next = this with { Subscriptions = subscriptions };
-        if (matched.IsEmpty) return next;
-
-        var flights = Flights.ToBuilder();
-        foreach (var message in outbox.Open)
-        {
-            if (!Flights.TryGetValue(message.Number, out var flight) || flight is { QoS: 0 } or { IsReserved: true }) continue;
-            if (!matched.Any(s => s.Matches(message.Body.Topic))) continue;
-            var start = Later(now, flight.LastSentAt + policy.RepeatInterval);
-            flights[message.Number] = flight with { RoundStart = start, SentInRound = 0, RoundsLeft = policy.Rounds - 1, NextAt = start };
+            var message = outbox.Open[i];
+            if (!_flights.ContainsKey(message.Number) && IsSubscribed(message.Body.Topic)) return false;
         }
 
-        return next with { Flights = flights.ToImmutable(), RoundsUpTo = outbox.NextNumber - 1 };
+        return true;
     }
 
     /// <summary>
-    /// Follows what was decided: keeps a place for a message that was answered DELIVERED and is not stored yet, and lets go of what ended.
-    /// <paramref name="before"/> is the outbox the events were decided against.
+    /// How far packet ids must be reserved in the journal, because few of those that are reserved are left; null if there
+    /// are enough. It goes along with a row that is written anyway.
     /// </summary>
-    public Inflight Follow(Outbox before, IReadOnlyList<OutboxEvent> events)
+    public long? ReservationFor(Outbox outbox) =>
+        IsConnected && _nextId is { } next && outbox.PacketIdsUpTo - next < PacketIds.ReservedAhead / 2
+            ? next + PacketIds.ReservedAhead
+            : null;
+
+    /// <summary>Ids below this position may be in use; null if this owner has given none out.</summary>
+    public long? UsedIdsUpTo => _nextId;
+
+    /// <summary>The last packet id of each message that is on the wire at QoS 1, by message number.</summary>
+    public ImmutableSortedDictionary<long, ushort> Unacknowledged()
     {
-        var (wire, number) = (this, before.NextNumber);
+        var map = ImmutableSortedDictionary.CreateBuilder<long, ushort>();
+        foreach (var (number, id) in _resumable) map[number] = id;
+        foreach (var (number, flight) in _flights)
+        {
+            if (flight is { QoS: 1, IsReserved: false }) map[number] = flight.Tag;
+        }
+
+        return map.ToImmutable();
+    }
+
+    /// <summary>The device came online: everything open gets all rounds as far as it is subscribed.</summary>
+    /// <param name="outbox">What is known of the device, ids reserved by former owners included.</param>
+    /// <param name="unacknowledged">
+    /// Packet ids that still mean these messages to the client: a PUBACK for one of them counts. Empty for a clean start.
+    /// </param>
+    /// <param name="isSameConnection">
+    /// The connection goes on, only its owner lost it for a moment: MQTT 5 then allows no packet again [MQTT-4.4.0-1].
+    /// </param>
+    public void Connect(
+        WireConnection connection,
+        ImmutableArray<Subscription> subscriptions,
+        Outbox outbox,
+        ImmutableSortedDictionary<long, ushort> unacknowledged,
+        bool isSameConnection,
+        DeliveryPolicy policy)
+    {
+        Disconnect();
+        _nextId ??= PacketIds.StartOf(outbox, isSameConnection);
+        (_connection, _subscriptions) = (connection, subscriptions);
+        _window = Math.Min(policy.InflightMax, connection.MessagesMax);
+        _roundsUpTo = outbox.NextNumber - 1;
+        foreach (var (number, id) in unacknowledged)
+        {
+            if (outbox.FindOpen(number) is null) continue;
+            _packets[id] = new Packet(number, 1);
+            if (!isSameConnection || !connection.ForbidsRepeats) _resumable[number] = id;
+        }
+    }
+
+    /// <summary>The connection is gone. Where the ids of its packets go on is remembered.</summary>
+    public void Disconnect()
+    {
+        _flights.Clear();
+        _packets.Clear();
+        _resumable.Clear();
+        (_connection, _subscriptions, _reserved, _firstWaiting, _nextAt) = (null, [], 0, 0, null);
+        NeedsPacketIds = false;
+    }
+
+    /// <summary>
+    /// The device subscribed (or unsubscribed: <paramref name="matched"/> empty). What matches a filter of
+    /// <paramref name="matched"/> and is not acknowledged starts its rounds again, but never within one repeat interval of
+    /// its last send, and no more than <see cref="SendsMax"/> times in all.
+    /// </summary>
+    public void Subscribe(
+        ImmutableArray<Subscription> subscriptions,
+        ImmutableArray<Subscription> matched,
+        Outbox outbox,
+        DateTimeOffset now,
+        DeliveryPolicy policy)
+    {
+        _subscriptions = subscriptions;
+        _firstWaiting = 0;
+        if (matched.IsEmpty) return;
+
+        foreach (var number in _flights.Keys)
+        {
+            ref var flight = ref CollectionsMarshal.GetValueRefOrNullRef(_flights, number);
+            if (flight is { QoS: 0 } or { IsReserved: true } or { Sends: >= SendsMax }) continue;
+            if (outbox.FindOpen(number) is not { } message || !matched.Any(s => s.Matches(message.Body.Topic))) continue;
+            var start = Later(now, flight.LastSentAt + policy.RepeatInterval);
+            (flight.RoundStart, flight.SentInRound, flight.RoundsLeft) = (start, 0, policy.Rounds - 1);
+            SendAgainAt(ref flight, start);
+        }
+
+        _roundsUpTo = outbox.NextNumber - 1;
+    }
+
+    /// <summary>
+    /// Follows what was decided: keeps a place for a message that was answered DELIVERED and is not stored yet, and lets go
+    /// of what ended. <paramref name="before"/> is the outbox the events were decided against.
+    /// </summary>
+    public void Follow(Outbox before, IReadOnlyList<OutboxEvent> events)
+    {
+        var number = before.NextNumber;
         foreach (var @event in events)
         {
-            wire = @event switch
+            switch (@event)
             {
-                OutboxEvent.MessageAccepted { Answer: MessageStatus.Delivered } => wire.Reserve(number),
-                OutboxEvent.MessageDelivered e => wire.End(before.FindOpen(e.MessageId)),
-                OutboxEvent.MessageTimedOut e => wire.End(before.FindOpen(e.MessageId)),
-                OutboxEvent.MessageFailed e => wire.End(before.FindOpen(e.MessageId)),
-                OutboxEvent.MessageDeleted e => wire.End(before.FindOpen(e.MessageId)),
-                OutboxEvent.Retired => None,
-                _ => wire,
-            };
+                case OutboxEvent.MessageAccepted { Answer: MessageStatus.Delivered }: Reserve(number); break;
+                case OutboxEvent.MessageDelivered e: End(before.FindOpen(e.MessageId)); break;
+                case OutboxEvent.MessageTimedOut e: End(before.FindOpen(e.MessageId)); break;
+                case OutboxEvent.MessageFailed e: End(before.FindOpen(e.MessageId)); break;
+                case OutboxEvent.MessageDeleted e: End(before.FindOpen(e.MessageId)); break;
+                case OutboxEvent.Retired: Disconnect(); break;
+            }
+
             if (@event is OutboxEvent.MessageAccepted) number++;
         }
-
-        return wire;
     }
 
-    /// <summary>The device, or the transport at QoS 0, answered this packet. The message it belongs to, or null if it is not known.</summary>
-    public (Inflight Next, long? Number) Answer(ushort tag, int qos)
+    /// <summary>
+    /// The device, or the transport at QoS 0, acknowledged this packet. The message it belongs to; null if this owner has
+    /// not given the tag out on this connection, nor taken it over, or if the message has ended.
+    /// </summary>
+    public long? Acknowledge(ushort tag, int qos)
     {
-        if (!Packets.TryGetValue(tag, out var packet) || packet.QoS != qos) return (this, null);
-        return ((this with { Packets = Packets.Remove(tag) }).End(packet.Number), packet.Number);
+        if (!_packets.TryGetValue(tag, out var packet) || packet.QoS != qos) return null;
+        _packets.Remove(tag);
+        if (packet.HasEnded) return null;
+        End(packet.Number);
+        return packet.Number;
     }
+
+    /// <summary>
+    /// This packet was not encoded and never will be: its message had ended, or another packet of it still waits for the
+    /// transport. The schedule goes on.
+    /// </summary>
+    public void Skip(ushort tag) => _packets.Remove(tag);
 
     /// <summary>
     /// What to send now: first what is due again, then, in order of acceptance, what has never been sent and may.
-    /// Only messages up to <paramref name="storedUpTo"/> are in the journal; nobody hears of the others.
     /// </summary>
-    public (Inflight Next, IReadOnlyList<Send> Sends) Next(Outbox outbox, long storedUpTo, DateTimeOffset now, DeliveryPolicy policy)
+    /// <param name="storedUpTo">Only messages up to this number are in the journal; nobody hears of the others.</param>
+    /// <param name="idsUpTo">Only packet ids below this position are reserved in the journal.</param>
+    /// <param name="now">Of a clock that never jumps.</param>
+    public IReadOnlyList<Send> Next(Outbox outbox, long storedUpTo, long idsUpTo, DateTimeOffset now, DeliveryPolicy policy)
     {
-        if (Connection is null || (outbox.Open.IsEmpty && Flights.IsEmpty)) return (this, []);
+        NeedsPacketIds = false;
+        if (_connection is null) return [];
 
-        var wire = this;
         List<Send>? sends = null;
-        foreach (var message in outbox.Open)
+        if (_nextAt <= now) SendAgain(outbox, idsUpTo, now, policy, ref sends);
+        SendFirst(outbox, storedUpTo, idsUpTo, now, policy, ref sends);
+        return sends ?? (IReadOnlyList<Send>)[];
+    }
+
+    private void SendAgain(Outbox outbox, long idsUpTo, DateTimeOffset now, DeliveryPolicy policy, ref List<Send>? sends)
+    {
+        List<long> due = [];
+        foreach (var (number, flight) in _flights)
         {
+            if (flight.NextAt <= now) due.Add(number);
+        }
+
+        due.Sort();
+        foreach (var number in due)
+        {
+            if (outbox.FindOpen(number) is { } message && Again(message, idsUpTo, now, policy) is { } send) (sends ??= []).Add(send);
+        }
+    }
+
+    private void SendFirst(
+        Outbox outbox, long storedUpTo, long idsUpTo, DateTimeOffset now, DeliveryPolicy policy, ref List<Send>? sends)
+    {
+        var isBlocked = false;
+        for (var i = outbox.IndexOfOpen(_firstWaiting); i < outbox.Open.Count; i++)
+        {
+            var message = outbox.Open[i];
             if (message.Number > storedUpTo) break;
-            var send = wire.Flights.TryGetValue(message.Number, out var flight) && !flight.IsReserved
-                ? wire.Again(message, flight, now, policy, out wire)
-                : wire.First(message, flight, now, policy, out wire);
-            if (send is { } s) (sends ??= []).Add(s);
-        }
+            var hasFlight = _flights.TryGetValue(message.Number, out var flight);
+            if (!hasFlight || flight.IsReserved)
+            {
+                var qos = QoSOf(message.Body.Topic);
+                if (qos < 0)
+                {
+                    if (hasFlight) End(message.Number); // unsubscribed while it was being stored: it waits like the others
+                }
+                else if (First(message, qos, isReserved: hasFlight, idsUpTo, now, policy) is { } send)
+                {
+                    (sends ??= []).Add(send);
+                }
+                else
+                {
+                    // Nothing overtakes it, but what has a place already.
+                    isBlocked = true;
+                    if (_reserved == 0 || NeedsPacketIds) return;
+                }
+            }
 
-        return (wire, sends ?? (IReadOnlyList<Send>)[]);
+            if (!isBlocked) _firstWaiting = message.Number + 1;
+        }
     }
 
-    private Inflight Reserve(long number) => this with { Flights = Flights.Add(number, default), Reserved = Reserved + 1 };
-
-    private Inflight End(KnownMessage? message) => message is null ? this : End(message.Number);
-
-    // Not sent again. Its unanswered packets stay taken until they are answered or the connection ends.
-    private Inflight End(long number)
+    private Send? First(KnownMessage message, int qos, bool isReserved, long idsUpTo, DateTimeOffset now, DeliveryPolicy policy)
     {
-        var wire = Resumable.ContainsKey(number) ? this with { Resumable = Resumable.Remove(number) } : this;
-        return wire.Flights.TryGetValue(number, out var flight)
-            ? wire with { Flights = wire.Flights.Remove(number), Reserved = wire.Reserved - (flight.IsReserved ? 1 : 0) }
-            : wire;
-    }
-
-    private Send? First(KnownMessage message, Flight place, DateTimeOffset now, DeliveryPolicy policy, out Inflight next)
-    {
-        next = this;
-        var isReserved = Flights.ContainsKey(message.Number);
-        var qos = QoSOf(message.Body.Topic);
-        if (qos < 0)
-        {
-            if (isReserved) next = End(message.Number); // unsubscribed while it was being stored: it waits like the others
-            return null;
-        }
-
-        var resumes = Resumable.TryGetValue(message.Number, out var tag) && qos == 1;
+        var resumes = _resumable.TryGetValue(message.Number, out var tag) && qos == 1;
         if (!resumes && !isReserved && !HasRoom) return null;
-        if (!resumes) tag = FreeTag();
+        if (!resumes && !TryTakeId(idsUpTo, out tag)) return null;
 
-        var rounds = message.Number <= RoundsUpTo && message.Body.Ttl != 0 ? policy.Rounds : 1;
-        var flight = Sent(place with { Tag = tag, QoS = qos, RoundStart = now, RoundsLeft = rounds - 1 }, now, policy);
-        next = this with
-        {
-            Flights = Flights.SetItem(message.Number, flight),
-            Packets = Packets.SetItem(tag, new Packet(message.Number, qos)),
-            Resumable = Resumable.Remove(message.Number),
-            LastTag = resumes ? LastTag : tag,
-            Reserved = Reserved - (isReserved ? 1 : 0),
-        };
+        if (isReserved) _reserved--;
+        _resumable.Remove(message.Number);
+        _packets[tag] = new Packet(message.Number, qos);
+        ref var flight = ref CollectionsMarshal.GetValueRefOrAddDefault(_flights, message.Number, out _);
+        var rounds = message.Number <= _roundsUpTo && message.Body.Ttl != 0 ? policy.Rounds : 1;
+        (flight.Tag, flight.QoS, flight.RoundStart, flight.RoundsLeft) = (tag, qos, now, rounds - 1);
+        Sent(ref flight, now, policy);
         return new Send(message, tag, qos, Dup: resumes);
     }
 
-    private Send? Again(KnownMessage message, Flight flight, DateTimeOffset now, DeliveryPolicy policy, out Inflight next)
+    private Send? Again(KnownMessage message, long idsUpTo, DateTimeOffset now, DeliveryPolicy policy)
     {
-        next = this;
-        if (flight.NextAt is not { } due || due > now) return null;
-        if (flight.SentInRound > policy.Repeats) flight = flight with { RoundStart = due, SentInRound = 0, RoundsLeft = flight.RoundsLeft - 1 };
-
-        if (!Connection!.ForbidsRepeats)
+        ref var flight = ref CollectionsMarshal.GetValueRefOrNullRef(_flights, message.Number);
+        var (tag, isDup) = (flight.Tag, true);
+        if (_connection!.ForbidsRepeats)
         {
-            next = this with { Flights = Flights.SetItem(message.Number, Sent(flight, now, policy)) };
-            return new Send(message, flight.Tag, flight.QoS, Dup: true);
+            // A fresh packet, if the client has a place for it beside the one that is kept for what was never sent. Without
+            // one this repetition is skipped and the schedule counts on.
+            if (_connection.CountsPackets && _packets.Count >= _connection.ReceiveMaximum - 1)
+            {
+                NextRound(ref flight);
+                Sent(ref flight, now, policy, isSkipped: true);
+                return null;
+            }
+
+            if (!TryTakeId(idsUpTo, out tag)) return null; // due again as soon as ids are reserved
+            isDup = false;
+            _packets[tag] = new Packet(message.Number, flight.QoS);
         }
 
-        // MQTT 5: a fresh packet if the client has a place for it; without one this repetition is skipped and the schedule counts on.
-        if (Packets.Count >= Connection.ReceiveMaximum || Packets.Count >= TagMax - 1)
-        {
-            next = this with { Flights = Flights.SetItem(message.Number, Sent(flight, now, policy) with { LastSentAt = flight.LastSentAt }) };
-            return null;
-        }
+        NextRound(ref flight);
+        flight.Tag = tag;
+        Sent(ref flight, now, policy);
+        return new Send(message, tag, flight.QoS, isDup);
 
-        var tag = FreeTag();
-        next = this with
+        void NextRound(ref Flight flight)
         {
-            Flights = Flights.SetItem(message.Number, Sent(flight with { Tag = tag }, now, policy)),
-            Packets = Packets.Add(tag, new Packet(message.Number, flight.QoS)),
-            LastTag = tag,
-        };
-        return new Send(message, tag, flight.QoS, Dup: false);
+            if (flight.SentInRound <= policy.Repeats) return;
+            (flight.RoundStart, flight.SentInRound) = (flight.NextAt!.Value, 0);
+            flight.RoundsLeft--;
+        }
     }
 
-    private static Flight Sent(Flight flight, DateTimeOffset now, DeliveryPolicy policy)
+    private void Sent(ref Flight flight, DateTimeOffset now, DeliveryPolicy policy, bool isSkipped = false)
     {
-        var sent = flight.SentInRound + 1;
-        DateTimeOffset? next = flight.QoS == 0 ? null
-            : sent <= policy.Repeats ? flight.RoundStart + sent * policy.RepeatInterval
+        flight.Sends++;
+        flight.SentInRound++;
+        if (!isSkipped) flight.LastSentAt = now;
+        DateTimeOffset? next = flight.QoS == 0 || flight.Sends >= SendsMax ? null
+            : flight.SentInRound <= policy.Repeats ? flight.RoundStart + flight.SentInRound * policy.RepeatInterval
             : flight.RoundsLeft > 0 ? flight.RoundStart + policy.RoundInterval
             : null;
 
         // A late timer shifts what follows instead of sending two copies on top of each other.
         var late = next is { } at && at < now + policy.RepeatInterval / 2 ? now + policy.RepeatInterval - at : TimeSpan.Zero;
-        return flight with { SentInRound = sent, LastSentAt = now, RoundStart = flight.RoundStart + late, NextAt = next + late };
+        flight.RoundStart += late;
+        SendAgainAt(ref flight, next + late);
     }
 
-    private ImmutableDictionary<long, ushort> Resumed() => Flights
-        .Where(f => f.Value is { QoS: 1, IsReserved: false })
-        .Select(f => KeyValuePair.Create(f.Key, f.Value.Tag))
-        .Concat(Resumable)
-        .ToImmutableDictionary();
+    private void SendAgainAt(ref Flight flight, DateTimeOffset? at)
+    {
+        flight.NextAt = at;
+        if (_nextAt is null || at < _nextAt) _nextAt = at ?? _nextAt;
+    }
+
+    private void Reserve(long number)
+    {
+        _flights.Add(number, default);
+        _reserved++;
+    }
+
+    private void End(KnownMessage? message)
+    {
+        if (message is not null) End(message.Number);
+    }
+
+    // Not sent again. Its packets are forgotten, unless they count: then they do until the client acknowledges them.
+    private void End(long number)
+    {
+        if (_resumable.Remove(number, out var resumable)) Forget(resumable);
+        if (!_flights.Remove(number, out var flight)) return;
+        if (flight.IsReserved)
+        {
+            _reserved--;
+            return;
+        }
+
+        Forget(flight.Tag);
+        if (_packets.Count <= _flights.Count) return; // one packet a message is the rule
+        foreach (var (tag, packet) in _packets)
+        {
+            if (packet.Number == number) Forget(tag);
+        }
+    }
+
+    private void Forget(ushort tag)
+    {
+        if (!_packets.TryGetValue(tag, out var packet)) return;
+        if (_connection is { CountsPackets: true } && packet.QoS > 0) _packets[tag] = packet with { Number = 0 };
+        else _packets.Remove(tag);
+    }
+
+    private bool TryTakeId(long idsUpTo, out ushort tag)
+    {
+        tag = 0;
+        if (_packets.Count >= PacketIds.Max) return false;
+        while (_nextId < idsUpTo)
+        {
+            tag = PacketIds.At(_nextId.Value);
+            _nextId++;
+            if (!_packets.TryGetValue(tag, out var former) || former.HasEnded) return true; // the range has gone round
+        }
+
+        NeedsPacketIds = true;
+        return false;
+    }
 
     private int QoSOf(string topic)
     {
         var qos = -1;
-        if (Connection is null) return qos;
-        foreach (var subscription in Subscriptions)
+        if (_connection is null) return qos;
+        foreach (var subscription in _subscriptions)
         {
             if (subscription.QoS > qos && subscription.Matches(topic)) qos = subscription.QoS;
         }
 
         return qos;
-    }
-
-    private ushort FreeTag()
-    {
-        var tag = LastTag;
-        do
-        {
-            tag = tag >= TagMax ? (ushort)1 : (ushort)(tag + 1);
-        }
-        while (Packets.ContainsKey(tag));
-        return tag;
     }
 
     private static DateTimeOffset Later(DateTimeOffset a, DateTimeOffset b) => a > b ? a : b;

@@ -40,6 +40,18 @@ public sealed record Outbox
     /// <summary>The lasting session; null without one. Look at it through <see cref="SessionAt"/>: its time may be over.</summary>
     public KeptSession? Session { get; init; }
 
+    /// <summary>Packet ids below this position may be in use (<see cref="PacketIds"/>). 0: an older release wrote none.</summary>
+    public long PacketIdsUpTo { get; init; }
+
+    /// <summary>The same for the sub-devices that share the connections of this gateway.</summary>
+    public long SubDeviceIdsUpTo { get; init; }
+
+    /// <summary>
+    /// The last packet id of each open message that was on the wire when the last connection ended, by message number: what
+    /// a PUBACK of the client's session may still name.
+    /// </summary>
+    public ImmutableSortedDictionary<long, ushort> Unacknowledged { get; init; } = ImmutableSortedDictionary<long, ushort>.Empty;
+
     /// <summary>True once the device subscribed its down topic at QoS 1.</summary>
     public bool AskedForQoS1 { get; init; }
 
@@ -73,11 +85,27 @@ public sealed record Outbox
         }
     }
 
-    /// <summary>The lasting session if there is one at this time.</summary>
-    public KeptSession? SessionAt(DateTimeOffset now) => Session?.EndsAt <= now ? null : Session;
+    /// <summary>
+    /// The lasting session if there is one at this time. One that an older release kept has no mark of its packet ids: it
+    /// does not go on.
+    /// </summary>
+    public KeptSession? SessionAt(DateTimeOffset now) => Session?.EndsAt <= now || PacketIdsUpTo == 0 ? null : Session;
 
-    /// <summary>What follows from a command in this state at this time. <paramref name="wire"/> says what the connection can take.</summary>
-    public Decision Decide(OutboxCommand command, Inflight wire, DateTimeOffset now, DeliveryPolicy policy) => command switch
+    /// <summary>
+    /// What follows from a command in this state at this time. <paramref name="wire"/> says what the connection can take. A
+    /// row that is written anyway reserves packet ids, before they run out.
+    /// </summary>
+    public Decision Decide(OutboxCommand command, Inflight wire, DateTimeOffset now, DeliveryPolicy policy)
+    {
+        var decision = DecideAlone(command, wire, now, policy);
+        var mustReserve = command is OutboxCommand.ReservePacketIds || (PacketIdsUpTo == 0 && command is OutboxCommand.KeepSession { Session: not null });
+        if (decision.Events.Count == 0 && !mustReserve) return decision;
+        return wire.ReservationFor(this) is { } upTo
+            ? decision with { Events = [.. decision.Events, new OutboxEvent.PacketIdsReserved(upTo)] }
+            : decision;
+    }
+
+    private Decision DecideAlone(OutboxCommand command, Inflight wire, DateTimeOffset now, DeliveryPolicy policy) => command switch
     {
         OutboxCommand.Accept when IsRetired => Decision.Refuse(RefusalReason.NoSuchDevice),
         OutboxCommand.Accept accept when Known(accept.MessageId, now, policy) is { } first =>
@@ -108,9 +136,17 @@ public sealed record Outbox
             [.. Open.Where(m => m.Body.Ttl == 0).Select(m => new OutboxEvent.MessageFailed(m.MessageId, ErrorInfo.DeviceNotOnline, now))]),
 
         OutboxCommand.KeepSession when IsRetired => Decision.Nothing,
-        OutboxCommand.KeepSession keep when SameSession(keep.Session) => Decision.Nothing,
-        OutboxCommand.KeepSession keep => Decision.Of(Kept(keep.Session)),
-        OutboxCommand.LeaveSession leave => Leave(leave.Expiry, now),
+        OutboxCommand.KeepSession keep => Decision.Of([.. Kept(keep.Session), .. Sent(keep.GoesOn ? Unacknowledged : NoPackets)]),
+        OutboxCommand.LeaveSession leave => Decision.Of([.. Leave(leave.Expiry, now), .. Left(leave.Unacknowledged)]),
+        OutboxCommand.NoteUnacknowledged note => Decision.Of(Sent(note.PacketIds)),
+        OutboxCommand.ReservePacketIds => Decision.Nothing,
+        OutboxCommand.ReturnPacketIds => wire.UsedIdsUpTo is { } used && Math.Max(used, 1) < PacketIdsUpTo // 0 means: no mark
+            ? Decision.Of(new OutboxEvent.PacketIdsReserved(Math.Max(used, 1)))
+            : Decision.Nothing,
+        OutboxCommand.ReserveSubDeviceIds => Decision.Of(new OutboxEvent.SubDeviceIdsReserved(SubDeviceIdsUpTo + PacketIds.ReservedAhead)),
+        OutboxCommand.ReturnSubDeviceIds back => back.ReservedUpTo == SubDeviceIdsUpTo && back.UsedUpTo < SubDeviceIdsUpTo
+            ? Decision.Of(new OutboxEvent.SubDeviceIdsReserved(back.UsedUpTo))
+            : Decision.Nothing,
         OutboxCommand.NoteQoS1 => AskedForQoS1 ? Decision.Nothing : Decision.Of(new OutboxEvent.QoS1Noted()),
 
         OutboxCommand.Register => IsRetired ? Decision.Of(new OutboxEvent.Registered(now)) : Decision.Nothing,
@@ -130,7 +166,7 @@ public sealed record Outbox
         if (body.Ttl == 0 && !isSubscribed) return FailedAtOnce(wire.IsConnected ? ErrorInfo.NotSubscribed : ErrorInfo.DeviceNotOnline);
 
         var fits = OpenBytes + body.Bytes <= policy.PendingBytesMax;
-        if (isSubscribed && fits && GoesOutNow(wire)) return Accepted(MessageStatus.Delivered);
+        if (isSubscribed && fits && wire.HasRoomForNew(this)) return Accepted(MessageStatus.Delivered);
 
         var waiting = Open.Count - wire.Count;
         if (waiting < policy.PendingMax && fits) return Accepted(MessageStatus.Pending);
@@ -182,6 +218,9 @@ public sealed record Outbox
         OutboxEvent.MessageDeleted e => End(e.MessageId, MessageStatus.Failed, e.At, ErrorInfo.Deleted, policy).Forget(e.MessageId),
         OutboxEvent.SessionKept e => this with { Session = e.Subscriptions is { } all ? new KeptSession(all, e.Expiry ?? TimeSpan.MaxValue) : null },
         OutboxEvent.SessionLeft e => this with { Session = Session! with { EndsAt = e.EndsAt } },
+        OutboxEvent.PacketIdsReserved e => this with { PacketIdsUpTo = e.UpTo },
+        OutboxEvent.SubDeviceIdsReserved e => this with { SubDeviceIdsUpTo = e.UpTo },
+        OutboxEvent.PacketsUnacknowledged e => this with { Unacknowledged = e.PacketIds },
         OutboxEvent.QoS1Noted => this with { AskedForQoS1 = true },
         OutboxEvent.Registered => this with { IsRetired = false },
         OutboxEvent.Retired e => Retired(e, policy),
@@ -210,18 +249,21 @@ public sealed record Outbox
     }
 
     /// <summary>The open message of this number, or null.</summary>
-    public KnownMessage? FindOpen(long number)
+    public KnownMessage? FindOpen(long number) =>
+        IndexOfOpen(number) is var index && index < Open.Count && Open[index].Number == number ? Open[index] : null;
+
+    /// <summary>Where in <see cref="Open"/> the first message of this number or a higher one stands.</summary>
+    public int IndexOfOpen(long number)
     {
-        var (low, high) = (0, Open.Count - 1);
-        while (low <= high)
+        var (low, high) = (0, Open.Count);
+        while (low < high)
         {
             var middle = (low + high) / 2;
-            var message = Open[middle];
-            if (message.Number == number) return message;
-            (low, high) = message.Number < number ? (middle + 1, high) : (low, middle - 1);
+            if (Open[middle].Number < number) low = middle + 1;
+            else high = middle;
         }
 
-        return null;
+        return low;
     }
 
     /// <summary>The state when every notification up to <paramref name="number"/> is settled.</summary>
@@ -234,19 +276,6 @@ public sealed record Outbox
 
     // What was answered DELIVERED or is on its way cannot be taken back.
     private static bool StillWaits(KnownMessage open, Inflight wire) => open.Answer != MessageStatus.Delivered && !wire.IsOnTheWire(open.Number);
-
-    // Connected, subscribed, window open, and nobody before it who could go out but still waits: nobody is overtaken.
-    private bool GoesOutNow(Inflight wire)
-    {
-        if (!wire.HasRoom) return false;
-        if (Open.Count == wire.Count) return true;
-        foreach (var message in Open)
-        {
-            if (!wire.IsOnTheWire(message.Number) && wire.IsSubscribed(message.Body.Topic)) return false;
-        }
-
-        return true;
-    }
 
     // The oldest waiting messages whose going makes room for count messages and for bytes; null if even all of them are not enough.
     private List<KnownMessage>? Oldest(Inflight wire, int count, long bytes)
@@ -269,25 +298,38 @@ public sealed record Outbox
         : Remembered.TryGetValue(id, out var ended) && now < ended.EndedAt + policy.IdempotencyWindow ? ended
         : null;
 
-    private bool SameSession(KeptSession? session) =>
-        (Session, session) switch
-        {
-            (null, null) => true,
-            ({ EndsAt: null } mine, { } theirs) => mine.Expiry == theirs.Expiry && mine.Subscriptions.SequenceEqual(theirs.Subscriptions),
-            _ => false,
-        };
+    private bool IsSame(KeptSession? session) => (Session, session) switch
+    {
+        (null, null) => true,
+        ({ EndsAt: null } mine, { } theirs) => mine.Expiry == theirs.Expiry && mine.Subscriptions.SequenceEqual(theirs.Subscriptions),
+        _ => false,
+    };
 
-    private static OutboxEvent.SessionKept Kept(KeptSession? session) =>
+    private static readonly ImmutableSortedDictionary<long, ushort> NoPackets = ImmutableSortedDictionary<long, ushort>.Empty;
+
+    private IReadOnlyList<OutboxEvent> Kept(KeptSession? session) => IsSame(session) ? [] : [KeptOf(session)];
+
+    private static OutboxEvent.SessionKept KeptOf(KeptSession? session) =>
         new(session?.Subscriptions, session is null || session.Expiry == TimeSpan.MaxValue ? null : session.Expiry);
 
     // A crash leaves no such fact: the session is then taken for held until the device is seen without a connection. It may last longer, never shorter.
-    private Decision Leave(TimeSpan? lastWord, DateTimeOffset now)
+    private IReadOnlyList<OutboxEvent> Leave(TimeSpan? lastWord, DateTimeOffset now)
     {
-        if (Session is not { EndsAt: null } session) return Decision.Nothing;
+        if (Session is not { EndsAt: null } session) return [];
         var expiry = lastWord ?? session.Expiry;
-        if (expiry == TimeSpan.Zero) return Decision.Of(Kept(null));
-        if (expiry != TimeSpan.MaxValue) return Decision.Of(new OutboxEvent.SessionLeft(now + expiry));
-        return session.Expiry == expiry ? Decision.Nothing : Decision.Of(Kept(session with { Expiry = expiry }));
+        if (expiry == TimeSpan.Zero) return [KeptOf(null)];
+        if (expiry != TimeSpan.MaxValue) return [new OutboxEvent.SessionLeft(now + expiry)];
+        return session.Expiry == expiry ? [] : [KeptOf(session with { Expiry = expiry })];
+    }
+
+    // Only of a lasting session: a client without one knows no packet ids on its next connection. Null: nobody knows.
+    private IReadOnlyList<OutboxEvent> Left(ImmutableSortedDictionary<long, ushort>? packetIds) =>
+        packetIds is null || Session is null ? [] : Sent(packetIds);
+
+    private IReadOnlyList<OutboxEvent> Sent(ImmutableSortedDictionary<long, ushort> packetIds)
+    {
+        var open = packetIds.RemoveRange(packetIds.Keys.Where(number => FindOpen(number) is null));
+        return open.SequenceEqual(Unacknowledged) ? [] : [new OutboxEvent.PacketsUnacknowledged(open)];
     }
 
     private Outbox Accepted(OutboxEvent.MessageAccepted e, DeliveryPolicy policy)
@@ -319,6 +361,7 @@ public sealed record Outbox
         {
             Open = Open.RemoveAt(index),
             OpenBytes = OpenBytes - message.Body.Bytes,
+            Unacknowledged = Unacknowledged.Remove(message.Number),
             Ended = Ended.Insert(~place, ended),
             EndedBytes = EndedBytes + message.Body.Bytes,
             Remembered = Remembered.SetItem(id, remembered),
@@ -347,6 +390,8 @@ public sealed record Outbox
             IsRetired = true,
             NextNumber = outbox.NextNumber,
             NextNotification = outbox.NextNotification,
+            PacketIdsUpTo = outbox.PacketIdsUpTo,
+            SubDeviceIdsUpTo = outbox.SubDeviceIdsUpTo,
             Owed = [.. outbox.Owed.Select(n => n with { Header = e.Header })],
         };
     }

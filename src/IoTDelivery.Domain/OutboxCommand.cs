@@ -1,3 +1,5 @@
+using System.Collections.Immutable;
+
 namespace IoTDelivery.Domain;
 
 /// <summary>What may be asked of an outbox.</summary>
@@ -34,10 +36,37 @@ public abstract record OutboxCommand
     }
 
     /// <summary>A connection holds this session; null: it wants none to outlive it.</summary>
-    public sealed record KeepSession(KeptSession? Session) : OutboxCommand;
+    /// <param name="GoesOn">The client was told that its session goes on: packet ids of earlier connections still count.</param>
+    public sealed record KeepSession(KeptSession? Session, bool GoesOn = false) : OutboxCommand;
 
-    /// <summary>No connection holds the session any more: its time runs from now. <see cref="Expiry"/> is the client's last word on it, null if it had none.</summary>
-    public sealed record LeaveSession(TimeSpan? Expiry) : OutboxCommand;
+    /// <summary>No connection holds the session any more: its time runs from now.</summary>
+    /// <param name="Expiry">The client's last word on how long it lasts; null if it had none.</param>
+    /// <param name="Unacknowledged">The packet ids that are not acknowledged, by message number; null if nobody knows.</param>
+    public sealed record LeaveSession(TimeSpan? Expiry, ImmutableSortedDictionary<long, ushort>? Unacknowledged = null) : OutboxCommand;
+
+    /// <summary>The next owner takes over these packets: what is on the wire, by message number.</summary>
+    public sealed record NoteUnacknowledged(ImmutableSortedDictionary<long, ushort> PacketIds) : OutboxCommand;
+
+    /// <summary>Packet ids have run out: reserve some, although no other row is written.</summary>
+    public sealed record ReservePacketIds : OutboxCommand
+    {
+        public static readonly ReservePacketIds Instance = new();
+    }
+
+    /// <summary>The device goes to sleep: what is reserved and was not used is free for whoever wakes it.</summary>
+    public sealed record ReturnPacketIds : OutboxCommand
+    {
+        public static readonly ReturnPacketIds Instance = new();
+    }
+
+    /// <summary>A gateway's connection needs packet ids for its sub-devices.</summary>
+    public sealed record ReserveSubDeviceIds : OutboxCommand
+    {
+        public static readonly ReserveSubDeviceIds Instance = new();
+    }
+
+    /// <summary>A gateway's connection is over: of the ids up to <see cref="ReservedUpTo"/> it used those below <see cref="UsedUpTo"/>.</summary>
+    public sealed record ReturnSubDeviceIds(long UsedUpTo, long ReservedUpTo) : OutboxCommand;
 
     /// <summary>The device subscribed its down topic at QoS 1: from now on nothing goes out to it by implicit subscription.</summary>
     public sealed record NoteQoS1 : OutboxCommand

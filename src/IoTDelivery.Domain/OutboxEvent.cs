@@ -26,6 +26,20 @@ public abstract record OutboxEvent
     /// <summary>The connection is gone; unless another one comes, the session ends then. Not written for a session that lasts for ever.</summary>
     public sealed record SessionLeft(DateTimeOffset EndsAt) : OutboxEvent;
 
+    /// <summary>Packet ids below this position may be in use. It goes down when a device sleeps that did not use all of them.</summary>
+    public sealed record PacketIdsReserved(long UpTo) : OutboxEvent;
+
+    /// <summary>The same for the sub-devices of a gateway.</summary>
+    public sealed record SubDeviceIdsReserved(long UpTo) : OutboxEvent;
+
+    /// <summary>These messages were on the wire when the connection or its owner went: their last packet ids by message number.</summary>
+    public sealed record PacketsUnacknowledged(ImmutableSortedDictionary<long, ushort> PacketIds) : OutboxEvent
+    {
+        public bool Equals(PacketsUnacknowledged? other) => other is not null && PacketIds.SequenceEqual(other.PacketIds);
+
+        public override int GetHashCode() => PacketIds.Count;
+    }
+
     /// <summary>The device subscribed its down topic at QoS 1 for the first time.</summary>
     public sealed record QoS1Noted : OutboxEvent;
 

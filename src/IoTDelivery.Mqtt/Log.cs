@@ -26,4 +26,7 @@ internal static partial class Log
 
     [LoggerMessage(3007, LogLevel.Warning, "Which sub-devices of gateway {DeviceId} have something waiting cannot be read ({Reason}); asking again.")]
     public static partial void SubDevicesUnknown(this ILogger logger, DeviceId deviceId, string reason);
+
+    [LoggerMessage(3008, LogLevel.Error, "Connection {ConnectionId} of device {DeviceId} ends by an internal error.")]
+    public static partial void Faulted(this ILogger logger, Exception fault, DeviceId deviceId, Guid connectionId);
 }

@@ -37,6 +37,9 @@ public static class MqttMeters
     /// <summary>QoS 1 packets that devices answered.</summary>
     internal static readonly Counter<long> Answers = Meter.CreateCounter<long>("mqtt.answers");
 
+    /// <summary>Connections that ended by a fault of this program; each stands in the log with its stack.</summary>
+    internal static readonly Counter<long> Faults = Meter.CreateCounter<long>("mqtt.faults");
+
     /// <summary>Attach messages, repetitions included: many more than connects and subscribes mean that devices are hard to reach.</summary>
     internal static readonly Counter<long> Attaches = Meter.CreateCounter<long>("mqtt.attaches");
 

@@ -117,7 +117,7 @@ public abstract class DeviceSpec<TDatabase>(TDatabase server) : IClassFixture<TD
         {
             Assert.Equal(MessageStatus.Delivered, Assert.IsType<OutboxReply.Accepted>(await node.Devices.SendAsync(device, $"m{i}")).Status);
             var transmit = (await connection.HearAsync<ToConnection.Transmit>()).Message;
-            node.Devices.Tell(new ToDevice.Answered(device, id, transmit.Tag, 1, 0), connection.Ref);
+            node.Devices.Tell(new ToDevice.PacketAcknowledged(device, id, transmit.Tag, 1, 0, Sequence: i), connection.Ref);
             await EventuallyAsync(async () => await RowsAsync(node, "busy") == before + 2 * i, $"two rows for message {i}");
         }
 
@@ -299,7 +299,7 @@ public abstract class DeviceSpec<TDatabase>(TDatabase server) : IClassFixture<TD
 
         await node.Devices.SendAsync(device, "m1");
         var transmit = (await first.HearAsync<ToConnection.Transmit>()).Message;
-        node.Devices.Tell(new ToDevice.Answered(device, id, transmit.Tag, 1, 0), first.Ref);
+        node.Devices.Tell(new ToDevice.PacketAcknowledged(device, id, transmit.Tag, 1, 0, Sequence: 1), first.Ref);
         await EventuallyAsync(async () => await CallsAsync(node, "lasting") == 0, "settled: the call is off while it stays connected");
         Assert.False(actor.Equals(ActorRefs.Nobody));
 

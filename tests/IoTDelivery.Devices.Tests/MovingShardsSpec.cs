@@ -24,8 +24,8 @@ public sealed class MovingShardsSpec(PostgreSqlDatabase server) : IClassFixture<
         await MembersAsync(first, 2);
 
         // Two connections of each device, on two nodes. The older one never hears that it was evicted, and attaches again and again.
-        var at = DateTimeOffset.UtcNow;
-        var pairs = Enumerable.Range(0, Devices).Select(i => (Older: new Attached(second, Device($"lamp_{i}"), at, isDeaf: true), Younger: new Attached(first, Device($"lamp_{i}"), at.AddSeconds(1), isDeaf: false))).ToList();
+        var at = DateTimeOffset.UtcNow.AddMinutes(-1);
+        var pairs = Enumerable.Range(0, Devices).Select(i => (Older: new Attached(second, Device($"lamp_{i}"), at, isDeaf: true), Younger: new Attached(first, Device($"lamp_{i}"), at.AddSeconds(30), isDeaf: false))).ToList();
         foreach (var (older, _) in pairs) await older.UntilAttachedAsync();
         foreach (var (_, younger) in pairs) younger.Start();
         foreach (var (_, younger) in pairs) await younger.UntilAttachedAsync();
@@ -112,7 +112,7 @@ public sealed class MovingShardsSpec(PostgreSqlDatabase server) : IClassFixture<
                         node.Devices.Tell(
                             new ToDevice.Attach(
                                 self.Device, _id, at, new WireConnection(false, 65535), TimeSpan.Zero, StartsClean: true, Revision: 1,
-                                [new Subscription(SystemTopics.MessagesDown(self.Device), 1)], [], Implicit: false, Self), Self);
+                                [new Subscription(SystemTopics.MessagesDown(self.Device), 1)], [], Implicit: false, Self, Age: DateTimeOffset.UtcNow - at), Self);
                         Timers.StartSingleTimer("again", "attach", TimeSpan.FromMilliseconds(200));
                         break;
                     case ToConnection.Attached:

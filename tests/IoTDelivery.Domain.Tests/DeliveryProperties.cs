@@ -9,7 +9,7 @@ public sealed class DeliveryProperties
 {
     private static readonly DeliveryPolicy Small = Policy with { PendingMax = 4, InflightMax = 3, HistoryMax = 3, IdempotencyMax = 5 };
 
-    private enum Step { Accept, AcceptOtherBody, AcceptTtl0, PubAck, Refuse, Delete, DeleteAll, Wait, Connect, ConnectV5, Resume, Disconnect, Subscribe, Pay, Retire, Register }
+    private enum Step { Accept, AcceptOtherBody, AcceptTtl0, PubAck, Refuse, Delete, DeleteAll, Wait, Connect, ConnectV5, Resume, ResumeV5, Disconnect, Crash, Move, Subscribe, Pay, Retire, Register }
 
     private static readonly Gen<(Step Step, int Which)[]> Histories =
         Gen.Select(Gen.Enum<Step>(), Gen.Int[0, 7]).Array[0, 80];
@@ -23,9 +23,13 @@ public sealed class DeliveryProperties
         public readonly List<OutboxEvent> Journal = [];
         public readonly List<Send> OnThisConnection = [];
         public readonly Dictionary<string, string> BodyOnTheWire = [];
-        private readonly HashSet<ushort> _unanswered = [];
-        private long _lastFirstSend;
+
+        // What the client of the device holds: which message it means by a packet id. A session that goes on keeps it.
+        private readonly Dictionary<ushort, long> _held = [];
         private readonly HashSet<long> _paid = [];
+        private WireConnection? _connection;
+        private bool _isLasting;
+        private long _lastFirstSend;
 
         public void Take(Step step, int which)
         {
@@ -34,16 +38,19 @@ public sealed class DeliveryProperties
                 case Step.Accept: Do(Accept($"m{which}", ttl: 5)); break;
                 case Step.AcceptOtherBody: Do(Accept($"m{which}", "other")); break;
                 case Step.AcceptTtl0: Do(Accept($"m{which}", ttl: 0)); break;
-                case Step.PubAck: Answer(which, refuses: false); break;
-                case Step.Refuse: Answer(which, refuses: true); break;
+                case Step.PubAck: Acknowledge(which, refuses: false); break;
+                case Step.Refuse: Acknowledge(which, refuses: true); break;
                 case Step.Delete: Do(new OutboxCommand.Delete(Id($"m{which}"))); break;
                 case Step.DeleteAll: Do(OutboxCommand.DeleteAll.Instance); break;
                 case Step.Wait: Now = Now.AddSeconds(which * which * 7); Do(OutboxCommand.Expire.Instance); break;
-                case Step.Connect: Connect(new WireConnection(false, 65535), resumes: false, QoS1); break;
-                case Step.ConnectV5: Connect(new WireConnection(true, 2 + which), resumes: false, QoS1); break;
-                case Step.Resume: Connect(new WireConnection(false, 65535), resumes: true, QoS1); break;
-                case Step.Disconnect: Wire = Wire.Disconnect(); _unanswered.Clear(); Do(OutboxCommand.LoseConnection.Instance); break;
-                case Step.Subscribe: if (Wire.IsConnected) Wire = Wire.Subscribe([QoS1], [QoS1], Outbox, Now, Small); break;
+                case Step.Connect: Connect(new WireConnection(false, 65535), isLasting: false, QoS1); break;
+                case Step.ConnectV5: Connect(new WireConnection(true, 2 + which), isLasting: false, QoS1); break;
+                case Step.Resume: Connect(new WireConnection(false, 65535), isLasting: true, QoS1); break;
+                case Step.ResumeV5: Connect(new WireConnection(true, 2 + which), isLasting: true, QoS1); break;
+                case Step.Disconnect: if (Wire.IsConnected) Disconnect(); break;
+                case Step.Crash: Lose(isOrderly: false); break;
+                case Step.Move: Lose(isOrderly: true); break;
+                case Step.Subscribe: if (Wire.IsConnected) Wire.Subscribe([QoS1], [QoS1], Outbox, Now, Small); break;
                 case Step.Pay: Pay(); break;
                 case Step.Retire: Do(new OutboxCommand.Retire(new DeviceHeader("p", null, "n", "q", null))); break;
                 case Step.Register: Do(OutboxCommand.Register.Instance); break;
@@ -55,31 +62,58 @@ public sealed class DeliveryProperties
         private void Do(OutboxCommand command)
         {
             var decision = Outbox.Decide(command, Wire, Now, Small);
-            Wire = Wire.Follow(Outbox, decision.Events);
+            Wire.Follow(Outbox, decision.Events);
             Outbox = Outbox.Apply(decision.Events, Small);
             Journal.AddRange(decision.Events);
-            if (command is OutboxCommand.Retire) _unanswered.Clear();
+            if (command is OutboxCommand.Retire) _held.Clear();
         }
 
-        private void Connect(WireConnection connection, bool resumes, Subscription subscription)
+        private void Connect(WireConnection connection, bool isLasting, Subscription subscription)
         {
             if (Outbox.IsRetired) return;
-            if (Wire.IsConnected) Take(Step.Disconnect, 0);
-            Wire = Wire.Connect(connection, [subscription], resumes, Outbox.NextNumber - 1, Small);
+            if (Wire.IsConnected) Disconnect();
+            var goesOn = isLasting && Outbox.SessionAt(Now) is not null;
+            if (!goesOn) _held.Clear();
+            (_isLasting, _connection) = (isLasting, connection);
+            Wire.Connect(connection, [subscription], Outbox, goesOn ? Outbox.Unacknowledged : NoPackets, isSameConnection: false, Small);
+            Do(new OutboxCommand.KeepSession(isLasting ? new KeptSession([subscription], TimeSpan.MaxValue) : null, goesOn));
             _lastFirstSend = 0;
             OnThisConnection.Clear();
         }
 
-        private void Answer(int which, bool refuses)
+        private void Disconnect()
         {
-            if (_unanswered.Count == 0) return;
-            var tag = _unanswered.Order().ElementAt(which % _unanswered.Count);
-            _unanswered.Remove(tag);
-            (Wire, var number) = Wire.Answer(tag, 1);
-            if (number is { } n && Outbox.FindOpen(n) is { } open)
-            {
-                Do(refuses ? new OutboxCommand.Refuse(open.MessageId, 0x80) : new OutboxCommand.Acknowledge(open.MessageId));
-            }
+            var unacknowledged = Wire.Unacknowledged();
+            Wire.Disconnect();
+            Do(OutboxCommand.LoseConnection.Instance);
+            Do(new OutboxCommand.LeaveSession(null, unacknowledged));
+            if (!_isLasting) _held.Clear();
+        }
+
+        // The owner goes and another one reads the journal. The connection stays, if there is one, and so does what the client holds.
+        private void Lose(bool isOrderly)
+        {
+            var wasConnected = Wire.IsConnected;
+            if (isOrderly && wasConnected) Do(new OutboxCommand.NoteUnacknowledged(Wire.Unacknowledged()));
+            if (isOrderly) Do(OutboxCommand.ReturnPacketIds.Instance);
+            Outbox = Domain.Outbox.Empty.Apply([.. Journal], Small);
+            Wire = Inflight.None;
+            Do(OutboxCommand.LoseConnection.Instance);
+            if (!wasConnected) return;
+            Wire.Connect(_connection!, [QoS1], Outbox, Outbox.Unacknowledged, isSameConnection: true, Small);
+            _lastFirstSend = 0;
+            OnThisConnection.Clear();
+        }
+
+        private void Acknowledge(int which, bool refuses)
+        {
+            if (!Wire.IsConnected || _held.Count == 0) return;
+            var id = _held.Keys.Order().ElementAt(which % _held.Count);
+            _held.Remove(id, out var meant);
+            if (Wire.Acknowledge(id, 1) is not { } number) return;
+            Assert.True(number == meant, $"The PUBACK for message {meant} was taken for message {number}.");
+            if (Outbox.FindOpen(number) is not { } open) return;
+            Do(refuses ? new OutboxCommand.Refuse(open.MessageId, 0x80) : new OutboxCommand.Acknowledge(open.MessageId));
         }
 
         private void Pay()
@@ -93,12 +127,21 @@ public sealed class DeliveryProperties
 
         private void Transmit()
         {
-            (Wire, var sends) = Wire.Next(Outbox, Outbox.NextNumber - 1, Now, Small);
+            var sends = Wire.Next(Outbox, Outbox.NextNumber - 1, Outbox.PacketIdsUpTo, Now, Small);
+            if (Wire.NeedsPacketIds)
+            {
+                Do(OutboxCommand.ReservePacketIds.Instance);
+                sends = [.. sends, .. Wire.Next(Outbox, Outbox.NextNumber - 1, Outbox.PacketIdsUpTo, Now, Small)];
+            }
+
+            Assert.False(Wire.NeedsPacketIds);
             foreach (var send in sends)
             {
                 var isRepetition = OnThisConnection.Any(s => s.Message.Number == send.Message.Number);
-                if (!send.Dup) Assert.True(_unanswered.Add(send.Tag), $"Packet id {send.Tag} was given out while it was in flight.");
-                else _unanswered.Add(send.Tag);
+                var known = _held.GetValueOrDefault(send.Tag, send.Message.Number);
+                Assert.True(known == send.Message.Number, $"Packet id {send.Tag} of message {known} was given to {send.Message.Number}.");
+                if (!send.Dup) Assert.True(!_held.ContainsKey(send.Tag), $"Packet id {send.Tag} was given out while it was in use.");
+                _held[send.Tag] = send.Message.Number;
                 if (!isRepetition)
                 {
                     Assert.True(send.Message.Number > _lastFirstSend, "A message was overtaken.");
@@ -108,6 +151,9 @@ public sealed class DeliveryProperties
                 Assert.Contains(Outbox.Open, m => m.Number == send.Message.Number);
                 OnThisConnection.Add(send);
             }
+
+            // An ended message costs no place: with the window open, whatever waits has gone out.
+            if (Wire.IsConnected && _connection!.ReceiveMaximum == 65535 && Wire.Count < Small.InflightMax) Assert.Equal(Outbox.Open.Count, Wire.Count);
         }
 
         public void HoldsWhatIsAlwaysTrue()
@@ -184,6 +230,8 @@ public sealed class DeliveryProperties
         Assert.Equal(world.Outbox.RememberedOrder, replayed.RememberedOrder);
         Assert.Equal(world.Outbox.Remembered.OrderBy(r => r.Key.Value), replayed.Remembered.OrderBy(r => r.Key.Value));
         Assert.Equal(world.Outbox.Owed, replayed.Owed);
+        Assert.Equal((world.Outbox.PacketIdsUpTo, world.Outbox.Session is null), (replayed.PacketIdsUpTo, replayed.Session is null));
+        Assert.Equal(world.Outbox.Unacknowledged, replayed.Unacknowledged);
         Assert.Equal((world.Outbox.NextNumber, world.Outbox.NextNotification, world.Outbox.IsRetired), (replayed.NextNumber, replayed.NextNotification, replayed.IsRetired));
     }, iter: 3_000);
 

@@ -1,3 +1,4 @@
+using System.Collections.Immutable;
 using IoTDelivery.Domain;
 
 namespace IoTDelivery.Domain.Tests;
@@ -24,9 +25,21 @@ internal static class Given
     public static Outbox Outbox(params OutboxCommand[] commands) => commands.Aggregate(
         Domain.Outbox.Empty, (outbox, command) => outbox.Apply(outbox.Decide(command, Inflight.None, Noon, Policy).Events, Policy));
 
-    public static Inflight Online(Outbox outbox, params Subscription[] subscriptions) =>
-        Inflight.None.Connect(new WireConnection(ForbidsRepeats: false, 65535), [.. subscriptions], resumes: false, outbox.NextNumber - 1, Policy);
+    public static Inflight Online(Outbox outbox, params Subscription[] subscriptions) => Online(outbox, new WireConnection(false, 65535), subscriptions);
 
     public static Inflight OnlineV5(Outbox outbox, int receiveMaximum, params Subscription[] subscriptions) =>
-        Inflight.None.Connect(new WireConnection(ForbidsRepeats: true, receiveMaximum), [.. subscriptions], resumes: false, outbox.NextNumber - 1, Policy);
+        Online(outbox, new WireConnection(ForbidsRepeats: true, receiveMaximum), subscriptions);
+
+    public static Inflight Online(Outbox outbox, WireConnection connection, params Subscription[] subscriptions)
+    {
+        var wire = Inflight.None;
+        wire.Connect(connection, [.. subscriptions], outbox, NoPackets, isSameConnection: false, Policy);
+        return wire;
+    }
+
+    public static readonly ImmutableSortedDictionary<long, ushort> NoPackets = ImmutableSortedDictionary<long, ushort>.Empty;
+
+    /// <summary>What is sent now, all packet ids being reserved.</summary>
+    public static IReadOnlyList<Send> Next(this Inflight wire, Outbox outbox, DateTimeOffset now, DeliveryPolicy? policy = null) =>
+        wire.Next(outbox, outbox.NextNumber - 1, long.MaxValue, now, policy ?? Policy);
 }

@@ -132,7 +132,7 @@ public sealed class OutboxSpec
         var policy = Policy with { PendingMax = 1 };
         var (outbox, wire) = (Outbox.Empty, Online(Outbox.Empty, QoS1));
         Take("m1"); // on the wire
-        wire = wire.Subscribe([], [], outbox, Noon, policy); // unsubscribed meanwhile
+        wire.Subscribe([], [], outbox, Noon, policy); // unsubscribed meanwhile
         Take("m2"); // waits
         var decision = Decide(outbox, Accept("m3"), wire, policy: policy);
 
@@ -141,9 +141,9 @@ public sealed class OutboxSpec
         void Take(string id)
         {
             var events = Decide(outbox, Accept(id), wire, policy: policy).Events;
-            wire = wire.Follow(outbox, events);
+            wire.Follow(outbox, events);
             outbox = outbox.Apply(events, policy);
-            (wire, _) = wire.Next(outbox, outbox.NextNumber - 1, Noon, policy);
+            wire.Next(outbox, Noon, policy);
         }
     }
 
@@ -261,9 +261,10 @@ public sealed class OutboxSpec
     public void Nobody_is_overtaken_while_the_window_is_full()
     {
         var policy = Policy with { InflightMax = 1 };
-        var wire = Inflight.None.Connect(new WireConnection(false, 65535), [QoS1], false, 0, policy);
+        var wire = Inflight.None;
+        wire.Connect(new WireConnection(false, 65535), [QoS1], Domain.Outbox.Empty, NoPackets, isSameConnection: false, policy);
         var first = Decide(Outbox.Empty, Accept("m1"), wire, policy: policy);
-        wire = wire.Follow(Outbox.Empty, first.Events);
+        wire.Follow(Outbox.Empty, first.Events);
         var outbox = Outbox.Empty.Apply(first.Events, policy);
 
         Assert.Equal(MessageStatus.Pending, Assert.IsType<OutboxReply.Accepted>(Decide(outbox, Accept("m2"), wire, policy: policy).Reply).Status);

@@ -53,12 +53,13 @@ public sealed class SessionSpec
         Assert.Empty(Decide(Outbox.Empty, new OutboxCommand.KeepSession(null)));
         var left = After(held, new OutboxCommand.LeaveSession(null));
         Assert.Empty(Decide(left, new OutboxCommand.LeaveSession(null))); // said twice: its time does not start again
-        Assert.Equal([new OutboxEvent.SessionKept(null)], Decide(left, new OutboxCommand.KeepSession(null)));
+        Assert.Contains(new OutboxEvent.SessionKept(null), Decide(left, new OutboxCommand.KeepSession(null)));
     }
 
     private static Outbox Kept(TimeSpan expiry) => After(Outbox.Empty, new OutboxCommand.KeepSession(new KeptSession(Subscribed, expiry)));
 
     private static Outbox After(Outbox outbox, OutboxCommand command) => outbox.Apply(Decide(outbox, command), Policy);
 
-    private static IReadOnlyList<OutboxEvent> Decide(Outbox outbox, OutboxCommand command) => outbox.Decide(command, Inflight.None, Noon, Policy).Events;
+    private static IReadOnlyList<OutboxEvent> Decide(Outbox outbox, OutboxCommand command) =>
+        outbox.Decide(command, command is OutboxCommand.KeepSession ? Given.Online(outbox) : Inflight.None, Noon, Policy).Events;
 }

@@ -46,7 +46,7 @@ public sealed class DownPayloadSpec
     [Fact]
     public void A_QoS_1_publish_has_the_tag_as_packet_id()
     {
-        var publish = DownPayload.Publish(Given.DeviceId, Given.Transmit(17, qos: 1, dup: true), isMqtt5: false, Given.Noon);
+        var publish = DownPayload.Publish(Given.DeviceId, Given.Transmit(17, qos: 1, dup: true), isMqtt5: false, null);
 
         Assert.Equal((17, true, MqttQualityOfServiceLevel.AtLeastOnce, Given.Down), (publish.PacketIdentifier, publish.Dup, publish.QualityOfServiceLevel, publish.Topic));
     }
@@ -54,7 +54,7 @@ public sealed class DownPayloadSpec
     [Fact]
     public void A_QoS_0_publish_has_neither_packet_id_nor_DUP()
     {
-        var publish = DownPayload.Publish(Given.DeviceId, Given.Transmit(17, qos: 0, dup: true), isMqtt5: false, Given.Noon);
+        var publish = DownPayload.Publish(Given.DeviceId, Given.Transmit(17, qos: 0, dup: true), isMqtt5: false, null);
 
         Assert.Equal((0, false), (publish.PacketIdentifier, publish.Dup));
     }
@@ -64,7 +64,7 @@ public sealed class DownPayloadSpec
     {
         var body = Given.Body(properties: Given.Properties("c-1", "answers/here", new UserProperty("k", "值")));
 
-        var publish = DownPayload.Publish(Given.DeviceId, Given.Transmit(1, body: body), isMqtt5: true, Given.Noon);
+        var publish = DownPayload.Publish(Given.DeviceId, Given.Transmit(1, body: body), isMqtt5: true, null);
 
         Assert.Equal("c-1", Encoding.UTF8.GetString(publish.CorrelationData));
         Assert.Equal("answers/here", publish.ResponseTopic);
@@ -77,7 +77,7 @@ public sealed class DownPayloadSpec
     {
         var body = Given.Body(properties: Given.Properties("c-1", "answers/here", new UserProperty("k", "v")));
 
-        var publish = DownPayload.Publish(Given.DeviceId, Given.Transmit(1, body: body), isMqtt5: false, Given.Noon);
+        var publish = DownPayload.Publish(Given.DeviceId, Given.Transmit(1, body: body), isMqtt5: false, null);
 
         Assert.Null(publish.CorrelationData);
         Assert.Null(publish.ResponseTopic);
@@ -90,7 +90,7 @@ public sealed class DownPayloadSpec
     {
         var body = Given.Body(properties: Given.Properties("c-1", "answers/+"));
 
-        Assert.Null(DownPayload.Publish(Given.DeviceId, Given.Transmit(1, body: body), isMqtt5: true, Given.Noon).ResponseTopic);
+        Assert.Null(DownPayload.Publish(Given.DeviceId, Given.Transmit(1, body: body), isMqtt5: true, null).ResponseTopic);
     }
 
     // [MQTT-3.3.2-6]
@@ -101,10 +101,10 @@ public sealed class DownPayloadSpec
     [InlineData(-5, 1u)]
     public void An_MQTT_5_device_learns_what_is_left_of_the_ttl_and_never_0(double left, uint interval)
     {
-        var transmit = Given.Transmit(1) with { ExpiresAt = Given.Noon.AddSeconds(left) };
+        var remaining = TimeSpan.FromSeconds(left);
 
-        Assert.Equal(interval, DownPayload.Publish(Given.DeviceId, transmit, isMqtt5: true, Given.Noon).MessageExpiryInterval);
-        Assert.Equal(0u, DownPayload.Publish(Given.DeviceId, transmit, isMqtt5: false, Given.Noon).MessageExpiryInterval);
+        Assert.Equal(interval, DownPayload.Publish(Given.DeviceId, Given.Transmit(1), isMqtt5: true, remaining).MessageExpiryInterval);
+        Assert.Equal(0u, DownPayload.Publish(Given.DeviceId, Given.Transmit(1), isMqtt5: false, remaining).MessageExpiryInterval);
     }
 
     private static string Text(MessageBody body) => Encoding.UTF8.GetString(DownPayload.Of(Given.DeviceId, Hello, body));

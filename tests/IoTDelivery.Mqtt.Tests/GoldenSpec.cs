@@ -48,7 +48,7 @@ public sealed class GoldenSpec
         Packets.Keys.Order(), Directory.GetFiles(Path.Combine(AppContext.BaseDirectory, "golden"), "*.txt").Select(Path.GetFileNameWithoutExtension).Order());
 
     private static MqttPublishPacket Down(MessageBody body, int qos = 1) => DownPayload.Publish(
-        Given.DeviceId, new ToConnection.Transmit(Id, body, Tag: 17, qos, Dup: false, ExpiresAt: Given.Noon.AddDays(1)), isMqtt5: true, Given.Noon);
+        Given.DeviceId, new ToConnection.Transmit(Id, body, Tag: 17, qos, Dup: false, Remaining: TimeSpan.FromDays(1)), isMqtt5: true, TimeSpan.FromDays(1));
 
     private static string Text(MqttPublishPacket packet)
     {

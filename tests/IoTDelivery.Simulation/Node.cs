@@ -87,7 +87,7 @@ internal sealed class Node : ISnapshotLog
     private readonly SimulatedBacklog _backlog;
     private readonly SimulatedWebhook _webhook;
     private readonly ActorMaterializer _materializer;
-    private readonly MqttNode _mqtt;
+    private readonly MqttServices _mqtt;
     private readonly List<IActorRef> _actors = [];
     private readonly IActorRef _watch;
     private IActorRef? _drainers;
@@ -110,7 +110,7 @@ internal sealed class Node : ISnapshotLog
         Start(Props.Create(typeof(WakeUpClock), calls, Gateway, clock, World.WakeUpOptions, Fence));
         var settings = ActorMaterializerSettings.Create(Site.System).WithInputBuffer(1, 4).WithDispatcher($"node-{index}");
         _materializer = ActorMaterializer.Create(Site.System, settings, $"{Name}-mqtt");
-        _mqtt = new MqttNode(
+        _mqtt = new MqttServices(
             Site.System, Gateway, (_, _) => Task.FromResult<IReadOnlyList<DeviceId>>([]), Start(Props.Create(typeof(DeviceWatch))), world.MqttOptions, clock,
             NullLogger.Instance, (_, _) => { }, (_, _, _) => ValueTask.CompletedTask, new UplinkBytes(world.MqttOptions.UplinkBytesMax), ActorRefs.Nobody,
             new HandOver(Site.System, world.MqttOptions));

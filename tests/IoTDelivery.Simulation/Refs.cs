@@ -71,7 +71,7 @@ internal sealed class FarRef(string name, Node seenFrom, Node livesOn, IActorRef
     public static object Travelling(object message, Node to) => message switch
     {
         ToDevice.Attach attach => attach with { Connection = to.See(attach.Connection) },
-        ToConnection.Transmit transmit when to.World.Broken is BrokenRule.LossUnnoticed or BrokenRule.OrderBrokenOnRepetition => transmit with { Place = 0 },
+        ToConnection.Transmit transmit when to.World.Broken is BrokenRule.LossUnnoticed or BrokenRule.OrderBrokenOnRepetition => transmit with { Sequence = 0 },
         _ => message,
     };
 
@@ -115,7 +115,7 @@ internal sealed class RegionRef(Node node, string name) : BareRef(name)
         }
         else
         {
-            var repeats = message is ToDevice.Attach or ToDevice.Answered or ToDevice.WakeUp or ToDevice.Detach;
+            var repeats = message is ToDevice.Attach or ToDevice.PacketAcknowledged or ToDevice.WakeUp or ToDevice.Detach;
             node.World.Network.Send(node, home, () => home.Shard.Tell(FarRef.Travelling(message, home), home.See(sender, node)), mayDouble: repeats);
         }
     }

@@ -30,12 +30,16 @@ public sealed class DeliverySerializer(ExtendedActorSystem system) : SerializerW
         ToDevice.Detach => "dD",
         ToDevice.Disconnect => "dX",
         ToDevice.Knock => "dK",
-        ToDevice.Answered => "dP",
+        ToDevice.PacketAcknowledged => "dP",
+        ToDevice.ReserveSubDeviceIds => "dI",
+        ToDevice.ReturnSubDeviceIds => "dJ",
         ToDevice.WakeUp => "dW",
         ToDevice.Paid => "d$",
         Acted => "wA",
         ToConnection.Attached => "cA",
         ToConnection.Transmit => "cT",
+        ToConnection.AcknowledgementsTaken => "cP",
+        ToConnection.SubDeviceIdsReserved => "cI",
         ToConnection.Evicted => "cE",
         ToConnection.Knocked => "cK",
         OutboxReply.Accepted => "rA",
@@ -59,19 +63,26 @@ public sealed class DeliverySerializer(ExtendedActorSystem system) : SerializerW
         ToDevice.Disconnect o => new Proto.Disconnect { DeviceId = o.DeviceId.Value, At = o.At.UtcTicks },
         ToDevice.Knock o => new Proto.Knock { DeviceId = o.DeviceId.Value, SubDeviceId = o.SubDevice.Value },
         ToDevice.Detach o => Write(o),
-        ToDevice.Answered o => new Proto.Answered
+        ToDevice.PacketAcknowledged o => Write(o),
+        ToDevice.ReserveSubDeviceIds o => new Proto.ReserveSubDeviceIds
         {
             DeviceId = o.DeviceId.Value,
             ConnectionId = Write(o.ConnectionId),
-            Tag = o.Tag,
-            Qos = o.QoS,
-            ReasonCode = o.ReasonCode,
+            Request = o.Request,
+        },
+        ToDevice.ReturnSubDeviceIds o => new Proto.ReturnSubDeviceIds
+        {
+            DeviceId = o.DeviceId.Value,
+            UsedUpTo = o.UsedUpTo,
+            ReservedUpTo = o.ReservedUpTo,
         },
         ToDevice.WakeUp o => new Proto.WakeUp { DeviceId = o.DeviceId.Value, Token = Write(o.Token), DueAt = o.DueAt.UtcTicks },
         ToDevice.Paid o => new Proto.PaidUpTo { DeviceId = o.DeviceId.Value, UpTo = o.UpTo },
         Acted o => new Proto.Acted { DeviceId = o.DeviceId.Value },
         ToConnection.Attached o => new Proto.Attached { Revision = o.Revision, SessionPresent = o.SessionPresent, Subscriptions = Write(o.Subscriptions) },
         ToConnection.Transmit o => Write(o),
+        ToConnection.AcknowledgementsTaken o => new Proto.AcknowledgementsTaken { Epoch = o.Epoch, UpTo = o.UpTo },
+        ToConnection.SubDeviceIdsReserved o => new Proto.SubDeviceIdsReserved { Request = o.Request, From = o.From, UpTo = o.UpTo },
         ToConnection.Evicted o => new Proto.Evicted { TakenOver = o.TakenOver },
         ToConnection.Knocked o => new Proto.Knocked { SubDeviceId = o.SubDevice.Value },
         OutboxReply.Accepted o => new Proto.Accepted { MessageId = o.MessageId.Value, Status = Write(o.Status), CreatedAt = o.CreatedAt.UtcTicks },
@@ -95,12 +106,16 @@ public sealed class DeliverySerializer(ExtendedActorSystem system) : SerializerW
         "dD" => Read(Proto.Detach.Parser.ParseFrom(bytes)),
         "dX" => Read(Proto.Disconnect.Parser.ParseFrom(bytes)),
         "dK" => Read(Proto.Knock.Parser.ParseFrom(bytes)),
-        "dP" => Read(Proto.Answered.Parser.ParseFrom(bytes)),
+        "dP" => Read(Proto.PacketAcknowledged.Parser.ParseFrom(bytes)),
+        "dI" => Read(Proto.ReserveSubDeviceIds.Parser.ParseFrom(bytes)),
+        "dJ" => Read(Proto.ReturnSubDeviceIds.Parser.ParseFrom(bytes)),
         "dW" => Read(Proto.WakeUp.Parser.ParseFrom(bytes)),
         "d$" => Read(Proto.PaidUpTo.Parser.ParseFrom(bytes)),
         "wA" => new Acted(Device(Proto.Acted.Parser.ParseFrom(bytes).DeviceId)),
         "cA" => Read(Proto.Attached.Parser.ParseFrom(bytes)),
         "cT" => Read(Proto.Transmit.Parser.ParseFrom(bytes)),
+        "cP" => Read(Proto.AcknowledgementsTaken.Parser.ParseFrom(bytes)),
+        "cI" => Read(Proto.SubDeviceIdsReserved.Parser.ParseFrom(bytes)),
         "cE" => new ToConnection.Evicted(Proto.Evicted.Parser.ParseFrom(bytes).TakenOver),
         "cK" => new ToConnection.Knocked(Device(Proto.Knocked.Parser.ParseFrom(bytes).SubDeviceId)),
         "rA" => Read(Proto.Accepted.Parser.ParseFrom(bytes)),
@@ -149,6 +164,9 @@ public sealed class DeliverySerializer(ExtendedActorSystem system) : SerializerW
         OutboxEvent.SessionKept { Expiry: { } expiry } e => new() { SessionKept = new() { Subscriptions = Write(e.Subscriptions), Expiry = expiry.Ticks } },
         OutboxEvent.SessionKept e => new() { SessionKept = new() { Subscriptions = Write(e.Subscriptions) } },
         OutboxEvent.SessionLeft e => new() { SessionLeft = new() { EndsAt = e.EndsAt.UtcTicks } },
+        OutboxEvent.PacketIdsReserved e => new() { PacketIdsReserved = new() { UpTo = e.UpTo } },
+        OutboxEvent.SubDeviceIdsReserved e => new() { SubDeviceIdsReserved = new() { UpTo = e.UpTo } },
+        OutboxEvent.PacketsUnacknowledged e => new() { PacketsUnacknowledged = new() { Items = { Write(e.PacketIds) } } },
         OutboxEvent.QoS1Noted => new() { Qos1Noted = new() },
         OutboxEvent.Registered e => new() { Registered = new() { At = e.At.UtcTicks } },
         OutboxEvent.Retired e => new() { Retired = new() { Header = Write(e.Header), At = e.At.UtcTicks } },
@@ -168,6 +186,9 @@ public sealed class DeliverySerializer(ExtendedActorSystem system) : SerializerW
         Proto.Event.KindOneofCase.SessionKept => new OutboxEvent.SessionKept(
             ReadOptional(m.SessionKept.Subscriptions), m.SessionKept.HasExpiry ? TimeSpan.FromTicks(m.SessionKept.Expiry) : null),
         Proto.Event.KindOneofCase.SessionLeft => new OutboxEvent.SessionLeft(Time(m.SessionLeft.EndsAt)),
+        Proto.Event.KindOneofCase.PacketIdsReserved => new OutboxEvent.PacketIdsReserved(m.PacketIdsReserved.UpTo),
+        Proto.Event.KindOneofCase.SubDeviceIdsReserved => new OutboxEvent.SubDeviceIdsReserved(m.SubDeviceIdsReserved.UpTo),
+        Proto.Event.KindOneofCase.PacketsUnacknowledged => new OutboxEvent.PacketsUnacknowledged(Read(m.PacketsUnacknowledged.Items)),
         Proto.Event.KindOneofCase.Qos1Noted => new OutboxEvent.QoS1Noted(),
         Proto.Event.KindOneofCase.Registered => new OutboxEvent.Registered(Time(m.Registered.At)),
         Proto.Event.KindOneofCase.Retired => new OutboxEvent.Retired(Read(m.Retired.Header)!, Time(m.Retired.At)),
@@ -197,6 +218,9 @@ public sealed class DeliverySerializer(ExtendedActorSystem system) : SerializerW
         IsRetired = o.IsRetired,
         NextNumber = o.NextNumber,
         NextNotification = o.NextNotification,
+        PacketIdsUpTo = o.PacketIdsUpTo,
+        SubDeviceIdsUpTo = o.SubDeviceIdsUpTo,
+        Unacknowledged = { Write(o.Unacknowledged) },
     };
 
     private static Outbox Read(Proto.OutboxSnapshot m)
@@ -220,6 +244,9 @@ public sealed class DeliverySerializer(ExtendedActorSystem system) : SerializerW
             IsRetired = m.IsRetired,
             NextNumber = m.NextNumber,
             NextNotification = m.NextNotification,
+            PacketIdsUpTo = m.PacketIdsUpTo,
+            SubDeviceIdsUpTo = m.SubDeviceIdsUpTo,
+            Unacknowledged = Read(m.Unacknowledged),
         };
     }
 
@@ -315,9 +342,10 @@ public sealed class DeliverySerializer(ExtendedActorSystem system) : SerializerW
         Subscribed = Write((ImmutableArray<Subscription>?)o.Subscribed),
         Implicit = o.Implicit,
         Connection = Akka.Serialization.Serialization.SerializedActorPath(o.Connection),
-        LastTag = o.LastTag,
         SessionExpiry = o.SessionExpiry.Ticks,
-        Turn = o.Turn,
+        Epoch = o.Epoch,
+        Age = o.Age.Ticks,
+        MessagesMax = o.Wire.MessagesMax == int.MaxValue ? 0 : o.Wire.MessagesMax,
     };
 
     private static Proto.Detach Write(ToDevice.Detach o)
@@ -329,15 +357,48 @@ public sealed class DeliverySerializer(ExtendedActorSystem system) : SerializerW
 
     private static Proto.Transmit Write(ToConnection.Transmit o)
     {
-        var proto = new Proto.Transmit { MessageId = o.MessageId.Value, Body = Write(o.Body), Tag = o.Tag, Qos = o.QoS, Dup = o.Dup, Turn = o.Turn, Place = o.Place };
-        if (o.ExpiresAt is { } expiresAt) proto.ExpiresAt = expiresAt.UtcTicks;
+        var proto = new Proto.Transmit
+        {
+            MessageId = o.MessageId.Value,
+            Body = Write(o.Body),
+            Tag = o.Tag,
+            Qos = o.QoS,
+            Dup = o.Dup,
+            Epoch = o.Epoch,
+            Sequence = o.Sequence,
+            AcknowledgedUpTo = o.AcknowledgedUpTo,
+        };
+        if (o.Remaining is { } remaining) proto.Remaining = remaining.Ticks;
         return proto;
     }
 
+    private static Proto.PacketAcknowledged Write(ToDevice.PacketAcknowledged o) => new()
+    {
+        DeviceId = o.DeviceId.Value,
+        ConnectionId = Write(o.ConnectionId),
+        Tag = o.Tag,
+        Qos = o.QoS,
+        ReasonCode = o.ReasonCode,
+        Epoch = o.Epoch,
+        Sequence = o.Sequence,
+        IsRepeated = o.IsRepeated,
+        IsSkipped = o.IsSkipped,
+    };
+
     private ToDevice.Attach Read(Proto.Attach m) => new(
-        Device(m.DeviceId), ReadGuid(m.ConnectionId), Time(m.ConnectedAt), new WireConnection(m.ForbidsRepeats, m.ReceiveMaximum),
-        m.HasSessionExpiry ? TimeSpan.FromTicks(m.SessionExpiry) : m.KeepsSession ? TimeSpan.MaxValue : TimeSpan.Zero, m.StartsClean, m.Revision, ReadOptional(m.Subscriptions), Read(m.Subscribed), m.Implicit, system.Provider.ResolveActorRef(m.Connection), (ushort)m.LastTag,
-        m.Turn);
+        Device(m.DeviceId),
+        ReadGuid(m.ConnectionId),
+        Time(m.ConnectedAt),
+        new WireConnection(m.ForbidsRepeats, m.ReceiveMaximum, m.MessagesMax == 0 ? int.MaxValue : m.MessagesMax),
+        m.HasSessionExpiry ? TimeSpan.FromTicks(m.SessionExpiry) : m.KeepsSession ? TimeSpan.MaxValue : TimeSpan.Zero,
+        m.StartsClean,
+        m.Revision,
+        ReadOptional(m.Subscriptions),
+        Read(m.Subscribed),
+        m.Implicit,
+        system.Provider.ResolveActorRef(m.Connection),
+        m.Epoch,
+        TimeSpan.FromTicks(m.Age));
 
     private static ToDevice.List Read(Proto.List m) => new(Device(m.DeviceId), m.Before);
 
@@ -346,7 +407,20 @@ public sealed class DeliverySerializer(ExtendedActorSystem system) : SerializerW
     private static ToDevice.Detach Read(Proto.Detach m) => new(
         Device(m.DeviceId), ReadGuid(m.ConnectionId), m.HasSessionExpiry ? TimeSpan.FromTicks(m.SessionExpiry) : null);
 
-    private static ToDevice.Answered Read(Proto.Answered m) => new(Device(m.DeviceId), ReadGuid(m.ConnectionId), (ushort)m.Tag, m.Qos, (byte)m.ReasonCode);
+    private static ToDevice.PacketAcknowledged Read(Proto.PacketAcknowledged m) => new(
+        Device(m.DeviceId),
+        ReadGuid(m.ConnectionId),
+        (ushort)m.Tag,
+        m.Qos,
+        (byte)m.ReasonCode,
+        m.Epoch,
+        m.Sequence,
+        m.IsRepeated,
+        m.IsSkipped);
+
+    private static ToDevice.ReserveSubDeviceIds Read(Proto.ReserveSubDeviceIds m) => new(Device(m.DeviceId), ReadGuid(m.ConnectionId), m.Request);
+
+    private static ToDevice.ReturnSubDeviceIds Read(Proto.ReturnSubDeviceIds m) => new(Device(m.DeviceId), m.UsedUpTo, m.ReservedUpTo);
 
     private static ToDevice.WakeUp Read(Proto.WakeUp m) => new(Device(m.DeviceId), ReadGuid(m.Token), Time(m.DueAt));
 
@@ -355,7 +429,19 @@ public sealed class DeliverySerializer(ExtendedActorSystem system) : SerializerW
     private static ToConnection.Attached Read(Proto.Attached m) => new(m.Revision, m.SessionPresent, Read(m.Subscriptions));
 
     private static ToConnection.Transmit Read(Proto.Transmit m) => new(
-        Id(m.MessageId), Read(m.Body), (ushort)m.Tag, m.Qos, m.Dup, m.HasExpiresAt ? Time(m.ExpiresAt) : null, m.Turn, m.Place);
+        Id(m.MessageId),
+        Read(m.Body),
+        (ushort)m.Tag,
+        m.Qos,
+        m.Dup,
+        m.HasRemaining ? TimeSpan.FromTicks(m.Remaining) : null,
+        m.Epoch,
+        m.Sequence,
+        m.AcknowledgedUpTo);
+
+    private static ToConnection.AcknowledgementsTaken Read(Proto.AcknowledgementsTaken m) => new(m.Epoch, m.UpTo);
+
+    private static ToConnection.SubDeviceIdsReserved Read(Proto.SubDeviceIdsReserved m) => new(m.Request, m.From, m.UpTo);
 
     private static OutboxReply.Accepted Read(Proto.Accepted m) => new(Id(m.MessageId), Read(m.Status), Time(m.CreatedAt));
 
@@ -425,6 +511,12 @@ public sealed class DeliverySerializer(ExtendedActorSystem system) : SerializerW
 
     private static ImmutableArray<Subscription> Read(Proto.Subscriptions? m) =>
         m is null ? [] : [.. m.Items.Select(s => new Subscription(s.TopicFilter, s.Qos))];
+
+    private static IEnumerable<Proto.PacketId> Write(ImmutableSortedDictionary<long, ushort> o) =>
+        o.Select(p => new Proto.PacketId { Number = p.Key, Id = p.Value });
+
+    private static ImmutableSortedDictionary<long, ushort> Read(IEnumerable<Proto.PacketId> m) =>
+        m.ToImmutableSortedDictionary(p => p.Number, p => (ushort)p.Id);
 
     private static Proto.Status Write(MessageStatus o) => (Proto.Status)o;
 

@@ -40,6 +40,9 @@ public sealed class DeliverySerializerSpec : TestKit
         ["qos1-noted"] = new OutboxEvent.QoS1Noted(),
         ["registered"] = new OutboxEvent.Registered(At),
         ["retired"] = new OutboxEvent.Retired(Header, At),
+        ["packet-ids-reserved"] = new OutboxEvent.PacketIdsReserved(1_024),
+        ["sub-device-ids-reserved"] = new OutboxEvent.SubDeviceIdsReserved(2_048),
+        ["packets-unacknowledged"] = new OutboxEvent.PacketsUnacknowledged(ImmutableSortedDictionary<long, ushort>.Empty.Add(5, 1).Add(300, 32_767)),
         ["fenced"] = new OutboxEvent.Fenced(),
         ["paid"] = new OutboxEvent.Paid(42),
     };
@@ -116,16 +119,20 @@ public sealed class DeliverySerializerSpec : TestKit
             new ToConnection.Knocked(Device),
             new ToDevice.List(Device, 17),
             new ToDevice.Show(Device, Id),
-            new ToDevice.Attach(Device, Guid.NewGuid(), At, new WireConnection(true, 20), TimeSpan.FromSeconds(60), false, 3, null, [.. TwoSubscriptions], true, connection, 777),
-            new ToDevice.Attach(Device, Guid.NewGuid(), At, new WireConnection(false, 65535), TimeSpan.Zero, true, 1, [.. TwoSubscriptions], [], false, connection),
+            new ToDevice.Attach(Device, Guid.NewGuid(), At, new WireConnection(true, 20), TimeSpan.FromSeconds(60), false, 3, null, [.. TwoSubscriptions], true, connection, 3, TimeSpan.FromSeconds(5)),
+            new ToDevice.Attach(Device, Guid.NewGuid(), At, new WireConnection(false, 65535, 1), TimeSpan.Zero, true, 1, [.. TwoSubscriptions], [], false, connection),
             new ToDevice.Detach(Device, Guid.NewGuid()),
             new ToDevice.Detach(Device, Guid.NewGuid(), TimeSpan.FromSeconds(5)),
-            new ToDevice.Answered(Device, Guid.NewGuid(), 65535, 1, 0x97),
+            new ToDevice.PacketAcknowledged(Device, Guid.NewGuid(), 65535, 1, 0x97, 2, 17, true, true),
+            new ToDevice.ReserveSubDeviceIds(Device, Guid.NewGuid(), 3),
+            new ToDevice.ReturnSubDeviceIds(Device, 1_000, 1_024),
+            new ToConnection.AcknowledgementsTaken(2, 17),
+            new ToConnection.SubDeviceIdsReserved(3, 1_024, 2_048),
             new ToDevice.WakeUp(Device, Guid.NewGuid(), At),
             new ToDevice.Paid(Device, 9),
             new Acted(Device),
             new ToConnection.Attached(4, true, [.. TwoSubscriptions]),
-            new ToConnection.Transmit(Id, Full, 12, 1, true, At),
+            new ToConnection.Transmit(Id, Full, 12, 1, true, TimeSpan.FromHours(1), 2, 3, 4),
             ToConnection.Evicted.ByYounger,
             new OutboxReply.Accepted(Id, MessageStatus.Failed, At),
             OutboxReply.Done.Instance,
@@ -145,13 +152,34 @@ public sealed class DeliverySerializerSpec : TestKit
 
     // What a node of this release says to one of another while a site is upgraded.
     [Fact]
-    public void A_Transmit_says_when_its_message_ends_and_one_that_does_not_say_it_is_read_too()
+    public void A_Transmit_says_what_is_left_of_its_ttl_and_one_that_does_not_say_it_is_read_too()
     {
-        var transmit = new ToConnection.Transmit(Id, Full, 12, 1, true, At);
+        var transmit = new ToConnection.Transmit(Id, Full, 12, 1, true, TimeSpan.FromHours(24));
 
-        Assert.Equal(Golden("transmit.v2.hex", transmit), Convert.ToHexString(_serializer.ToBinary(transmit)));
-        var older = transmit with { ExpiresAt = null };
+        Assert.Equal(Golden("transmit.v3.hex", transmit), Convert.ToHexString(_serializer.ToBinary(transmit)));
+        var older = transmit with { Remaining = null };
         AssertSame(older, _serializer.FromBinary(Convert.FromHexString(Golden("transmit.v1.hex", older)), "cT"));
+    }
+
+    [Fact]
+    public void A_snapshot_holds_the_packet_ids_too_and_one_of_an_older_release_has_none()
+    {
+        var outbox = Outbox.Empty.Apply(
+            [
+                new OutboxEvent.MessageAccepted(MessageId.Parse("m1"), Plain, MessageStatus.Pending, At, At.AddDays(1)),
+                Events["packet-ids-reserved"],
+                Events["sub-device-ids-reserved"],
+                new OutboxEvent.PacketsUnacknowledged(ImmutableSortedDictionary<long, ushort>.Empty.Add(1, 7)),
+            ],
+            new DeliveryPolicy());
+        var golden = Golden("snapshot.v2.hex", outbox);
+
+        Assert.Equal(golden, Convert.ToHexString(_serializer.ToBinary(outbox)));
+        var read = (Outbox)_serializer.FromBinary(Convert.FromHexString(golden), "S1");
+        Assert.Equal((1_024, 2_048), (read.PacketIdsUpTo, read.SubDeviceIdsUpTo));
+        Assert.Equal(outbox.Unacknowledged, read.Unacknowledged);
+        var older = (Outbox)_serializer.FromBinary(Convert.FromHexString(Golden("snapshot.v1.hex", outbox)), "S1");
+        Assert.Equal((0, 0, 0), (older.PacketIdsUpTo, older.SubDeviceIdsUpTo, older.Unacknowledged.Count));
     }
 
     [Fact]

@@ -88,11 +88,11 @@ public sealed class AttachSpec : StageSpec
         var asked = await Region.ExpectMsgAsync<ToDevice.Attach>();
         asked.Connection.Tell(new ToConnection.Attached(asked.Revision, false, asked.Subscriptions!.Value), other.Ref);
         var again = await Region.ExpectMsgAsync<ToDevice.Attach>();
-        Assert.Equal((asked.Turn + 1, asked.Revision + 1, 7), (again.Turn, again.Revision, again.LastTag));
+        Assert.Equal((asked.Epoch + 1, asked.Revision + 1), (again.Epoch, again.Revision));
         running.Stage.Tell(Given.Transmit(8), Device.Ref);
         again.Connection.Tell(new ToConnection.Attached(again.Revision, false, again.Subscriptions!.Value), other.Ref);
         running.Stage.Tell(Given.Transmit(9), other.Ref); // of the turn before
-        running.Stage.Tell(Given.Transmit(10) with { Turn = again.Turn }, other.Ref);
+        running.Stage.Tell(Given.Transmit(10) with { Epoch = again.Epoch }, other.Ref);
         await running.Client.ReceiveAsync<MqttSubAckPacket>();
         Assert.Equal(10, (await running.Client.ReceiveAsync<MqttPublishPacket>()).PacketIdentifier);
     }
@@ -105,14 +105,14 @@ public sealed class AttachSpec : StageSpec
         var subscribed = await AttachAsync();
         await running.Client.ReceiveAsync<MqttSubAckPacket>();
 
-        running.Stage.Tell(Given.Transmit(1) with { Place = 1 }, Device.Ref);
-        running.Stage.Tell(Given.Transmit(3) with { Place = 3 }, Device.Ref);
+        running.Stage.Tell(Given.Transmit(1) with { Sequence = 1 }, Device.Ref);
+        running.Stage.Tell(Given.Transmit(3) with { Sequence = 3 }, Device.Ref);
         var again = await Region.ExpectMsgAsync<ToDevice.Attach>();
-        Assert.Equal(subscribed.Turn + 1, again.Turn);
-        running.Stage.Tell(Given.Transmit(4) with { Place = 4 }, Device.Ref); // of the turn before
-        running.Stage.Tell(Given.Transmit(2) with { Turn = again.Turn, Place = 1 }, Device.Ref); // before it says so, as devices do
+        Assert.Equal(subscribed.Epoch + 1, again.Epoch);
+        running.Stage.Tell(Given.Transmit(4) with { Sequence = 4 }, Device.Ref); // of the turn before
+        running.Stage.Tell(Given.Transmit(2) with { Epoch = again.Epoch, Sequence = 1 }, Device.Ref); // before it says so, as devices do
         Acknowledge(again);
-        running.Stage.Tell(Given.Transmit(5) with { Turn = again.Turn, Place = 2 }, Device.Ref);
+        running.Stage.Tell(Given.Transmit(5) with { Epoch = again.Epoch, Sequence = 2 }, Device.Ref);
 
         Assert.Equal(1, (await running.Client.ReceiveAsync<MqttPublishPacket>()).PacketIdentifier);
         Assert.Equal(2, (await running.Client.ReceiveAsync<MqttPublishPacket>()).PacketIdentifier);
@@ -123,12 +123,12 @@ public sealed class AttachSpec : StageSpec
     public async Task The_first_one_may_be_lost_too()
     {
         var running = await Open();
-        running.Stage.Tell(Given.Transmit(2) with { Place = 2 }, Device.Ref);
+        running.Stage.Tell(Given.Transmit(2) with { Sequence = 2 }, Device.Ref);
         var again = await Region.ExpectMsgAsync<ToDevice.Attach>();
-        again.Connection.Tell(Given.Transmit(2) with { Turn = again.Turn, Place = 2 }, Device.Ref); // and again, before Attached is heard
+        again.Connection.Tell(Given.Transmit(2) with { Epoch = again.Epoch, Sequence = 2 }, Device.Ref); // and again, before Attached is heard
         Acknowledge(again);
 
-        Assert.Equal(again.Turn + 1, (await Region.ExpectMsgAsync<ToDevice.Attach>()).Turn);
+        Assert.Equal(again.Epoch + 1, (await Region.ExpectMsgAsync<ToDevice.Attach>()).Epoch);
     }
 
     [Fact]
@@ -250,7 +250,7 @@ public sealed class AttachSpec : StageSpec
         Assert.Equal<Subscription>([Down1], again.Subscriptions!.Value);
         Assert.Empty(again.Subscribed);
 
-        again.Connection.Tell(Given.Transmit(5) with { Turn = again.Turn }, Device.Ref);
+        again.Connection.Tell(Given.Transmit(5) with { Epoch = again.Epoch }, Device.Ref);
         Assert.Equal(5, (await running.Client.ReceiveAsync<MqttPublishPacket>()).PacketIdentifier);
 
         Sys.Stop(Device.Ref);
@@ -286,7 +286,7 @@ public sealed class AttachSpec : StageSpec
 
         await running.Client.SendAsync(new MqttDisconnectPacket());
 
-        Assert.Equal(running.Connect.ConnectionId, (await Region.ExpectMsgAsync<ToDevice.Detach>()).ConnectionId);
+        Assert.Equal(running.Connect.ConnectionId, (await Device.ExpectMsgAsync<ToDevice.Detach>()).ConnectionId);
         Assert.Equal("disconnect", (await Soon(running.Ended)).Why);
         await ExpectTerminatedAsync(running.Stage);
     }

@@ -53,7 +53,7 @@ public sealed class EndSpec : StageSpec
         await running.Client.SendAsync(Given.ConnectPacket()); // [MQTT-3.1.0-2]
 
         Assert.Equal(MqttDisconnectReasonCode.ProtocolError, (await running.Client.ReceiveAsync<MqttDisconnectPacket>()).ReasonCode);
-        await Region.ExpectMsgAsync<ToDevice.Detach>();
+        await Device.ExpectMsgAsync<ToDevice.Detach>();
     }
 
     [Fact]
@@ -76,7 +76,7 @@ public sealed class EndSpec : StageSpec
         running.Client.RequestClose();
 
         Assert.Equal(MqttDisconnectReasonCode.ServerShuttingDown, (await running.Client.ReceiveAsync<MqttDisconnectPacket>()).ReasonCode);
-        await Region.ExpectMsgAsync<ToDevice.Detach>();
+        await Device.ExpectMsgAsync<ToDevice.Detach>();
         Assert.Equal("shutdown", (await Soon(running.Ended)).Why);
     }
 
@@ -131,7 +131,7 @@ public sealed class EndSpec : StageSpec
         await running.Client.SendAsync([0x30, 0x02, 0x00, 0x09]);
 
         Assert.Equal(MqttDisconnectReasonCode.MalformedPacket, (await running.Client.ReceiveAsync<MqttDisconnectPacket>()).ReasonCode);
-        await Region.ExpectMsgAsync<ToDevice.Detach>();
+        await Device.ExpectMsgAsync<ToDevice.Detach>();
     }
 
     [Fact]

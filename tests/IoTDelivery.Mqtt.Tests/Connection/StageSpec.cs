@@ -30,6 +30,30 @@ public abstract class StageSpec : Akka.TestKit.Xunit2.TestKit
     {
         Region = CreateTestProbe();
         Device = CreateTestProbe();
+        Region.SetAutoPilot(new Gateway(this));
+        Region.IgnoreMessages(m => m is ToDevice.ReserveSubDeviceIds or ToDevice.ReturnSubDeviceIds);
+    }
+
+    /// <summary>Position of the first packet id that the next connection of a gateway gets for its sub-devices.</summary>
+    private protected long SubDeviceIdsFrom { get; set; }
+
+    /// <summary>What connections of gateways gave back.</summary>
+    private protected System.Collections.Concurrent.BlockingCollection<ToDevice.ReturnSubDeviceIds> Returned { get; } = [];
+
+    // Reserves packet ids for sub-devices, as the gateway's device does.
+    private sealed class Gateway(StageSpec spec) : AutoPilot
+    {
+        public override AutoPilot Run(IActorRef sender, object message)
+        {
+            if (message is ToDevice.ReturnSubDeviceIds back) spec.Returned.Add(back);
+            if (message is ToDevice.ReserveSubDeviceIds reserve)
+            {
+                sender.Tell(new ToConnection.SubDeviceIdsReserved(reserve.Request, spec.SubDeviceIdsFrom, spec.SubDeviceIdsFrom + PacketIds.ReservedAhead));
+                spec.SubDeviceIdsFrom += PacketIds.ReservedAhead;
+            }
+
+            return this;
+        }
     }
 
     private MqttConnections? _connections;

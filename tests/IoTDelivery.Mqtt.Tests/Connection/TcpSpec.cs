@@ -72,7 +72,7 @@ public sealed class TcpSpec : Akka.TestKit.Xunit2.TestKit, IAsyncLifetime
         Assert.Equal(
             """{"object_device_id":"product_node-1","name":"greeting","id":"message-77","content":"hello"}""", message.ConvertPayloadToString());
         Assert.Equal(
-            new ToDevice.Answered(Given.DeviceId, attach.ConnectionId, 77, 1, 0), await _device.ExpectMsgAsync<ToDevice.Answered>(TimeSpan.FromSeconds(10)));
+            new ToDevice.PacketAcknowledged(Given.DeviceId, attach.ConnectionId, 77, 1, 0, Sequence: 1), await _device.ExpectMsgAsync<ToDevice.PacketAcknowledged>(TimeSpan.FromSeconds(10)));
 
         foreach (var qos in new[] { MqttQualityOfServiceLevel.AtMostOnce, MqttQualityOfServiceLevel.AtLeastOnce, MqttQualityOfServiceLevel.ExactlyOnce })
         {
@@ -83,7 +83,7 @@ public sealed class TcpSpec : Akka.TestKit.Xunit2.TestKit, IAsyncLifetime
         Assert.Empty((await AcknowledgeAttach()).Subscriptions!.Value);
 
         await client.DisconnectAsync();
-        Assert.Equal(attach.ConnectionId, (await _region.ExpectMsgAsync<ToDevice.Detach>(TimeSpan.FromSeconds(10))).ConnectionId);
+        Assert.Equal(attach.ConnectionId, (await _device.FishForMessageAsync<ToDevice.Detach>(_ => true, TimeSpan.FromSeconds(10))).ConnectionId);
     }
 
     [Fact]
@@ -113,7 +113,7 @@ public sealed class TcpSpec : Akka.TestKit.Xunit2.TestKit, IAsyncLifetime
         await _host.StopAsync().WaitAsync(TimeSpan.FromSeconds(5));
 
         Assert.Equal(MqttClientDisconnectReason.ServerShuttingDown, await disconnected.Task.WaitAsync(TimeSpan.FromSeconds(5)));
-        await _region.ExpectMsgAsync<ToDevice.Detach>();
+        await _device.ExpectMsgAsync<ToDevice.Detach>();
         using var late = new TcpClient();
         await Assert.ThrowsAnyAsync<SocketException>(() => late.ConnectAsync("127.0.0.1", _boundPort));
     }

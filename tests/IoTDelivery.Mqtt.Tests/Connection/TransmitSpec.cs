@@ -24,7 +24,7 @@ public sealed class TransmitSpec : StageSpec
         await running.Client.SendAsync(new MqttPubAckPacket { PacketIdentifier = publish.PacketIdentifier });
 
         Assert.Equal((300, true), (publish.PacketIdentifier, publish.Dup));
-        Assert.Equal(Answer(running, 300, qos: 1), await Device.ExpectMsgAsync<ToDevice.Answered>());
+        Assert.Equal(Answer(running, 300, qos: 1), await Device.ExpectMsgAsync<ToDevice.PacketAcknowledged>());
     }
 
     [Fact]
@@ -34,7 +34,7 @@ public sealed class TransmitSpec : StageSpec
 
         await running.Client.SendAsync(new MqttPubAckPacket { PacketIdentifier = 3, ReasonCode = MqttPubAckReasonCode.UnspecifiedError });
 
-        Assert.Equal(Answer(running, 3, qos: 1, code: 0x80), await Device.ExpectMsgAsync<ToDevice.Answered>());
+        Assert.Equal(Answer(running, 3, qos: 1, code: 0x80), await Device.ExpectMsgAsync<ToDevice.PacketAcknowledged>());
     }
 
     [Fact]
@@ -46,7 +46,7 @@ public sealed class TransmitSpec : StageSpec
         await Device.ExpectNoMsgAsync(Silence);
         await running.Client.ReceiveAsync<MqttPublishPacket>();
 
-        Assert.Equal(Answer(running, 4, qos: 0), await Device.ExpectMsgAsync<ToDevice.Answered>());
+        Assert.Equal(Answer(running, 4, qos: 0), await Device.ExpectMsgAsync<ToDevice.PacketAcknowledged>());
     }
 
     [Fact]
@@ -56,7 +56,7 @@ public sealed class TransmitSpec : StageSpec
 
         running.Stage.Tell(Given.Transmit(4, qos: 0), Device.Ref);
 
-        await Region.ExpectMsgAsync<ToDevice.Detach>();
+        await Device.ExpectMsgAsync<ToDevice.Detach>();
         await Device.ExpectNoMsgAsync(TimeSpan.Zero); // what it says, it says before the end
         Assert.Equal("client does not read", (await Soon(running.Ended)).Why);
         Assert.True(running.Client.Connection.ConnectionClosed.IsCancellationRequested || await Cancelled(running.Client.Connection.ConnectionClosed));
@@ -95,7 +95,7 @@ public sealed class TransmitSpec : StageSpec
 
         for (ushort tag = 2; tag <= 5; tag++) running.Stage.Tell(Given.Transmit(tag), Device.Ref);
 
-        await Region.ExpectMsgAsync<ToDevice.Detach>();
+        await Device.ExpectMsgAsync<ToDevice.Detach>();
         Assert.Equal("outgoing queue full", (await Soon(running.Ended)).Why);
     }
 
@@ -110,7 +110,7 @@ public sealed class TransmitSpec : StageSpec
         await Device.ExpectNoMsgAsync(Silence);
         await running.Client.ReceiveAsync<MqttPublishPacket>();
 
-        await Device.ExpectMsgAsync<ToDevice.Answered>();
+        await Device.ExpectMsgAsync<ToDevice.PacketAcknowledged>();
     }
 
     // [MQTT-3.1.2-24] of MQTT 5
@@ -123,7 +123,7 @@ public sealed class TransmitSpec : StageSpec
 
         running.Stage.Tell(Given.Transmit(6, qos), Device.Ref);
 
-        Assert.Equal(Answer(running, 6, qos, code: 0x95), await Device.ExpectMsgAsync<ToDevice.Answered>());
+        Assert.Equal(Answer(running, 6, qos, code: 0x95), await Device.ExpectMsgAsync<ToDevice.PacketAcknowledged>());
         await running.Client.SendAsync(MqttPingReqPacket.Instance);
         await running.Client.ReceiveAsync<MqttPingRespPacket>(); // nothing was sent, and the connection lives
     }
@@ -136,7 +136,7 @@ public sealed class TransmitSpec : StageSpec
         running.Stage.Tell(Given.Transmit(6, body: Given.Body("not Base64!", encoding: ContentEncoding.Base64)), Device.Ref);
         running.Stage.Tell(Given.Transmit(7), Device.Ref);
 
-        Assert.Equal(Answer(running, 6, qos: 1, code: 0x99), await Device.ExpectMsgAsync<ToDevice.Answered>());
+        Assert.Equal(Answer(running, 6, qos: 1, code: 0x99), await Device.ExpectMsgAsync<ToDevice.PacketAcknowledged>());
         Assert.Equal(7, (await running.Client.ReceiveAsync<MqttPublishPacket>()).PacketIdentifier);
     }
 
@@ -152,11 +152,11 @@ public sealed class TransmitSpec : StageSpec
         Sys.Stop(Device.Ref);
         Device = CreateTestProbe();
         var again = await AttachAsync();
-        running.Stage.Tell(Given.Transmit(3, qos: 0) with { Turn = again.Turn }, Device.Ref);
+        running.Stage.Tell(Given.Transmit(3, qos: 0) with { Epoch = again.Epoch }, Device.Ref);
 
         Assert.Equal("message-1", await NextId(running));
         Assert.Equal("message-3", await NextId(running));
-        Assert.Equal(Answer(running, 3, qos: 0), await Device.ExpectMsgAsync<ToDevice.Answered>());
+        Assert.Equal(Answer(running, 3, qos: 0, epoch: again.Epoch), await Device.ExpectMsgAsync<ToDevice.PacketAcknowledged>());
     }
 
     private static async Task<string?> NextId(Running running)
@@ -166,8 +166,8 @@ public sealed class TransmitSpec : StageSpec
         return payload.RootElement.GetProperty("id").GetString();
     }
 
-    private static ToDevice.Answered Answer(Running running, ushort tag, int qos, byte code = 0) =>
-        new(Given.DeviceId, running.Connect.ConnectionId, tag, qos, code);
+    private static ToDevice.PacketAcknowledged Answer(Running running, ushort tag, int qos, byte code = 0, int epoch = 0) =>
+        new(Given.DeviceId, running.Connect.ConnectionId, tag, qos, code, epoch, Sequence: 1);
 
     private static async Task<bool> Cancelled(CancellationToken token)
     {

@@ -74,7 +74,7 @@ public sealed class UplinkSpec : StageSpec
         await running.Client.ReceiveAsync<MqttPublishPacket>();
         await running.Client.SendAsync(new MqttPubAckPacket { PacketIdentifier = 77 });
 
-        Assert.Equal(77, (await Device.ExpectMsgAsync<ToDevice.Answered>()).Tag);
+        Assert.Equal(77, (await Device.ExpectMsgAsync<ToDevice.PacketAcknowledged>()).Tag);
     }
 
     [Theory]

@@ -34,7 +34,7 @@ public sealed class Mqtt5Spec
         new SessionEnd("unknown topic alias", MqttDisconnectReasonCode.ProtocolError), Start.On(Publish("", alias: 1)).End);
 
     [Fact]
-    public void No_topic_and_no_alias_ends_the_connection() => Assert.Equal(MqttDisconnectReasonCode.TopicNameInvalid, Start.On(Publish("", alias: 0)).End!.Say);
+    public void No_topic_and_no_alias_ends_the_connection() => Assert.Equal(MqttDisconnectReasonCode.TopicNameInvalid, Start.On(Publish("", alias: 0)).End!.ReasonCode);
 
     [Fact]
     public void What_a_device_may_not_publish_it_may_not_publish_by_alias_either()
@@ -52,7 +52,7 @@ public sealed class Mqtt5Spec
     [InlineData(0u)]
     [InlineData(60u)]
     public void A_DISCONNECT_may_change_the_session_expiry(uint expiry) => Assert.Equal(
-        new SessionEnd("disconnect", Say: null, expiry), Start.On(new DisconnectWithExpiry(expiry)).End);
+        new SessionEnd("disconnect", ReasonCode: null, expiry), Start.On(new DisconnectWithExpiry(expiry)).End);
 
     // [MQTT-3.14.2-2]
     [Fact]
@@ -60,7 +60,7 @@ public sealed class Mqtt5Spec
     {
         var session = Start with { MayOutlive = false };
 
-        Assert.Equal(MqttDisconnectReasonCode.ProtocolError, session.On(new DisconnectWithExpiry(1)).End!.Say);
+        Assert.Equal(MqttDisconnectReasonCode.ProtocolError, session.On(new DisconnectWithExpiry(1)).End!.ReasonCode);
         Assert.Equal("disconnect", session.On(new DisconnectWithExpiry(0)).End!.Why);
     }
 

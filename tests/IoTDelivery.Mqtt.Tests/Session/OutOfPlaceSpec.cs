@@ -13,7 +13,7 @@ public sealed class OutOfPlaceSpec
     // [MQTT-3.1.0-2]
     [Fact]
     public void A_second_CONNECT_ends_the_connection() =>
-        Assert.Equal(MqttDisconnectReasonCode.ProtocolError, Given.Session().On(Given.ConnectPacket()).End?.Say);
+        Assert.Equal(MqttDisconnectReasonCode.ProtocolError, Given.Session().On(Given.ConnectPacket()).End?.ReasonCode);
 
     [Fact]
     public void DISCONNECT_ends_the_connection_without_a_word()
@@ -21,7 +21,7 @@ public sealed class OutOfPlaceSpec
         var end = Given.Session().On(new MqttDisconnectPacket()).End;
 
         Assert.NotNull(end);
-        Assert.Null(end.Say);
+        Assert.Null(end.ReasonCode);
     }
 
     public static TheoryData<MqttPacket> OfServers =>
@@ -33,5 +33,5 @@ public sealed class OutOfPlaceSpec
     [Theory]
     [MemberData(nameof(OfServers))]
     public void What_only_a_server_says_ends_the_connection(MqttPacket packet) =>
-        Assert.Equal(MqttDisconnectReasonCode.ProtocolError, Given.Session().On(packet).End?.Say);
+        Assert.Equal(MqttDisconnectReasonCode.ProtocolError, Given.Session().On(packet).End?.ReasonCode);
 }

@@ -67,7 +67,7 @@ public sealed class PublishSpec
     {
         var session = Given.Session().On(Given.Publish(Given.Up, 2, id: 1)).Next.On(Given.Publish(Given.Up, 2, id: 2)).Next;
 
-        Assert.Equal(MqttDisconnectReasonCode.ReceiveMaximumExceeded, session.On(Given.Publish(Given.Up, 2, id: 3)).End?.Say);
+        Assert.Equal(MqttDisconnectReasonCode.ReceiveMaximumExceeded, session.On(Given.Publish(Given.Up, 2, id: 3)).End?.ReasonCode);
     }
 
     [Theory]
@@ -104,7 +104,7 @@ public sealed class PublishSpec
     [InlineData("#")]
     [InlineData("")]
     public void A_topic_with_a_wildcard_or_without_a_name_ends_the_connection(string topic) =>
-        Assert.Equal(MqttDisconnectReasonCode.TopicNameInvalid, Given.Session().On(Given.Publish(topic, 0)).End?.Say);
+        Assert.Equal(MqttDisconnectReasonCode.TopicNameInvalid, Given.Session().On(Given.Publish(topic, 0)).End?.ReasonCode);
 
     // [MQTT-3.3.2-9]: none was offered in CONNACK.
     [Fact]
@@ -113,7 +113,7 @@ public sealed class PublishSpec
         var publish = Given.Publish("", 0);
         publish.TopicAlias = 1;
 
-        Assert.Equal(MqttDisconnectReasonCode.TopicAliasInvalid, Given.Session(MqttProtocolVersion.V500).On(publish).End?.Say);
+        Assert.Equal(MqttDisconnectReasonCode.TopicAliasInvalid, Given.Session(MqttProtocolVersion.V500).On(publish).End?.ReasonCode);
     }
 
     // [MQTT-2.3.1-1]
@@ -121,14 +121,14 @@ public sealed class PublishSpec
     [InlineData(1)]
     [InlineData(2)]
     public void Packet_id_0_ends_the_connection(int qos) =>
-        Assert.Equal(MqttDisconnectReasonCode.MalformedPacket, Given.Session().On(Given.Publish(Given.Up, qos, id: 0)).End?.Say);
+        Assert.Equal(MqttDisconnectReasonCode.MalformedPacket, Given.Session().On(Given.Publish(Given.Up, qos, id: 0)).End?.ReasonCode);
 
     [Fact]
     public void A_PUBACK_is_for_the_outbox_with_its_reason_code()
     {
         var step = Given.Session(MqttProtocolVersion.V500).On(new MqttPubAckPacket { PacketIdentifier = 300, ReasonCode = MqttPubAckReasonCode.QuotaExceeded });
 
-        Assert.Equal(new DeviceAnswer(300, 0x97), step.Answer);
+        Assert.Equal(new PubAckReceived(300, 0x97), step.Acknowledged);
         Assert.Null(step.Reply);
     }
 }

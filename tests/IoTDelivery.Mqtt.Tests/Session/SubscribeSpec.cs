@@ -70,12 +70,12 @@ public sealed class SubscribeSpec
     // [MQTT-3.8.3-3]
     [Fact]
     public void A_SUBSCRIBE_without_a_filter_ends_the_connection() =>
-        Assert.Equal(MqttDisconnectReasonCode.ProtocolError, Given.Session().On(Given.Subscribe()).End?.Say);
+        Assert.Equal(MqttDisconnectReasonCode.ProtocolError, Given.Session().On(Given.Subscribe()).End?.ReasonCode);
 
     // [MQTT-3-8.3-4]
     [Fact]
     public void QoS_3_ends_the_connection() =>
-        Assert.Equal(MqttDisconnectReasonCode.MalformedPacket, Given.Session().On(Given.Subscribe(("a", 3))).End?.Say);
+        Assert.Equal(MqttDisconnectReasonCode.MalformedPacket, Given.Session().On(Given.Subscribe(("a", 3))).End?.ReasonCode);
 
     [Fact]
     public void An_UNSUBSCRIBE_removes_what_is_there_and_says_what_was_not()

@@ -8,25 +8,25 @@ namespace IoTDelivery.Mqtt;
 
 /// <summary>Why a connection ends.</summary>
 /// <param name="Why">For the log and the meters: few different words.</param>
-/// <param name="Say">What an MQTT 5 client is told; null if it is gone or has said good-bye itself.</param>
+/// <param name="ReasonCode">What an MQTT 5 client is told; null if it is gone or has disconnected itself.</param>
 /// <param name="SessionExpiryInterval">Seconds; what the client's DISCONNECT made of its session expiry. Null if it said nothing: the CONNECT's counts.</param>
-public sealed record SessionEnd(string Why, MqttDisconnectReasonCode? Say, uint? SessionExpiryInterval = null);
+public sealed record SessionEnd(string Why, MqttDisconnectReasonCode? ReasonCode, uint? SessionExpiryInterval = null);
 
-/// <summary>The device answered a QoS 1 PUBLISH; below 0x80 it has it.</summary>
-public readonly record struct DeviceAnswer(ushort PacketId, byte ReasonCode);
+/// <summary>The device acknowledged a QoS 1 PUBLISH; below 0x80 it has it.</summary>
+public readonly record struct PubAckReceived(ushort PacketId, byte ReasonCode);
 
 /// <summary>What follows from one packet. At most one packet answers a packet.</summary>
 /// <param name="Next">The session from now on.</param>
 /// <param name="Reply">For the device.</param>
 /// <param name="Subscribed">Null if the subscriptions are as before; else what this packet subscribed, nothing on an UNSUBSCRIBE.</param>
-/// <param name="Answer">For the outbox.</param>
+/// <param name="Acknowledged">For the outbox.</param>
 /// <param name="Uplink">A PUBLISH that is counted and taken; <paramref name="Reply"/> waits until it is.</param>
 /// <param name="End">The connection is over, after <paramref name="Reply"/>.</param>
 public readonly record struct SessionStep(
     MqttSession Next,
     MqttPacket? Reply = null,
     ImmutableArray<Subscription>? Subscribed = null,
-    DeviceAnswer? Answer = null,
+    PubAckReceived? Acknowledged = null,
     MqttPublishPacket? Uplink = null,
     SessionEnd? End = null);
 
@@ -44,7 +44,7 @@ public readonly record struct SessionStep(
 //
 public sealed record MqttSession(DeviceId DeviceId, MqttProtocolVersion Version, int SubscriptionsMax, int ReceiveMax, int TopicAliasMax = 0)
 {
-    private static readonly SessionEnd Left = new("disconnect", Say: null);
+    private static readonly SessionEnd Left = new("disconnect", ReasonCode: null);
     private static readonly MqttSubscribeReasonCode[] Granted = [MqttSubscribeReasonCode.GrantedQoS0, MqttSubscribeReasonCode.GrantedQoS1];
 
     /// <summary>All subscriptions in force, in the order they were made.</summary>
@@ -67,7 +67,7 @@ public sealed record MqttSession(DeviceId DeviceId, MqttProtocolVersion Version,
         MqttPublishPacket publish => OnPublish(publish),
 
         // [MQTT-4.3.2-1] A PUBACK ends the flow for its packet id. One nobody waits for is a late duplicate: the device actor knows.
-        MqttPubAckPacket ack => new(this, Answer: new DeviceAnswer(ack.PacketIdentifier, (byte)ack.ReasonCode)),
+        MqttPubAckPacket ack => new(this, Acknowledged: new PubAckReceived(ack.PacketIdentifier, (byte)ack.ReasonCode)),
         MqttPubRelPacket release => OnPubRel(release.PacketIdentifier),
         MqttSubscribePacket subscribe => OnSubscribe(subscribe),
         MqttUnsubscribePacket unsubscribe => OnUnsubscribe(unsubscribe),
@@ -232,5 +232,5 @@ public sealed record MqttSession(DeviceId DeviceId, MqttProtocolVersion Version,
     private SessionStep ProtocolError(string why) => Broken(why, MqttDisconnectReasonCode.ProtocolError);
 
     // [MQTT-4.8.0-1] A violation closes the connection; MQTT 5 says why first.
-    private SessionStep Broken(string why, MqttDisconnectReasonCode say) => new(this, End: new SessionEnd(why, say));
+    private SessionStep Broken(string why, MqttDisconnectReasonCode code) => new(this, End: new SessionEnd(why, code));
 }

@@ -10,15 +10,6 @@ using MQTTnet.Protocol;
 
 namespace IoTDelivery.Mqtt;
 
-/// <summary>Looks a device up; null if there is none. <see cref="Registry.Devices.FindAsync(DeviceId)"/> in the product.</summary>
-public delegate ValueTask<Device?> FindDevice(DeviceId deviceId);
-
-/// <summary>Hears of connections that were let in and ended; never waits. <see cref="ConnectionLog.Report"/> in the product.</summary>
-public delegate void ReportConnection(DeviceId deviceId, Guid connectionId, bool isOnline, DateTimeOffset at);
-
-/// <summary>Hears what devices say of their software; never waits. <see cref="SdkInfoLog.Report"/> in the product.</summary>
-public delegate void ReportSdkInfo(DeviceId deviceId, SdkInfo info);
-
 /// <summary>
 /// Kestrel hands over a connection, its CONNECT is checked, the stage runs. Before the login is proven a connection costs its socket and this method:
 /// no actor, no graph, no more than <see cref="MqttOptions.ConnectBytesMax"/> of buffer.
@@ -173,8 +164,8 @@ public sealed class MqttConnectionHandler(
     {
         Refused(connection, connect?.ClientId, reason);
         var bytesMax = connect is { MaximumPacketSize: > 0 } ? connect.MaximumPacketSize : uint.MaxValue;
-        var said = connect is null ? 0 : MqttFraming.Write(connection.Transport.Output, MqttConnectionStage.Refuse(code, Reason(code)), version, bytesMax);
-        if (said == 0) MqttFraming.Write(connection.Transport.Output, MqttConnectionStage.Refuse(code, reason: null), version); // [MQTT-3.2.2-19]
+        var said = connect is null ? 0 : MqttFraming.Write(connection.Transport.Output, ConnAck.Refuse(code, Reason(code)), version, bytesMax);
+        if (said == 0) MqttFraming.Write(connection.Transport.Output, ConnAck.Refuse(code, reason: null), version); // [MQTT-3.2.2-19]
         await connection.Transport.Output.FlushAsync();
         return null;
     }

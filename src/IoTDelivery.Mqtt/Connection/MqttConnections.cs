@@ -13,7 +13,7 @@ public sealed class MqttConnections
 {
     private static readonly Source<NotUsed, NotUsed> Nothing = Source.Empty<NotUsed>();
 
-    private readonly MqttNode _node;
+    private readonly MqttServices _services;
     private readonly ActorMaterializer _materializer;
 
     /// <param name="takeUplink">Where what devices publish goes; without one it is acknowledged and not kept.</param>
@@ -23,7 +23,7 @@ public sealed class MqttConnections
     {
         var watch = system.ActorOf(Props.Create(typeof(DeviceWatch)), "mqtt-device-watch");
         var broadcasts = system.ActorOf(Props.Create(typeof(BroadcastHub)), BroadcastHub.Name);
-        _node = new MqttNode(
+        _services = new MqttServices(
             system, devices, waiting, watch, options, clock, logger, reportSdkInfo ?? ((_, _) => { }), takeUplink ?? ((_, _, _) => ValueTask.CompletedTask),
             new UplinkBytes(options.UplinkBytesMax), broadcasts, new HandOver(system, options));
 
@@ -34,5 +34,5 @@ public sealed class MqttConnections
 
     /// <summary>Serves one connection until it ends, and says why it did. The pipes are the caller's to complete.</summary>
     public Task<SessionEnd> RunAsync(ConnectionContext connection, AcceptedConnect connect) =>
-        Nothing.RunWith(new MqttConnectionStage(connection, connect, _node), _materializer);
+        Nothing.RunWith(new MqttConnectionStage(connection, connect, _services), _materializer);
 }

@@ -32,9 +32,9 @@ public static class DownPayload
         _ => Standard(deviceId, messageId, body),
     };
 
-    /// <summary>The PUBLISH that carries the message.</summary>
+    /// <summary>The PUBLISH that carries the message. <paramref name="remaining"/>: what is left of its ttl.</summary>
     /// <exception cref="FormatException">The content claims to be Base64 and is not.</exception>
-    public static MqttPublishPacket Publish(DeviceId deviceId, ToConnection.Transmit transmit, bool isMqtt5, DateTimeOffset now)
+    public static MqttPublishPacket Publish(DeviceId deviceId, ToConnection.Transmit transmit, bool isMqtt5, TimeSpan? remaining)
     {
         var (body, isQoS1) = (transmit.Body, transmit.QoS > 0);
         var packet = new MqttPublishPacket
@@ -45,7 +45,7 @@ public static class DownPayload
             Dup = isQoS1 && transmit.Dup, // [MQTT-3.3.1-2]
             PayloadSegment = Of(deviceId, transmit.MessageId, body),
         };
-        if (isMqtt5 && transmit.ExpiresAt is { } expiresAt) packet.MessageExpiryInterval = Expiry(expiresAt - now);
+        if (isMqtt5 && remaining is { } left) packet.MessageExpiryInterval = Expiry(left);
         if (isMqtt5 && body.Properties is { } properties) Add(properties, packet);
         return packet;
     }
