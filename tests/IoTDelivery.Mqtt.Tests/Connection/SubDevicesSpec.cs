@@ -136,6 +136,54 @@ public sealed class SubDevicesSpec : StageSpec
         Assert.Equal(Given.DeviceId, (await Device.ExpectMsgAsync<ToDevice.Detach>()).DeviceId);
     }
 
+    [Fact]
+    public async Task What_came_before_a_sub_device_said_that_it_is_attached_goes_out_when_it_has()
+    {
+        WaitingOf = _ => [Plug];
+        var running = await Open(Given.Connect(MqttProtocolVersion.V500) with { IsGateway = true });
+        var attach = await Region.ExpectMsgAsync<ToDevice.Attach>();
+        var probe = CreateTestProbe();
+
+        attach.Connection.Tell(Given.Transmit(1) with { Sequence = 1 }, probe.Ref);
+        attach.Connection.Tell(new ToConnection.Attached(attach.Revision, false, []), probe.Ref);
+
+        Assert.Contains("message-1", Encoding.UTF8.GetString((await running.Client.ReceiveAsync<MqttPublishPacket>()).Payload));
+    }
+
+    [Fact]
+    public async Task A_late_PUBACK_of_an_earlier_connection_names_no_packet_of_this_one_and_what_was_not_used_is_given_back()
+    {
+        var (first, sub, probe) = await CarryAsync();
+        sub.Tell(Given.Transmit(1), probe.Ref);
+        var old = (await first.Client.ReceiveAsync<MqttPublishPacket>()).PacketIdentifier;
+        await first.Client.HangUpAsync();
+        Assert.Equal((1, PacketIds.ReservedAhead), Returned.Take() is var back ? (back.UsedUpTo, back.ReservedUpTo) : default);
+        SubDeviceIdsFrom = 1;
+
+        var (second, again, owner) = await CarryAsync();
+        again.Tell(Given.Transmit(9), owner.Ref);
+        var fresh = (await second.Client.ReceiveAsync<MqttPublishPacket>()).PacketIdentifier;
+        await second.Client.SendAsync(new MqttPubAckPacket { PacketIdentifier = old }, new MqttPubAckPacket { PacketIdentifier = fresh });
+
+        Assert.NotEqual(old, fresh);
+        Assert.Equal(9, (await owner.ExpectMsgAsync<ToDevice.PacketAcknowledged>()).Tag);
+    }
+
+    // 10,000 of them asked for by each SUBSCRIBE, and a gateway may subscribe as often as it likes.
+    [Fact]
+    public void Who_waits_to_be_carried_waits_once_and_in_order_and_their_number_is_bounded()
+    {
+        var waiting = new WaitingSubDevices(max: 3);
+        for (var round = 0; round < 100; round++)
+        {
+            foreach (var id in new[] { "a", "b", "c", "d" }) waiting.Add(DeviceId.Parse(id));
+        }
+
+        Assert.Equal(3, waiting.Count);
+        Assert.Equal(["a", "b", "c"], Enumerable.Range(0, 3).Select(_ => waiting.Next()!.Value));
+        Assert.Null(waiting.Next());
+    }
+
     private async Task<(Running Running, IActorRef Sub, TestProbe Device)> CarryAsync(MqttOptions? options = null, AcceptedConnect? connect = null)
     {
         WaitingOf = _ => [Plug];

@@ -130,7 +130,7 @@ public sealed class TcpSpec : Akka.TestKit.Xunit2.TestKit, IAsyncLifetime
 
         socket.Close(); // RST
 
-        await _region.ExpectMsgAsync<ToDevice.Detach>(TimeSpan.FromSeconds(10));
+        await _device.ExpectMsgAsync<ToDevice.Detach>(TimeSpan.FromSeconds(10));
     }
 
     private int _boundPort;

@@ -86,6 +86,75 @@ public sealed class TransmitSpec : StageSpec
         foreach (var tag in new[] { 1, 2, 3 }) Assert.Equal(tag, (await running.Client.ReceiveAsync<MqttPublishPacket>()).PacketIdentifier);
     }
 
+    // A message that was told TIMEOUT never goes out.
+    [Theory]
+    [InlineData(0)]
+    [InlineData(1)]
+    public async Task What_ended_while_it_waited_for_the_transport_is_skipped_and_its_packet_is_given_back(int qos)
+    {
+        var clock = new ManualClock();
+        var running = await Open(window: Narrow, clock: clock);
+        running.Stage.Tell(Given.Transmit(1), Device.Ref); // fills the transport
+        await Region.ExpectNoMsgAsync(Silence);
+        running.Stage.Tell(Given.Transmit(2, qos) with { Remaining = TimeSpan.FromSeconds(10) }, Device.Ref);
+        running.Stage.Tell(Given.Transmit(3) with { Remaining = TimeSpan.FromSeconds(100) }, Device.Ref);
+        await Region.ExpectNoMsgAsync(Silence);
+
+        clock.Advance(TimeSpan.FromSeconds(10));
+
+        Assert.Equal(new[] { 1, 3 }, new int[] { (await running.Client.ReceiveAsync<MqttPublishPacket>()).PacketIdentifier, (await running.Client.ReceiveAsync<MqttPublishPacket>()).PacketIdentifier });
+        Assert.Equal(Answer(running, 2, qos) with { IsSkipped = true }, await Device.ExpectMsgAsync<ToDevice.PacketAcknowledged>());
+    }
+
+    [Fact]
+    public async Task What_ended_while_it_waited_for_a_place_in_the_Receive_Maximum_is_skipped_too()
+    {
+        var clock = new ManualClock();
+        var running = await Open(Given.Connect(MqttProtocolVersion.V500) with { ReceiveMaximum = 1 }, clock: clock);
+        running.Stage.Tell(Given.Transmit(1), Device.Ref);
+        running.Stage.Tell(Given.Transmit(2) with { Remaining = TimeSpan.FromSeconds(10) }, Device.Ref);
+        await running.Client.ReceiveAsync<MqttPublishPacket>();
+
+        clock.Advance(TimeSpan.FromSeconds(10));
+        await running.Client.SendAsync(new MqttPubAckPacket { PacketIdentifier = 1 }, MqttPingReqPacket.Instance);
+
+        await running.Client.ReceiveAsync<MqttPingRespPacket>(); // and no PUBLISH before it
+        var heard = new[] { await Device.ExpectMsgAsync<ToDevice.PacketAcknowledged>(), await Device.ExpectMsgAsync<ToDevice.PacketAcknowledged>() };
+        Assert.Equal([(1, false), (2, true)], heard.Select(a => ((int)a.Tag, a.IsSkipped)).Order());
+    }
+
+    // MQTT 5 repeats under a fresh packet id.
+    [Fact]
+    public async Task A_fresh_packet_of_a_message_that_is_still_queued_is_skipped()
+    {
+        var running = await Open(Given.Connect(MqttProtocolVersion.V500), window: Narrow);
+        running.Stage.Tell(Given.Transmit(1), Device.Ref);
+        await Region.ExpectNoMsgAsync(Silence);
+
+        running.Stage.Tell(Given.Transmit(2), Device.Ref);
+        running.Stage.Tell(Given.Transmit(3) with { MessageId = Given.Transmit(2).MessageId }, Device.Ref);
+
+        Assert.Equal(Answer(running, 3, qos: 1) with { IsSkipped = true }, await Device.ExpectMsgAsync<ToDevice.PacketAcknowledged>());
+    }
+
+    [Fact]
+    public async Task An_acknowledgement_is_told_again_until_the_device_has_taken_it_and_once_more_before_the_end()
+    {
+        var running = await Open();
+        running.Stage.Tell(Given.Transmit(1), Device.Ref);
+        await running.Client.ReceiveAsync<MqttPublishPacket>();
+        await running.Client.SendAsync(new MqttPubAckPacket { PacketIdentifier = 1 });
+        Assert.Equal(Answer(running, 1, qos: 1), await Device.ExpectMsgAsync<ToDevice.PacketAcknowledged>());
+
+        Assert.Equal(Answer(running, 1, qos: 1) with { IsRepeated = true }, await Device.ExpectMsgAsync<ToDevice.PacketAcknowledged>(TimeSpan.FromSeconds(10)));
+        running.Stage.Tell(new ToConnection.AcknowledgementsTaken(Epoch: 0, UpTo: 1), Device.Ref);
+        await running.Client.SendAsync(new MqttPubAckPacket { PacketIdentifier = 2 }, new MqttDisconnectPacket());
+
+        Assert.Equal(2, (await Device.ExpectMsgAsync<ToDevice.PacketAcknowledged>()).Tag);
+        Assert.Equal((2, true), await Device.ExpectMsgAsync<ToDevice.PacketAcknowledged>() is var again ? (again.Tag, again.IsRepeated) : default);
+        await Device.ExpectMsgAsync<ToDevice.Detach>(); // behind it
+    }
+
     [Fact]
     public async Task A_queue_beyond_its_bound_ends_the_connection()
     {
