@@ -192,7 +192,7 @@ public sealed class DeviceActor : UntypedPersistentActor
             case ToDevice.Command command:
                 Stir();
                 Decide(command.Ask, Sender);
-                if (command.Ask is OutboxCommand.Retire) LetGo(ToConnection.Evicted.ByOperator);
+                if (command.Ask is OutboxCommand.Retire && _ahead.IsRetired) LetGo(ToConnection.Evicted.ByOperator); // not by one of an earlier life
                 break;
             case ToDevice.List list:
                 Stir();

@@ -9,7 +9,11 @@ public sealed class DeliveryProperties
 {
     private static readonly DeliveryPolicy Small = Policy with { PendingMax = 4, InflightMax = 3, HistoryMax = 3, IdempotencyMax = 5 };
 
-    private enum Step { Accept, AcceptOtherBody, AcceptTtl0, PubAck, Refuse, Delete, DeleteAll, Wait, Connect, ConnectV5, Resume, Disconnect, Subscribe, Pay, Retire, Register }
+    private enum Step
+    {
+        Accept, AcceptOtherBody, AcceptTtl0, PubAck, Refuse, Delete, DeleteAll, Wait, Connect, ConnectV5, Resume, Disconnect, Subscribe, Pay, Retire, Register,
+        LateRetire, LateRegister,
+    }
 
     private static readonly Gen<(Step Step, int Which)[]> Histories =
         Gen.Select(Gen.Enum<Step>(), Gen.Int[0, 7]).Array[0, 80];
@@ -17,6 +21,8 @@ public sealed class DeliveryProperties
     /// <summary>A device, its wire and its journal, driven by any history; checks after each step what must always hold.</summary>
     private sealed class World
     {
+        private static readonly DeviceHeader Header = new("p", null, "n", "q", null);
+
         public Outbox Outbox = Outbox.Empty;
         public Inflight Wire = Inflight.None;
         public DateTimeOffset Now = Noon;
@@ -25,6 +31,7 @@ public sealed class DeliveryProperties
         public readonly Dictionary<string, string> BodyOnTheWire = [];
         private readonly HashSet<ushort> _unanswered = [];
         private long _lastFirstSend;
+        private long _life = 1;
         private readonly HashSet<long> _paid = [];
 
         public void Take(Step step, int which)
@@ -45,8 +52,10 @@ public sealed class DeliveryProperties
                 case Step.Disconnect: Wire = Wire.Disconnect(); _unanswered.Clear(); Do(OutboxCommand.LoseConnection.Instance); break;
                 case Step.Subscribe: if (Wire.IsConnected) Wire = Wire.Subscribe([QoS1], [QoS1], Outbox, Now, Small); break;
                 case Step.Pay: Pay(); break;
-                case Step.Retire: Do(new OutboxCommand.Retire(new DeviceHeader("p", null, "n", "q", null))); break;
-                case Step.Register: Do(OutboxCommand.Register.Instance); break;
+                case Step.Retire: Do(new OutboxCommand.Retire(Header, _life)); break;
+                case Step.Register when Outbox.IsRetired: Do(new OutboxCommand.Register(++_life)); break;
+                case Step.LateRetire when _life > 1 + (which / 4): DoInVain(new OutboxCommand.Retire(Header, _life - 1 - (which / 4))); break;
+                case Step.LateRegister when _life > 1 + (which / 4): DoInVain(new OutboxCommand.Register(_life - 1 - (which / 4))); break;
             }
 
             Transmit();
@@ -59,6 +68,13 @@ public sealed class DeliveryProperties
             Outbox = Outbox.Apply(decision.Events, Small);
             Journal.AddRange(decision.Events);
             if (command is OutboxCommand.Retire) _unanswered.Clear();
+        }
+
+        // Of an earlier life: it changes nothing.
+        private void DoInVain(OutboxCommand command)
+        {
+            var events = Outbox.Decide(command, Wire, Now, Small).Events;
+            if (events.Count > 0) throw new InvalidOperationException($"{command} of an earlier life was taken for this one: {events[0]}.");
         }
 
         private void Connect(WireConnection connection, bool resumes, Subscription subscription)

@@ -150,8 +150,8 @@ public sealed class DeliverySerializer(ExtendedActorSystem system) : SerializerW
         OutboxEvent.SessionKept e => new() { SessionKept = new() { Subscriptions = Write(e.Subscriptions) } },
         OutboxEvent.SessionLeft e => new() { SessionLeft = new() { EndsAt = e.EndsAt.UtcTicks } },
         OutboxEvent.QoS1Noted => new() { Qos1Noted = new() },
-        OutboxEvent.Registered e => new() { Registered = new() { At = e.At.UtcTicks } },
-        OutboxEvent.Retired e => new() { Retired = new() { Header = Write(e.Header), At = e.At.UtcTicks } },
+        OutboxEvent.Registered e => new() { Registered = new() { At = e.At.UtcTicks, Life = e.Life } },
+        OutboxEvent.Retired e => new() { Retired = new() { Header = Write(e.Header), At = e.At.UtcTicks, Life = e.Life } },
         OutboxEvent.Fenced => new() { Fenced = new() },
         OutboxEvent.Paid e => new() { Paid = new() { UpTo = e.UpTo } },
         _ => throw new ArgumentOutOfRangeException(nameof(@event), @event, "Unknown outbox event."),
@@ -169,8 +169,8 @@ public sealed class DeliverySerializer(ExtendedActorSystem system) : SerializerW
             ReadOptional(m.SessionKept.Subscriptions), m.SessionKept.HasExpiry ? TimeSpan.FromTicks(m.SessionKept.Expiry) : null),
         Proto.Event.KindOneofCase.SessionLeft => new OutboxEvent.SessionLeft(Time(m.SessionLeft.EndsAt)),
         Proto.Event.KindOneofCase.Qos1Noted => new OutboxEvent.QoS1Noted(),
-        Proto.Event.KindOneofCase.Registered => new OutboxEvent.Registered(Time(m.Registered.At)),
-        Proto.Event.KindOneofCase.Retired => new OutboxEvent.Retired(Read(m.Retired.Header)!, Time(m.Retired.At)),
+        Proto.Event.KindOneofCase.Registered => new OutboxEvent.Registered(Time(m.Registered.At), m.Registered.Life),
+        Proto.Event.KindOneofCase.Retired when m.Retired is var e => new OutboxEvent.Retired(Read(e.Header)!, Time(e.At), e.Life),
         Proto.Event.KindOneofCase.Fenced => new OutboxEvent.Fenced(),
         Proto.Event.KindOneofCase.Paid => new OutboxEvent.Paid(m.Paid.UpTo),
         var unknown => throw new InvalidOperationException($"Stored event {unknown} is unknown: this release is older than the one that wrote it."),
@@ -197,6 +197,7 @@ public sealed class DeliverySerializer(ExtendedActorSystem system) : SerializerW
         IsRetired = o.IsRetired,
         NextNumber = o.NextNumber,
         NextNotification = o.NextNotification,
+        Life = o.Life,
     };
 
     private static Outbox Read(Proto.OutboxSnapshot m)
@@ -220,6 +221,7 @@ public sealed class DeliverySerializer(ExtendedActorSystem system) : SerializerW
             IsRetired = m.IsRetired,
             NextNumber = m.NextNumber,
             NextNotification = m.NextNotification,
+            Life = m.Life,
         };
     }
 
@@ -285,8 +287,8 @@ public sealed class DeliverySerializer(ExtendedActorSystem system) : SerializerW
     {
         OutboxCommand.Accept a => new() { DeviceId = o.DeviceId.Value, Accept = new() { MessageId = a.MessageId.Value, Body = Write(a.Body) } },
         OutboxCommand.Delete d => new() { DeviceId = o.DeviceId.Value, DeleteMessageId = d.MessageId.Value },
-        OutboxCommand.Register => new() { DeviceId = o.DeviceId.Value, Register = true },
-        OutboxCommand.Retire r => new() { DeviceId = o.DeviceId.Value, Retire = Write(r.Header) },
+        OutboxCommand.Register r => new() { DeviceId = o.DeviceId.Value, Register = true, Life = r.Life },
+        OutboxCommand.Retire r => new() { DeviceId = o.DeviceId.Value, Retire = Write(r.Header), Life = r.Life },
         OutboxCommand.DeleteAll => new() { DeviceId = o.DeviceId.Value, DeleteAll = true },
         _ => throw new ArgumentException($"{o.Ask.GetType().Name} is a device's own affair and is not sent.", nameof(o)),
     };
@@ -295,8 +297,8 @@ public sealed class DeliverySerializer(ExtendedActorSystem system) : SerializerW
     {
         Proto.Command.AskOneofCase.Accept => new OutboxCommand.Accept(Id(m.Accept.MessageId), Read(m.Accept.Body)),
         Proto.Command.AskOneofCase.DeleteMessageId => new OutboxCommand.Delete(Id(m.DeleteMessageId)),
-        Proto.Command.AskOneofCase.Register => OutboxCommand.Register.Instance,
-        Proto.Command.AskOneofCase.Retire => new OutboxCommand.Retire(Read(m.Retire)!),
+        Proto.Command.AskOneofCase.Register => new OutboxCommand.Register(m.Life),
+        Proto.Command.AskOneofCase.Retire => new OutboxCommand.Retire(Read(m.Retire)!, m.Life),
         Proto.Command.AskOneofCase.DeleteAll => OutboxCommand.DeleteAll.Instance,
         var unknown => throw new InvalidOperationException($"Command {unknown} is unknown: this release is older than the sender's."),
     });
