@@ -192,7 +192,8 @@ public sealed class DeviceActor : UntypedPersistentActor
             case ToDevice.Command command:
                 Stir();
                 Decide(command.Ask, Sender);
-                if (command.Ask is OutboxCommand.Retire && _ahead.IsRetired) LetGo(ToConnection.Evicted.ByOperator); // not by one of an earlier life
+                // A Retire of an earlier life leaves this one and its connection alone.
+                if (command.Ask is OutboxCommand.Retire && _ahead.IsRetired) LetGo(ToConnection.Evicted.ByOperator);
                 break;
             case ToDevice.List list:
                 Stir();
