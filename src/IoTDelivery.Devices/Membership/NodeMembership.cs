@@ -29,14 +29,12 @@ public sealed class NodeMembership(
     // The seed nodes behind the first may form the cluster too, each this much later: a site must come up without its first machine. The database lets one of them.
     private static readonly TimeSpan PerSeed = TimeSpan.FromSeconds(10);
     private static readonly TimeSpan TellAgain = TimeSpan.FromSeconds(10);
-    private static readonly TimeSpan LogFailureAgain = TimeSpan.FromMinutes(1);
 
     private readonly Cluster _cluster = Cluster.Get(system);
     private readonly ImmutableList<Address> _seeds = [.. seedNodes.Select(s => Address.Parse($"akka.tcp://{system.Name}@{s}"))];
     private readonly CancellationTokenSource _stopping = new();
     private Guid _clusterUid;
     private Task _heartbeat = Task.CompletedTask;
-    private long _failureLoggedAt; // 0: the last heartbeat was written
 
     /// <summary>Why this node refuses to run at all: no seed nodes, and another cluster on the same database.</summary>
     public sealed class RefusedException(string message) : Exception(message);
@@ -58,7 +56,8 @@ public sealed class NodeMembership(
         if (_seeds.IsEmpty) await JoinSelfAsync(cancellationToken);
         else await JoinSeedsAsync(up.Task, cancellationToken);
         await up.Task.WaitAsync(cancellationToken);
-        _heartbeat = Task.Run(HeartbeatAsync, CancellationToken.None);
+        var heartbeat = new Heartbeat(HeartbeatOnceAsync, Interval, logger);
+        _heartbeat = Task.Run(() => heartbeat.RunAsync(_stopping.Token), CancellationToken.None);
     }
 
     public async Task StopAsync(CancellationToken cancellationToken)
@@ -159,52 +158,8 @@ public sealed class NodeMembership(
         return others;
     }
 
-    // Ends only with the node: whatever fails, a node without a heartbeat looks dead to those that may form a cluster.
-    private async Task HeartbeatAsync()
+    private async Task HeartbeatOnceAsync(CancellationToken cancel)
     {
-        using var timer = new PeriodicTimer(Interval);
-        do
-        {
-            try
-            {
-                await HeartbeatOnceAsync();
-                _failureLoggedAt = 0;
-            }
-            catch (OperationCanceledException) when (_stopping.IsCancellationRequested)
-            {
-                return;
-            }
-            catch (Exception cause)
-            {
-                LogFailure(cause); // the next heartbeat says it; the fence stays as it is
-            }
-        }
-        while (await NextAsync(timer));
-    }
-
-    // The first of a row, and one a minute: a database that is away for a night must not fill the log.
-    private void LogFailure(Exception cause)
-    {
-        if (_failureLoggedAt != 0 && Stopwatch.GetElapsedTime(_failureLoggedAt) < LogFailureAgain) return;
-        _failureLoggedAt = Stopwatch.GetTimestamp();
-        logger.HeartbeatFails(cause);
-    }
-
-    private async Task<bool> NextAsync(PeriodicTimer timer)
-    {
-        try
-        {
-            return await timer.WaitForNextTickAsync(_stopping.Token);
-        }
-        catch (OperationCanceledException)
-        {
-            return false;
-        }
-    }
-
-    private async Task HeartbeatOnceAsync()
-    {
-        var cancel = _stopping.Token;
         var downed = fence.Downed.ToList();
         foreach (var incarnation in downed) await nodes.DownAsync(incarnation, cancel);
 
