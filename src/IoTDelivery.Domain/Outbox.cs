@@ -47,8 +47,9 @@ public sealed record Outbox
     public bool IsRetired { get; init; }
 
     /// <summary>
-    /// Number of the newest life that began behind another one, or that ended. 0 in the first life of a device. Lives are numbered by the registry: a device that
-    /// is created again has a greater number than ever before. So a <see cref="OutboxCommand.Retire"/> that comes late never ends the life after its own.
+    /// Number of the newest life that began behind another one, or that ended. 0 in the first life of a device. The
+    /// registry numbers the lives: a device that is created again has a greater number than ever before. So a
+    /// <see cref="OutboxCommand.Retire"/> that comes late never ends the life after its own.
     /// </summary>
     public long Life { get; init; }
 
@@ -121,7 +122,8 @@ public sealed record Outbox
 
         // A first life is not written down: nothing that could come late belongs to an earlier one.
         OutboxCommand.Register register when HasEnded(register.Life) => Decision.Refuse(RefusalReason.NoSuchDevice),
-        OutboxCommand.Register register => IsRetired ? Decision.Of(new OutboxEvent.Registered(now, register.Life)) : Decision.Nothing,
+        OutboxCommand.Register register when IsRetired => Decision.Of(new OutboxEvent.Registered(now, register.Life)),
+        OutboxCommand.Register => Decision.Nothing,
 
         // The number is stored even if no life was begun under it: its Register may still be on the way.
         OutboxCommand.Retire retire when retire.Life < Life || (IsRetired && retire.Life == Life) => Decision.Nothing,
@@ -147,7 +149,8 @@ public sealed record Outbox
         if (waiting < policy.PendingMax && fits) return Accepted(MessageStatus.Pending);
         if (isSubscribed) return Decision.Refuse(RefusalReason.TooMuchAtOnce);
 
-        var displaced = Displaceable(wire, waiting - policy.PendingMax + 1, OpenBytes + body.Bytes - policy.PendingBytesMax);
+        var bytes = OpenBytes + body.Bytes - policy.PendingBytesMax;
+        var displaced = Displaceable(wire, waiting - policy.PendingMax + 1, bytes);
         return displaced is null
             ? Decision.Refuse(RefusalReason.TooMuchAtOnce)
             : Accepted(MessageStatus.Pending, [.. displaced.Select(m => new OutboxEvent.MessageFailed(m.MessageId, ErrorInfo.Displaced, now))]);
@@ -262,8 +265,9 @@ public sealed record Outbox
         return true;
     }
 
-    // The oldest messages whose going makes room for count messages and for bytes; null if even all of them are not enough. What is subscribed now is being delivered:
-    // it stays, or one message for a topic without a subscriber would empty the queue of a working device.
+    // The oldest messages whose going makes room for count messages and for bytes; null if all of them are not enough.
+    // What is subscribed now is being delivered and stays: or one message for a topic that nobody subscribed would empty
+    // the queue of a working device.
     private List<KnownMessage>? Displaceable(Inflight wire, int count, long bytes)
     {
         var displaced = new List<KnownMessage>();

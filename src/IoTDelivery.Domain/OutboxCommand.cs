@@ -46,11 +46,15 @@ public abstract record OutboxCommand
     }
 
     /// <summary>The device exists (again).</summary>
-    /// <param name="Life">Number of the life that begins; a later life of a device has a greater one. 0 in a Register of an older release.</param>
+    /// <param name="Life">
+    /// Number of the life that begins; a later life has a greater one. 0 in a Register of an older release.
+    /// </param>
     public sealed record Register(long Life) : OutboxCommand;
 
     /// <summary>The device is being deleted; the header is what its last notifications will carry.</summary>
-    /// <param name="Life">Number of the life that ends; a Retire of an earlier one changes nothing. 0 for a device that an older release created.</param>
+    /// <param name="Life">
+    /// Number of the life that ends; a Retire of an earlier one changes nothing. 0 for a device of an older release.
+    /// </param>
     public sealed record Retire(DeviceHeader Header, long Life) : OutboxCommand;
 
     /// <summary>Takes the next number in the journal, so that a former owner's next write collides.</summary>

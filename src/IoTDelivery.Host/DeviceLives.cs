@@ -7,8 +7,8 @@ namespace IoTDelivery.Host;
 
 /// <summary>
 /// Creates and deletes devices. A device has a row in the registry and an outbox in the journal. Each step of both ways
-/// survives a crash, and every node resumes what stands unfinished. The row decides: it holds the number of the life. What
-/// is asked of the outbox carries that number, so nothing that comes late hurts a device that exists again.
+/// survives a crash, and every node resumes what stands unfinished. The row decides: it holds the number of the life.
+/// What is asked of the outbox carries that number, so nothing that comes late hurts a device that exists again.
 /// </summary>
 //
 //   create ──► CREATING: number drawn ──► Register(number) ──► READY ──delete──► DELETING ──► Retire(number) ──► no row
@@ -16,7 +16,8 @@ namespace IoTDelivery.Host;
 //                 │  └── asked again: a new number                                  │
 //                 └── its creator has left ─────────────────────────────────────────┘
 //
-public sealed class DeviceLives(Registry.Devices registry, DeviceGateway devices, ILogger<DeviceLives> logger) : BackgroundService
+public sealed class DeviceLives(Registry.Devices registry, DeviceGateway devices, ILogger<DeviceLives> logger)
+    : BackgroundService
 {
     /// <summary>How often each node looks for what is unfinished.</summary>
     public static readonly TimeSpan Interval = TimeSpan.FromSeconds(5);
@@ -28,7 +29,7 @@ public sealed class DeviceLives(Registry.Devices registry, DeviceGateway devices
     private const int PageSize = 500;
     private const int AtOnce = 16;
 
-    // A number can have been drawn before a whole life that has ended by now. Once is rare, three times does not happen.
+    // A number can be drawn before a whole life that has ended by now. Once is rare, three times does not happen.
     private const int DrawsMax = 3;
 
     // When this node saw it first, by its own monotonic clock.
@@ -69,8 +70,8 @@ public sealed class DeviceLives(Registry.Devices registry, DeviceGateway devices
     /// <summary>Null when the device, as it was when this was called, is gone; else why it is not.</summary>
     public async Task<RefusalReason?> DeleteAsync(string projectId, DeviceId deviceId, CancellationToken cancel)
     {
-        if (await registry.MarkDeletingAsync(projectId, deviceId, cancel) is not { } device) return RefusalReason.NoSuchDevice;
-        return await FinishAsync(device, cancel);
+        var device = await registry.MarkDeletingAsync(projectId, deviceId, cancel);
+        return device is null ? RefusalReason.NoSuchDevice : await FinishAsync(device, cancel);
     }
 
     protected override async Task ExecuteAsync(CancellationToken stoppingToken)
@@ -130,8 +131,9 @@ public sealed class DeviceLives(Registry.Devices registry, DeviceGateway devices
 
     private async Task<RefusalReason?> FinishAsync(Device device, CancellationToken cancel)
     {
-        var retire = new OutboxCommand.Retire(device.Header, device.Life);
-        if (await devices.AskAsync(new ToDevice.Command(DeviceId.Parse(device.DeviceId), retire), cancel) is OutboxReply.Refused refused) return refused.Reason;
+        var deviceId = DeviceId.Parse(device.DeviceId);
+        var retire = new ToDevice.Command(deviceId, new OutboxCommand.Retire(device.Header, device.Life));
+        if (await devices.AskAsync(retire, cancel) is OutboxReply.Refused refused) return refused.Reason;
         await registry.RemoveAsync(device, cancel);
         return null;
     }

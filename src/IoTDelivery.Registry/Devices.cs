@@ -203,7 +203,8 @@ public sealed class Devices(SqlDatabase database, Secrets secrets, DeviceCache c
     {
         await using var db = database.Open();
         return await db.GetTable<Device>().AnyAsync(
-            d => d.GatewayId == deviceId.Value && d.DeviceId != deviceId.Value && d.Phase != DevicePhase.Deleting, cancel);
+            d => d.GatewayId == deviceId.Value && d.DeviceId != deviceId.Value && d.Phase != DevicePhase.Deleting,
+            cancel);
     }
 
     /// <summary>A page of devices, newest first, and how many there are in all. Secrets stay encrypted.</summary>
@@ -292,7 +293,8 @@ public sealed class Devices(SqlDatabase database, Secrets secrets, DeviceCache c
         if (await db.GetTable<Device>().FirstOrDefaultAsync(d => d.DeviceId == device.DeviceId, cancel) is { } former)
         {
             if (former.Phase != DevicePhase.Creating) return former;
-            if (await Same(db, former).Where(d => d.Phase == DevicePhase.Creating).DeleteAsync(cancel) == 0) return null;
+            var left = Same(db, former).Where(d => d.Phase == DevicePhase.Creating);
+            if (await left.DeleteAsync(cancel) == 0) return null;
         }
 
         var life = await DrawAsync(db, device.DeviceId, cancel);

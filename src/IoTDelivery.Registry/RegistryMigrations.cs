@@ -59,7 +59,7 @@ public static class RegistryMigrations
         new("registry", 5,
             "create table device_life (life {identity}, device_id {id} not null)",
             "alter table device add life {bigint} default 0 not null",
-            "create index device_by_phase on device (phase, device_id)"), // what is unfinished is looked for every few seconds
+            "create index device_by_phase on device (phase, device_id)"), // for what is unfinished, every few seconds
         .. StatusChanges.Migrations,
         .. Certificates.Migrations,
         .. AmqpQueues.Migrations,

@@ -40,7 +40,7 @@ public abstract class ClusterNodesSpec<TDatabase>(TDatabase server) : IClassFixt
         await AgeAsync(database, First, ClusterNodes.LivenessTimeout - TimeSpan.FromSeconds(3));
         Assert.NotEmpty(await On(database, "b").FormAsync(Second, Guid.CreateVersion7(), default));
         await AgeAsync(database, First, TimeSpan.FromSeconds(4));
-        Assert.Empty(await On(database, "b").FormAsync(Second, Guid.CreateVersion7(), default)); // five heartbeats were missed
+        Assert.Empty(await On(database, "b").FormAsync(Second, Guid.CreateVersion7(), default)); // five were missed
     }
 
     [SkippableFact]

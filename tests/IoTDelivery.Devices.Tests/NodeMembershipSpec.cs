@@ -13,8 +13,8 @@ namespace IoTDelivery.Devices.Tests;
 public sealed class NodeMembershipSpec(SqliteDatabase server) : IClassFixture<SqliteDatabase>
 {
     [Theory]
-    [InlineData(typeof(LinqToDBException)), InlineData(typeof(FormatException)), InlineData(typeof(TaskCanceledException))]
-    [InlineData(typeof(InvalidOperationException)), InlineData(typeof(TimeoutException))]
+    [InlineData(typeof(LinqToDBException)), InlineData(typeof(FormatException))]
+    [InlineData(typeof(TaskCanceledException)), InlineData(typeof(TimeoutException))]
     public async Task The_heartbeat_goes_on_whatever_its_table_throws_and_says_so_once(Type failure)
     {
         using var log = new Failures();
@@ -24,7 +24,8 @@ public sealed class NodeMembershipSpec(SqliteDatabase server) : IClassFixture<Sq
             _ =>
             {
                 if (++heartbeats == 6) goneOn.TrySetResult();
-                return heartbeats is > 1 and < 5 ? throw (Exception)Activator.CreateInstance(failure)! : Task.CompletedTask;
+                if (heartbeats is > 1 and < 5) throw (Exception)Activator.CreateInstance(failure)!;
+                return Task.CompletedTask;
             },
             TimeSpan.FromMilliseconds(1), log);
         var running = heartbeat.RunAsync(stop.Token);
@@ -48,7 +49,7 @@ public sealed class NodeMembershipSpec(SqliteDatabase server) : IClassFixture<Sq
         await db.ExecuteAsync(
             $"""
              insert into cluster_node (address, cluster_uid, incarnation, machine, process, started_at, beat_at, is_downed)
-             values ('elsewhere:1', 'not a uid', 'elsewhere', 'elsewhere', 1, 1, {node.Database.Dialect.Now}, 0)
+             values ('elsewhere:1', 'not a uid', 'a', 'elsewhere', 1, 1, {node.Database.Dialect.Now}, 0)
              """);
 
         Assert.IsType<FormatException>(await log.FirstAsync.WaitAsync(TimeSpan.FromSeconds(30)));
@@ -69,7 +70,8 @@ public sealed class NodeMembershipSpec(SqliteDatabase server) : IClassFixture<Sq
             }
         }
 
-        Task<long> LastAsync() => db.ExecuteAsync<long>("select beat_at from cluster_node where address <> 'elsewhere:1'");
+        Task<long> LastAsync() =>
+            db.ExecuteAsync<long>("select beat_at from cluster_node where address <> 'elsewhere:1'");
     }
 
     [Fact]
@@ -98,7 +100,7 @@ public sealed class NodeMembershipSpec(SqliteDatabase server) : IClassFixture<Sq
     // What the heartbeat logged.
     private sealed class Failures : ILoggerProvider, ILogger
     {
-        private readonly TaskCompletionSource<Exception> _first = new(TaskCreationOptions.RunContinuationsAsynchronously);
+        private readonly TaskCompletionSource<Exception> _first = new();
         private readonly ConcurrentQueue<Exception> _all = [];
 
         public Task<Exception> FirstAsync => _first.Task;
@@ -112,7 +114,7 @@ public sealed class NodeMembershipSpec(SqliteDatabase server) : IClassFixture<Sq
         public bool IsEnabled(LogLevel logLevel) => true;
 
         public void Log<TState>(
-            LogLevel logLevel, EventId eventId, TState state, Exception? exception, Func<TState, Exception?, string> formatter)
+            LogLevel level, EventId eventId, TState state, Exception? exception, Func<TState, Exception?, string> text)
         {
             if (eventId.Id != 2005 || exception is null) return;
             _all.Enqueue(exception);

@@ -11,8 +11,8 @@ public sealed class DeliveryProperties
 
     private enum Step
     {
-        Accept, AcceptOtherBody, AcceptTtl0, PubAck, Refuse, Delete, DeleteAll, Wait, Connect, ConnectV5, Resume, Disconnect, Subscribe, Pay, Retire, Register,
-        LateRetire, LateRegister,
+        Accept, AcceptOtherBody, AcceptTtl0, PubAck, Refuse, Delete, DeleteAll, Wait, Connect, ConnectV5, Resume, Disconnect,
+        Subscribe, Pay, Retire, Register, LateRetire, LateRegister,
     }
 
     private static readonly Gen<(Step Step, int Which)[]> Histories =
@@ -54,8 +54,8 @@ public sealed class DeliveryProperties
                 case Step.Pay: Pay(); break;
                 case Step.Retire: Do(new OutboxCommand.Retire(Header, _life)); break;
                 case Step.Register when Outbox.IsRetired: Do(new OutboxCommand.Register(++_life)); break;
-                case Step.LateRetire when _life > 1 + (which / 4): DoInVain(new OutboxCommand.Retire(Header, _life - 1 - (which / 4))); break;
-                case Step.LateRegister when _life > 1 + (which / 4): DoInVain(new OutboxCommand.Register(_life - 1 - (which / 4))); break;
+                case Step.LateRetire when Former(which) > 0: DoInVain(new OutboxCommand.Retire(Header, Former(which))); break;
+                case Step.LateRegister when Former(which) > 0: DoInVain(new OutboxCommand.Register(Former(which))); break;
             }
 
             Transmit();
@@ -70,11 +70,14 @@ public sealed class DeliveryProperties
             if (command is OutboxCommand.Retire) _unanswered.Clear();
         }
 
+        // The life before this one, or the one before that.
+        private long Former(int which) => _life - 1 - (which / 4);
+
         // Of an earlier life: it changes nothing.
         private void DoInVain(OutboxCommand command)
         {
             var events = Outbox.Decide(command, Wire, Now, Small).Events;
-            if (events.Count > 0) throw new InvalidOperationException($"{command} of an earlier life was taken for this one: {events[0]}.");
+            if (events.Count > 0) throw new InvalidOperationException($"{command} is of an earlier life: {events[0]}.");
         }
 
         private void Connect(WireConnection connection, bool resumes, Subscription subscription)

@@ -174,7 +174,7 @@ public abstract class RegistrySpec<TDatabase>(TDatabase server) : IClassFixture<
         Assert.False(await devices.CompleteAsync(left, default));
         Assert.False(await devices.AbandonAsync(left, default));
         Assert.True(await devices.CompleteAsync(taken, default));
-        Assert.Equal("taken", (await devices.FindAsync(Id("lamp")))!.DeviceName); // at once: nobody has remembered it as missing
+        Assert.Equal("taken", (await devices.FindAsync(Id("lamp")))!.DeviceName); // at once
         Assert.False(await devices.AbandonAsync(taken, default));
         Assert.Equal(DevicePhase.Ready, (await devices.BeginAsync(Device("lamp"), default)).Phase);
     }

@@ -15,12 +15,13 @@ public sealed record ThisNode(string Address, string Incarnation);
 /// <summary>What the database says of a node.</summary>
 /// <param name="ClusterUid">The cluster it is a member of. Version 7: the older cluster has the smaller one.</param>
 /// <param name="IsDowned">The others downed it, and nobody knows whether its process has ended: it may still write.</param>
-/// <param name="IsAlive">Its last heartbeat is young enough; or, if it runs on this machine, its process is there.</param>
+/// <param name="IsAlive">Its last heartbeat is young; or, if it runs on this machine, its process is there.</param>
 public sealed record NodeOnFile(string Address, Guid ClusterUid, string Incarnation, string Machine, int Process, bool IsDowned, bool IsAlive);
 
 /// <summary>
-/// The table of nodes: every member writes its heartbeat into it. So a node that cannot reach the others still learns that they are there, and does not form a second cluster on
-/// the same database; and one that was downed is remembered until its process is known to be gone. Times are the database's, the nodes' clocks do not matter.
+/// The table of nodes: every member writes its heartbeat into it. So a node that cannot reach the others still learns that
+/// they are there, and does not form a second cluster on the same database; and one that was downed is remembered until its
+/// process is known to be gone. Times are the database's, the nodes' clocks do not matter.
 /// </summary>
 /// <param name="machine">Where process numbers mean something. Default this machine; two containers on the host's network have one name and two numbers 1.</param>
 public sealed class ClusterNodes(SqlDatabase database, string? machine = null)
@@ -38,7 +39,7 @@ public sealed class ClusterNodes(SqlDatabase database, string? machine = null)
             "insert into cluster_formed (id, cluster_uid) values (1, '')"),
     ];
 
-    /// <summary>How long after its last heartbeat a node of another machine counts as alive: five heartbeats, 10 s.</summary>
+    /// <summary>A node of another machine counts as alive for so long after its last heartbeat: five of them, 10 s.</summary>
     public static readonly TimeSpan LivenessTimeout = TimeSpan.FromSeconds(10);
 
     /// <summary>How long a downed node is remembered that never came back under its address.</summary>
@@ -136,7 +137,8 @@ public sealed class ClusterNodes(SqlDatabase database, string? machine = null)
         return [.. rows.Except(gone).Select(r => new NodeOnFile(r.Address, Guid.Parse(r.ClusterUid), r.Incarnation, r.Machine, r.Process, r.IsDowned != 0, IsAlive(r)))];
 
         bool IsGone(Row row) => (IsHere(row) && !IsRunning(row)) || now - row.BeatAt > Remembered.TotalMilliseconds;
-        bool IsAlive(Row row) => IsHere(row) ? row.Process != Self.Id : now - row.BeatAt < LivenessTimeout.TotalMilliseconds;
+        bool IsAlive(Row row) =>
+            IsHere(row) ? row.Process != Self.Id : now - row.BeatAt < LivenessTimeout.TotalMilliseconds;
     }
 
     private bool IsHere(Row row) => row.Machine == _machine;

@@ -4,8 +4,8 @@ using Microsoft.Extensions.Logging;
 namespace IoTDelivery.Devices.Membership;
 
 /// <summary>
-/// Does something at each interval, and ends only when it is cancelled. Whatever fails: a node without a heartbeat looks dead
-/// to those that may form a cluster.
+/// Does something at each interval, whatever fails, and ends only when it is cancelled: a node without a heartbeat looks
+/// dead to those that may form a cluster.
 /// </summary>
 /// <param name="once">One heartbeat. It may fail; the next one comes all the same.</param>
 /// <param name="interval">From one heartbeat to the next.</param>

@@ -151,7 +151,10 @@ public sealed class DeliverySerializer(ExtendedActorSystem system) : SerializerW
         OutboxEvent.SessionLeft e => new() { SessionLeft = new() { EndsAt = e.EndsAt.UtcTicks } },
         OutboxEvent.QoS1Noted => new() { Qos1Noted = new() },
         OutboxEvent.Registered e => new() { Registered = new() { At = e.At.UtcTicks, Life = e.Life } },
-        OutboxEvent.Retired e => new() { Retired = new() { Header = Write(e.Header), At = e.At.UtcTicks, Life = e.Life } },
+        OutboxEvent.Retired e => new()
+        {
+            Retired = new() { Header = Write(e.Header), At = e.At.UtcTicks, Life = e.Life },
+        },
         OutboxEvent.Fenced => new() { Fenced = new() },
         OutboxEvent.Paid e => new() { Paid = new() { UpTo = e.UpTo } },
         _ => throw new ArgumentOutOfRangeException(nameof(@event), @event, "Unknown outbox event."),
@@ -170,7 +173,8 @@ public sealed class DeliverySerializer(ExtendedActorSystem system) : SerializerW
         Proto.Event.KindOneofCase.SessionLeft => new OutboxEvent.SessionLeft(Time(m.SessionLeft.EndsAt)),
         Proto.Event.KindOneofCase.Qos1Noted => new OutboxEvent.QoS1Noted(),
         Proto.Event.KindOneofCase.Registered => new OutboxEvent.Registered(Time(m.Registered.At), m.Registered.Life),
-        Proto.Event.KindOneofCase.Retired when m.Retired is var e => new OutboxEvent.Retired(Read(e.Header)!, Time(e.At), e.Life),
+        Proto.Event.KindOneofCase.Retired when m.Retired is var e =>
+            new OutboxEvent.Retired(Read(e.Header)!, Time(e.At), e.Life),
         Proto.Event.KindOneofCase.Fenced => new OutboxEvent.Fenced(),
         Proto.Event.KindOneofCase.Paid => new OutboxEvent.Paid(m.Paid.UpTo),
         var unknown => throw new InvalidOperationException($"Stored event {unknown} is unknown: this release is older than the one that wrote it."),

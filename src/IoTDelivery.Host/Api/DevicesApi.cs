@@ -28,8 +28,8 @@ public static class DevicesApi
     }
 
     private static async Task<IResult> CreateAsync(
-        string project_id, HttpRequest request, Registry.Devices registry, Products products, DeviceLives lives, OnlineNodes nodes, TimeProvider clock,
-        CancellationToken cancel)
+        string project_id, HttpRequest request, Registry.Devices registry, Products products, DeviceLives lives,
+        OnlineNodes nodes, TimeProvider clock, CancellationToken cancel)
     {
         using var body = await RequestBody.ReadAsync(request, cancel);
         if (body.Error is not null) return body.Error;
@@ -74,7 +74,8 @@ public static class DevicesApi
 
         return await lives.CreateAsync(device, cancel) switch
         {
-            { Device: { } created } => new JsonResult(201, json => Write(json, created, product.Name, nodes.StatusOf(created, root: null))),
+            { Device: { } created } =>
+                new JsonResult(201, json => Write(json, created, product.Name, nodes.StatusOf(created, root: null))),
             { Refused: { } reason } => ApiError.For(reason),
             _ => ApiError.DeviceExists,
         };

@@ -98,12 +98,15 @@ public sealed class DeliverySerializerSpec : TestKit
     [Fact]
     public void A_snapshot_says_which_life_it_is_of()
     {
-        var outbox = Outbox.Empty.Apply([new OutboxEvent.Retired(Header, At, 2), new OutboxEvent.Registered(At, 3)], new DeliveryPolicy());
+        OutboxEvent[] lives = [new OutboxEvent.Retired(Header, At, 2), new OutboxEvent.Registered(At, 3)];
+        var outbox = Outbox.Empty.Apply(lives, new DeliveryPolicy());
         var golden = Golden("snapshot-of-life-3.v1.hex", outbox);
 
         Assert.Equal(golden, Convert.ToHexString(_serializer.ToBinary(outbox)));
-        Assert.Equal(3, ((Outbox)_serializer.FromBinary(Convert.FromHexString(golden), "S1")).Life);
-        Assert.Equal(0, ((Outbox)_serializer.FromBinary(Convert.FromHexString(Golden("snapshot.v1.hex", outbox)), "S1")).Life);
+        Assert.Equal(3, Read(golden).Life);
+        Assert.Equal(0, Read(Golden("snapshot.v1.hex", outbox)).Life);
+
+        Outbox Read(string hex) => (Outbox)_serializer.FromBinary(Convert.FromHexString(hex), "S1");
     }
 
     [Fact]
