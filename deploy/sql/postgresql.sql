@@ -64,6 +64,12 @@ alter table device add sw_version text;
 alter table device add fw_version text;
 insert into schema_version (box, version, applied_at) values ('registry', 4, cast(extract(epoch from clock_timestamp()) * 1000 as bigint));
 
+-- registry 5
+create table device_life (life bigint generated always as identity primary key, device_id varchar(256) collate "C" not null);
+alter table device add life bigint default 0 not null;
+create index device_by_phase on device (phase, device_id);
+insert into schema_version (box, version, applied_at) values ('registry', 5, cast(extract(epoch from clock_timestamp()) * 1000 as bigint));
+
 -- device-status 1
 create table device_status_change (
   device_id varchar(256) collate "C" not null primary key, status varchar(256) collate "C" not null, changed_at bigint not null, last_online_at bigint not null);

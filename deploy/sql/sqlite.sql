@@ -64,6 +64,12 @@ alter table device add sw_version text;
 alter table device add fw_version text;
 insert into schema_version (box, version, applied_at) values ('registry', 4, cast((julianday('now') - 2440587.5) * 86400000 as integer));
 
+-- registry 5
+create table device_life (life integer primary key autoincrement, device_id text not null);
+alter table device add life integer default 0 not null;
+create index device_by_phase on device (phase, device_id);
+insert into schema_version (box, version, applied_at) values ('registry', 5, cast((julianday('now') - 2440587.5) * 86400000 as integer));
+
 -- device-status 1
 create table device_status_change (
   device_id text not null primary key, status text not null, changed_at integer not null, last_online_at integer not null);

@@ -64,6 +64,12 @@ alter table device add sw_version nvarchar(max);
 alter table device add fw_version nvarchar(max);
 insert into schema_version (box, version, applied_at) values ('registry', 4, datediff_big(millisecond, '1970-01-01', sysutcdatetime()));
 
+-- registry 5
+create table device_life (life bigint identity primary key, device_id varchar(256) collate Latin1_General_BIN2 not null);
+alter table device add life bigint default 0 not null;
+create index device_by_phase on device (phase, device_id);
+insert into schema_version (box, version, applied_at) values ('registry', 5, datediff_big(millisecond, '1970-01-01', sysutcdatetime()));
+
 -- device-status 1
 create table device_status_change (
   device_id varchar(256) collate Latin1_General_BIN2 not null primary key, status varchar(256) collate Latin1_General_BIN2 not null, changed_at bigint not null, last_online_at bigint not null);

@@ -220,7 +220,8 @@ public sealed class DeviceActor : UntypedPersistentActor
             case ToDevice.Command command:
                 Stir();
                 Decide(command.Ask, Sender);
-                if (command.Ask is OutboxCommand.Retire) LetGo(ToConnection.Evicted.ByOperator);
+                // A Retire of an earlier life leaves this one and its connection alone.
+                if (command.Ask is OutboxCommand.Retire && _ahead.IsRetired) LetGo(ToConnection.Evicted.ByOperator);
                 break;
             case ToDevice.List list:
                 Stir();

@@ -16,4 +16,7 @@ internal static partial class Log
 
     [LoggerMessage(2004, LogLevel.Error, "The other nodes have downed this one, or it was cut off with the smaller part: it ends, to join again when it is started again.")]
     public static partial void WasDowned(this ILogger logger);
+
+    [LoggerMessage(2005, LogLevel.Warning, "The heartbeat of this node fails. It goes on; this is said once a minute.")]
+    public static partial void HeartbeatFails(this ILogger logger, Exception cause);
 }

@@ -58,6 +58,13 @@ public sealed record Outbox
     /// <summary>True once the device was deleted, until it is registered again.</summary>
     public bool IsRetired { get; init; }
 
+    /// <summary>
+    /// Number of the newest life that began behind another one, or that ended. 0 in the first life of a device. The
+    /// registry numbers the lives: a device that is created again has a greater number than ever before. So a
+    /// <see cref="OutboxCommand.Retire"/> that comes late never ends the life after its own.
+    /// </summary>
+    public long Life { get; init; }
+
     /// <summary>Number of the next accepted message.</summary>
     public long NextNumber { get; init; } = 1;
 
@@ -149,8 +156,14 @@ public sealed record Outbox
             : Decision.Nothing,
         OutboxCommand.NoteQoS1 => AskedForQoS1 ? Decision.Nothing : Decision.Of(new OutboxEvent.QoS1Noted()),
 
-        OutboxCommand.Register => IsRetired ? Decision.Of(new OutboxEvent.Registered(now)) : Decision.Nothing,
-        OutboxCommand.Retire retire => IsRetired ? Decision.Nothing : Decision.Of(new OutboxEvent.Retired(retire.Header, now)),
+        // A first life is not written down: nothing that could come late belongs to an earlier one.
+        OutboxCommand.Register register when HasEnded(register.Life) => Decision.Refuse(RefusalReason.NoSuchDevice),
+        OutboxCommand.Register register when IsRetired => Decision.Of(new OutboxEvent.Registered(now, register.Life)),
+        OutboxCommand.Register => Decision.Nothing,
+
+        // The number is stored even if no life was begun under it: its Register may still be on the way.
+        OutboxCommand.Retire retire when retire.Life < Life || (IsRetired && retire.Life == Life) => Decision.Nothing,
+        OutboxCommand.Retire retire => Decision.Of(new OutboxEvent.Retired(retire.Header, now, retire.Life)),
         OutboxCommand.Fence => Decision.Of(new OutboxEvent.Fenced()),
 
         _ => throw new ArgumentOutOfRangeException(nameof(command), command, "Unknown outbox command."),
@@ -172,7 +185,8 @@ public sealed record Outbox
         if (waiting < policy.PendingMax && fits) return Accepted(MessageStatus.Pending);
         if (isSubscribed) return Decision.Refuse(RefusalReason.TooMuchAtOnce);
 
-        var displaced = Oldest(wire, waiting - policy.PendingMax + 1, OpenBytes + body.Bytes - policy.PendingBytesMax);
+        var bytes = OpenBytes + body.Bytes - policy.PendingBytesMax;
+        var displaced = Displaceable(wire, waiting - policy.PendingMax + 1, bytes);
         return displaced is null
             ? Decision.Refuse(RefusalReason.TooMuchAtOnce)
             : Accepted(MessageStatus.Pending, [.. displaced.Select(m => new OutboxEvent.MessageFailed(m.MessageId, ErrorInfo.Displaced, now))]);
@@ -222,7 +236,7 @@ public sealed record Outbox
         OutboxEvent.SubDeviceIdsReserved e => this with { SubDeviceIdsUpTo = e.UpTo },
         OutboxEvent.PacketsUnacknowledged e => this with { Unacknowledged = e.PacketIds },
         OutboxEvent.QoS1Noted => this with { AskedForQoS1 = true },
-        OutboxEvent.Registered => this with { IsRetired = false },
+        OutboxEvent.Registered e => this with { IsRetired = false, Life = e.Life },
         OutboxEvent.Retired e => Retired(e, policy),
         OutboxEvent.Fenced => this,
         OutboxEvent.Paid e => PaidUpTo(e.UpTo),
@@ -274,17 +288,22 @@ public sealed record Outbox
         return paid == 0 ? this : this with { Owed = Owed.RemoveRange(0, paid) };
     }
 
+    // An older release gives its lives no numbers: such a Register is always a new one.
+    private bool HasEnded(long life) => life != 0 && (life < Life || (IsRetired && life == Life));
+
     // What was answered DELIVERED or is on its way cannot be taken back.
     private static bool StillWaits(KnownMessage open, Inflight wire) => open.Answer != MessageStatus.Delivered && !wire.IsOnTheWire(open.Number);
 
-    // The oldest waiting messages whose going makes room for count messages and for bytes; null if even all of them are not enough.
-    private List<KnownMessage>? Oldest(Inflight wire, int count, long bytes)
+    // The oldest messages whose going makes room for count messages and for bytes; null if all of them are not enough.
+    // What is subscribed now is being delivered and stays: or one message for a topic that nobody subscribed would empty
+    // the queue of a working device.
+    private List<KnownMessage>? Displaceable(Inflight wire, int count, long bytes)
     {
         var displaced = new List<KnownMessage>();
         foreach (var message in Open)
         {
             if (count <= 0 && bytes <= 0) break;
-            if (wire.IsOnTheWire(message.Number)) continue;
+            if (wire.IsOnTheWire(message.Number) || wire.IsSubscribed(message.Body.Topic)) continue;
             displaced.Add(message);
             count--;
             bytes -= message.Body.Bytes;
@@ -388,6 +407,7 @@ public sealed record Outbox
         return Empty with
         {
             IsRetired = true,
+            Life = e.Life,
             NextNumber = outbox.NextNumber,
             NextNotification = outbox.NextNotification,
             PacketIdsUpTo = outbox.PacketIdsUpTo,

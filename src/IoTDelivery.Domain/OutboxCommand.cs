@@ -75,13 +75,16 @@ public abstract record OutboxCommand
     }
 
     /// <summary>The device exists (again).</summary>
-    public sealed record Register : OutboxCommand
-    {
-        public static readonly Register Instance = new();
-    }
+    /// <param name="Life">
+    /// Number of the life that begins; a later life has a greater one. 0 in a Register of an older release.
+    /// </param>
+    public sealed record Register(long Life) : OutboxCommand;
 
     /// <summary>The device is being deleted; the header is what its last notifications will carry.</summary>
-    public sealed record Retire(DeviceHeader Header) : OutboxCommand;
+    /// <param name="Life">
+    /// Number of the life that ends; a Retire of an earlier one changes nothing. 0 for a device of an older release.
+    /// </param>
+    public sealed record Retire(DeviceHeader Header, long Life) : OutboxCommand;
 
     /// <summary>Takes the next number in the journal, so that a former owner's next write collides.</summary>
     public sealed record Fence : OutboxCommand

@@ -44,10 +44,12 @@ public abstract record OutboxEvent
     public sealed record QoS1Noted : OutboxEvent;
 
     /// <summary>A retired device exists again, with nothing left of its former life.</summary>
-    public sealed record Registered(DateTimeOffset At) : OutboxEvent;
+    /// <param name="Life">Number of the life that begins; 0 in an event of an older release.</param>
+    public sealed record Registered(DateTimeOffset At, long Life = 0) : OutboxEvent;
 
     /// <summary>The device was deleted: everything open ends FAILED, and what is owed carries its own header from here on.</summary>
-    public sealed record Retired(DeviceHeader Header, DateTimeOffset At) : OutboxEvent;
+    /// <param name="Life">Number of the life that ends; 0 in an event of an older release.</param>
+    public sealed record Retired(DeviceHeader Header, DateTimeOffset At, long Life = 0) : OutboxEvent;
 
     /// <summary>Nothing happened; the number is taken.</summary>
     public sealed record Fenced : OutboxEvent;

@@ -13,4 +13,7 @@ internal static partial class Log
 
     [LoggerMessage(6003, LogLevel.Warning, "Request {RequestId} was answered 503, the database does not answer: {Reason}")]
     public static partial void DatabaseAway(this ILogger logger, string requestId, string reason);
+
+    [LoggerMessage(6004, LogLevel.Warning, "Unfinished creations and deletions of devices cannot be resumed yet.")]
+    public static partial void DoesNotResume(this ILogger logger, Exception cause);
 }

@@ -87,8 +87,8 @@ public static class Platform
             services.AddBatch(Options<BatchOptions>(settings, BatchOptions.Section, o => o.Problem()));
             services.AddSingleton(s => OnlineNodes.Self(s.GetRequiredService<ActorSystem>()));
             services.AddSingleton<OnlineNodes>();
-            services.AddSingleton<DeviceDeletion>();
-            services.AddHostedService(s => s.GetRequiredService<DeviceDeletion>());
+            services.AddSingleton<DeviceLives>();
+            services.AddHostedService(s => s.GetRequiredService<DeviceLives>());
             services.AddAkka(ClusterSettings.SystemName, akka => akka
                 .ConfigureLoggers(loggers =>
                 {

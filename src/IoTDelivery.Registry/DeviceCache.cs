@@ -88,7 +88,8 @@ public sealed class DeviceCache : IAsyncDisposable
                 var found = rows.ToDictionary(d => d.DeviceId, _secrets.Unprotect);
                 foreach (var device in found.Values)
                 {
-                    if (generation == Interlocked.Read(ref _generation))
+                    // What is being created changes in a moment, and then nobody is told.
+                    if (device.Phase != DevicePhase.Creating && generation == Interlocked.Read(ref _generation))
                     {
                         _cache.Set(device.DeviceId, device, new MemoryCacheEntryOptions { Size = 1, AbsoluteExpirationRelativeToNow = MaxAge });
                     }

@@ -1,7 +1,9 @@
+using System.Data.Common;
 using IoTDelivery.Domain;
 using IoTDelivery.Storage;
 using LinqToDB;
 using LinqToDB.Async;
+using LinqToDB.Data;
 using LinqToDB.Linq;
 using LinqToDB.Mapping;
 
@@ -13,8 +15,11 @@ public enum DevicePhase
     /// <summary>In use.</summary>
     Ready = 0,
 
-    /// <summary>Being deleted: its outbox is retired first, then the row goes. Start-up resumes what stands here.</summary>
+    /// <summary>Being deleted: its outbox is retired first, then the row goes.</summary>
     Deleting = 1,
+
+    /// <summary>Being created: the id is taken, the outbox does not know of it yet. Only its creator sees it.</summary>
+    Creating = 2,
 }
 
 /// <summary>A device as the registry knows it.</summary>
@@ -54,6 +59,12 @@ public sealed record Device
     [Column("created_at")] public required long CreatedAt { get; init; }
     [Column("phase")] public DevicePhase Phase { get; init; }
 
+    /// <summary>
+    /// Number of this life of the device: greater than that of every earlier device of this id. 0 for a device that was
+    /// created before lives were numbered.
+    /// </summary>
+    [Column("life")] public long Life { get; init; }
+
     /// <summary>The node (its incarnation) that holds the connection; null when the device is away.</summary>
     [Column("online_node")] public string? OnlineNode { get; init; }
     [Column("connection_id")] public Guid? ConnectionId { get; init; }
@@ -87,21 +98,63 @@ public readonly record struct DeviceChange(string? DeviceName, string? Descripti
 /// <summary>The devices of this site. Reading one that has not changed costs no query: <see cref="DeviceCache"/>.</summary>
 public sealed class Devices(SqlDatabase database, Secrets secrets, DeviceCache cache)
 {
-    /// <summary>False if the id is taken. No node has to forget it: what is not there is not remembered.</summary>
-    public async Task<bool> AddAsync(Device device, CancellationToken cancel)
+    // The second attempt sees an id that was taken at the same moment; more are for an id that comes and goes.
+    private const int BeginAttemptsMax = 5;
+
+    /// <summary>
+    /// First step of a creation: takes the id and draws the number of the new life. A creation that nobody has
+    /// completed is taken over, so that asking again after a failure is answered like the first time; the
+    /// <see cref="CompleteAsync"/> of its creator is in vain then.
+    /// </summary>
+    /// <returns>
+    /// The row that holds the id: <see cref="DevicePhase.Creating"/> if it is the new one,
+    /// <see cref="DevicePhase.Ready"/> if the id is taken, <see cref="DevicePhase.Deleting"/> if a former life has to
+    /// be ended first.
+    /// </returns>
+    public async Task<Device> BeginAsync(Device device, CancellationToken cancel)
+    {
+        var secured = secrets.Protect(device); // the site's first one writes a key: not within the transaction
+        for (var attempt = 1; ; attempt++)
+        {
+            try
+            {
+                if (await TryBeginAsync(secured, cancel) is not { } row) continue;
+                return row.Phase == DevicePhase.Creating ? device with { Phase = row.Phase, Life = row.Life } : row;
+            }
+            catch (DbException) when (attempt < BeginAttemptsMax)
+            {
+                // Somebody else was faster, perhaps. The databases word that error differently, so the row is asked.
+                await using var db = database.Open();
+                if (!await db.GetTable<Device>().AnyAsync(d => d.DeviceId == device.DeviceId, cancel)) throw;
+            }
+        }
+    }
+
+    /// <summary>
+    /// Last step of a creation, once the outbox has begun this life. False if somebody else has taken it over. No node
+    /// has to forget the device: what is being created is not remembered.
+    /// </summary>
+    public async Task<bool> CompleteAsync(Device begun, CancellationToken cancel)
     {
         await using var db = database.Open();
-        var row = secrets.Protect(device);
-        var added = await UniqueInsert.TryAsync(
-            () => db.InsertAsync(row, token: cancel),
-            () => db.GetTable<Device>().AnyAsync(d => d.DeviceId == device.DeviceId, cancel));
-        if (added && device.RootId is { } root)
+        var completed = await MoveAsync(db, begun, DevicePhase.Creating, DevicePhase.Ready, cancel);
+        if (completed && begun.RootId is { } root)
         {
-            await db.GetTable<Device>().Where(d => d.DeviceId == root && d.GatewaySince == null).Set(d => d.GatewaySince, device.CreatedAt).UpdateAsync(cancel);
+            await db.GetTable<Device>().Where(d => d.DeviceId == root && d.GatewaySince == null)
+                .Set(d => d.GatewaySince, begun.CreatedAt).UpdateAsync(cancel);
             await cache.ForgetAsync(root);
         }
 
-        return added;
+        return completed;
+    }
+
+    /// <summary>
+    /// A creation that its creator has left goes the way of a deletion. False if it was completed or taken over.
+    /// </summary>
+    public async Task<bool> AbandonAsync(Device begun, CancellationToken cancel)
+    {
+        await using var db = database.Open();
+        return await MoveAsync(db, begun, DevicePhase.Creating, DevicePhase.Deleting, cancel);
     }
 
     /// <summary>The device, or null. One that is being deleted is already missing.</summary>
@@ -145,11 +198,13 @@ public sealed class Devices(SqlDatabase database, Secrets secrets, DeviceCache c
         return ChangeAsync(projectId, deviceId, own => own.Set(d => d.FrozenAt, since), cancel);
     }
 
-    /// <summary>True if a device stands under this one.</summary>
+    /// <summary>True if a device stands under this one. One that is being deleted does not.</summary>
     public async Task<bool> HasSubDevicesAsync(DeviceId deviceId, CancellationToken cancel)
     {
         await using var db = database.Open();
-        return await db.GetTable<Device>().AnyAsync(d => d.GatewayId == deviceId.Value && d.DeviceId != deviceId.Value, cancel);
+        return await db.GetTable<Device>().AnyAsync(
+            d => d.GatewayId == deviceId.Value && d.DeviceId != deviceId.Value && d.Phase != DevicePhase.Deleting,
+            cancel);
     }
 
     /// <summary>A page of devices, newest first, and how many there are in all. Secrets stay encrypted.</summary>
@@ -178,22 +233,32 @@ public sealed class Devices(SqlDatabase database, Secrets secrets, DeviceCache c
         return await db.GetTable<Device>().Where(d => ids.Contains(d.DeviceId)).ToDictionaryAsync(d => d.DeviceId, cancel);
     }
 
-    /// <summary>First step of a deletion: the device is gone for everybody but whoever retires its outbox. Null if this project has none of this id.</summary>
+    /// <summary>
+    /// First step of a deletion: this life is over for everybody but the one that retires its outbox. Null if this
+    /// project has none of this id. A life that begins meanwhile is not touched.
+    /// </summary>
     public async Task<Device?> MarkDeletingAsync(string projectId, DeviceId deviceId, CancellationToken cancel)
     {
         await using var db = database.Open();
-        var device = await db.GetTable<Device>().FirstOrDefaultAsync(d => d.DeviceId == deviceId.Value && d.ProjectId == projectId, cancel);
+        var device = await db.GetTable<Device>().FirstOrDefaultAsync(
+            d => d.DeviceId == deviceId.Value && d.ProjectId == projectId && d.Phase != DevicePhase.Creating, cancel);
         if (device is null) return null;
-        await db.GetTable<Device>().Where(d => d.DeviceId == deviceId.Value).Set(d => d.Phase, DevicePhase.Deleting).UpdateAsync(cancel);
+        await MoveAsync(db, device, DevicePhase.Ready, DevicePhase.Deleting, cancel);
         await cache.ForgetAsync(deviceId.Value);
         return device;
     }
 
-    /// <summary>Deletions that were begun and not finished.</summary>
-    public async Task<IReadOnlyList<Device>> DeletingAsync(CancellationToken cancel)
+    /// <summary>
+    /// Creations and deletions that were begun and not finished, in order of their ids. Those that run at this moment
+    /// are among them.
+    /// </summary>
+    public async Task<IReadOnlyList<Device>> UnfinishedAsync(string afterId, int limit, CancellationToken cancel)
     {
         await using var db = database.Open();
-        return await db.GetTable<Device>().Where(d => d.Phase == DevicePhase.Deleting).ToListAsync(cancel);
+        return await db.GetTable<Device>()
+            .Where(d => d.Phase == DevicePhase.Deleting || d.Phase == DevicePhase.Creating)
+            .Where(d => d.DeviceId.CompareTo(afterId) > 0)
+            .OrderBy(d => d.DeviceId).Take(limit).ToListAsync(cancel);
     }
 
     // Whoever changes a row makes every node forget what it has cached of it.
@@ -206,12 +271,59 @@ public sealed class Devices(SqlDatabase database, Secrets secrets, DeviceCache c
         return changed > 0;
     }
 
-    /// <summary>Last step of a deletion, once the outbox is retired.</summary>
-    public async Task RemoveAsync(DeviceId deviceId, CancellationToken cancel)
+    /// <summary>
+    /// Last step of a deletion, once the outbox is retired. Does nothing if somebody else has taken it: the device may
+    /// exist again.
+    /// </summary>
+    public async Task RemoveAsync(Device device, CancellationToken cancel)
     {
         await using var db = database.Open();
-        await db.GetTable<DeviceGroupMember>().Where(m => m.DeviceId == deviceId.Value).DeleteAsync(cancel); // first: what stands marked is resumed, what is gone is not
-        await db.GetTable<Device>().Where(d => d.DeviceId == deviceId.Value && d.Phase == DevicePhase.Deleting).DeleteAsync(cancel);
-        await cache.ForgetAsync(deviceId.Value);
+        await using var transaction = await db.BeginTransactionAsync(cancel);
+        if (await Same(db, device).Where(d => d.Phase == DevicePhase.Deleting).DeleteAsync(cancel) == 0) return;
+        await db.GetTable<DeviceGroupMember>().Where(m => m.DeviceId == device.DeviceId).DeleteAsync(cancel);
+        await transaction.CommitAsync(cancel);
+        await cache.ForgetAsync(device.DeviceId);
+    }
+
+    // Null: what was in the way has changed meanwhile. Secrets are encrypted, here and in the row that holds the id.
+    private async Task<Device?> TryBeginAsync(Device device, CancellationToken cancel)
+    {
+        await using var db = database.Open();
+        await using var transaction = await db.BeginTransactionAsync(cancel);
+        if (await db.GetTable<Device>().FirstOrDefaultAsync(d => d.DeviceId == device.DeviceId, cancel) is { } former)
+        {
+            if (former.Phase != DevicePhase.Creating) return former;
+            var left = Same(db, former).Where(d => d.Phase == DevicePhase.Creating);
+            if (await left.DeleteAsync(cancel) == 0) return null;
+        }
+
+        var life = await DrawAsync(db, device.DeviceId, cancel);
+        var begun = device with { Phase = DevicePhase.Creating, Life = life };
+        await db.InsertAsync(begun, token: cancel);
+        await transaction.CommitAsync(cancel);
+        return begun;
+    }
+
+    // Each number is greater than all before it, whichever node draws it: no clock is asked.
+    private static async Task<long> DrawAsync(DataConnection db, string deviceId, CancellationToken cancel)
+    {
+        var life = await db.InsertWithInt64IdentityAsync(new DeviceLife { DeviceId = deviceId }, token: cancel);
+        await db.GetTable<DeviceLife>().Where(l => l.Life == life).DeleteAsync(cancel);
+        return life;
+    }
+
+    private static async Task<bool> MoveAsync(
+        DataConnection db, Device device, DevicePhase from, DevicePhase to, CancellationToken cancel) =>
+        await Same(db, device).Where(d => d.Phase == from).Set(d => d.Phase, to).UpdateAsync(cancel) > 0;
+
+    private static IQueryable<Device> Same(DataConnection db, Device device) =>
+        db.GetTable<Device>().Where(d => d.DeviceId == device.DeviceId && d.Life == device.Life);
+
+    // Where the numbers of lives come from. Rows do not stay.
+    [Table("device_life")]
+    private sealed record DeviceLife
+    {
+        [Column("life"), PrimaryKey, Identity] public long Life { get; init; }
+        [Column("device_id")] public required string DeviceId { get; init; }
     }
 }

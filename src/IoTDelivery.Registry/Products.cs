@@ -67,7 +67,8 @@ public sealed class Products(SqlDatabase database)
         await using var transaction = await db.BeginTransactionAsync(cancel);
         var own = db.GetTable<Product>().Where(p => p.ProductId == productId && p.ProjectId == projectId);
         if (!await own.AnyAsync(cancel)) return null;
-        if (await db.GetTable<Device>().AnyAsync(d => d.ProductId == productId, cancel)) return false;
+        var devices = db.GetTable<Device>().Where(d => d.ProductId == productId && d.Phase != DevicePhase.Deleting);
+        if (await devices.AnyAsync(cancel)) return false;
         await own.DeleteAsync(cancel);
         await transaction.CommitAsync(cancel);
         return true;

@@ -56,6 +56,10 @@ public static class RegistryMigrations
             "alter table device add device_sdk_version {text}",
             "alter table device add sw_version {text}",
             "alter table device add fw_version {text}"),
+        new("registry", 5,
+            "create table device_life (life {identity}, device_id {id} not null)",
+            "alter table device add life {bigint} default 0 not null",
+            "create index device_by_phase on device (phase, device_id)"), // for what is unfinished, every few seconds
         .. StatusChanges.Migrations,
         .. Certificates.Migrations,
         .. AmqpQueues.Migrations,

@@ -28,7 +28,7 @@ public abstract class ClusterNodesSpec<TDatabase>(TDatabase server) : IClassFixt
     }
 
     [SkippableFact]
-    public async Task While_a_cluster_beats_nobody_else_forms_one_and_is_told_who_is_in_the_way()
+    public async Task While_the_heart_of_a_cluster_beats_nobody_else_forms_one_and_is_told_who_is_in_the_way()
     {
         var database = await NewAsync();
         var uid = Guid.CreateVersion7();
@@ -37,10 +37,10 @@ public abstract class ClusterNodesSpec<TDatabase>(TDatabase server) : IClassFixt
         var inTheWay = Assert.Single(await On(database, "b").FormAsync(Second, Guid.CreateVersion7(), default));
 
         Assert.Equal((First.Address, uid, "a", Environment.ProcessId), (inTheWay.Address, inTheWay.ClusterUid, inTheWay.Machine, inTheWay.Process));
-        await AgeAsync(database, First, ClusterNodes.Fresh - TimeSpan.FromSeconds(3));
+        await AgeAsync(database, First, ClusterNodes.LivenessTimeout - TimeSpan.FromSeconds(3));
         Assert.NotEmpty(await On(database, "b").FormAsync(Second, Guid.CreateVersion7(), default));
         await AgeAsync(database, First, TimeSpan.FromSeconds(4));
-        Assert.Empty(await On(database, "b").FormAsync(Second, Guid.CreateVersion7(), default)); // five beats were missed
+        Assert.Empty(await On(database, "b").FormAsync(Second, Guid.CreateVersion7(), default)); // five were missed
     }
 
     [SkippableFact]
@@ -90,16 +90,16 @@ public abstract class ClusterNodesSpec<TDatabase>(TDatabase server) : IClassFixt
     }
 
     [SkippableFact]
-    public async Task A_downed_node_stays_downed_while_it_beats_and_is_forgiven_when_it_is_started_again()
+    public async Task A_downed_node_stays_downed_whatever_its_heartbeat_says_and_is_forgiven_when_it_is_started_again()
     {
         var database = await NewAsync();
         var (a, b, uid) = (On(database, "a"), On(database, "b"), Guid.CreateVersion7());
         await a.FormAsync(First, uid, default);
         await b.DownAsync(First.Incarnation, default);
-        await a.BeatAsync(First, uid, default); // it was suspended, and does not know
+        await a.HeartbeatAsync(First, uid, default); // it was suspended, and does not know
         Assert.True(Assert.Single(await b.ReadAsync(default)).IsDowned);
 
-        await a.BeatAsync(First with { Incarnation = "again" }, uid, default);
+        await a.HeartbeatAsync(First with { Incarnation = "again" }, uid, default);
         Assert.False(Assert.Single(await b.ReadAsync(default)).IsDowned);
         await a.ForgetAsync("again", default);
         Assert.Empty(await b.ReadAsync(default));

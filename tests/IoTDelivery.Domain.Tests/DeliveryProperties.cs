@@ -9,7 +9,11 @@ public sealed class DeliveryProperties
 {
     private static readonly DeliveryPolicy Small = Policy with { PendingMax = 4, InflightMax = 3, HistoryMax = 3, IdempotencyMax = 5 };
 
-    private enum Step { Accept, AcceptOtherBody, AcceptTtl0, PubAck, Refuse, Delete, DeleteAll, Wait, Connect, ConnectV5, Resume, ResumeV5, Disconnect, Crash, Move, Subscribe, Pay, Retire, Register }
+    private enum Step
+    {
+        Accept, AcceptOtherBody, AcceptTtl0, PubAck, Refuse, Delete, DeleteAll, Wait, Connect, ConnectV5, Resume, ResumeV5,
+        Disconnect, Crash, Move, Subscribe, Pay, Retire, Register, LateRetire, LateRegister,
+    }
 
     private static readonly Gen<(Step Step, int Which)[]> Histories =
         Gen.Select(Gen.Enum<Step>(), Gen.Int[0, 7]).Array[0, 80];
@@ -17,6 +21,8 @@ public sealed class DeliveryProperties
     /// <summary>A device, its wire and its journal, driven by any history; checks after each step what must always hold.</summary>
     private sealed class World
     {
+        private static readonly DeviceHeader Header = new("p", null, "n", "q", null);
+
         public Outbox Outbox = Outbox.Empty;
         public Inflight Wire = Inflight.None;
         public DateTimeOffset Now = Noon;
@@ -26,6 +32,7 @@ public sealed class DeliveryProperties
 
         // What the client of the device holds: which message it means by a packet id. A session that goes on keeps it.
         private readonly Dictionary<ushort, long> _held = [];
+        private long _life = 1;
         private readonly HashSet<long> _paid = [];
         private WireConnection? _connection;
         private bool _isLasting;
@@ -52,8 +59,10 @@ public sealed class DeliveryProperties
                 case Step.Move: Lose(isOrderly: true); break;
                 case Step.Subscribe: if (Wire.IsConnected) Wire.Subscribe([QoS1], [QoS1], Outbox, Now, Small); break;
                 case Step.Pay: Pay(); break;
-                case Step.Retire: Do(new OutboxCommand.Retire(new DeviceHeader("p", null, "n", "q", null))); break;
-                case Step.Register: Do(OutboxCommand.Register.Instance); break;
+                case Step.Retire: Do(new OutboxCommand.Retire(Header, _life)); break;
+                case Step.Register when Outbox.IsRetired: Do(new OutboxCommand.Register(++_life)); break;
+                case Step.LateRetire when Former(which) > 0: DoInVain(new OutboxCommand.Retire(Header, Former(which))); break;
+                case Step.LateRegister when Former(which) > 0: DoInVain(new OutboxCommand.Register(Former(which))); break;
             }
 
             Transmit();
@@ -66,6 +75,16 @@ public sealed class DeliveryProperties
             Outbox = Outbox.Apply(decision.Events, Small);
             Journal.AddRange(decision.Events);
             if (command is OutboxCommand.Retire) _held.Clear();
+        }
+
+        // The life before this one, or the one before that.
+        private long Former(int which) => _life - 1 - (which / 4);
+
+        // Of an earlier life: it changes nothing.
+        private void DoInVain(OutboxCommand command)
+        {
+            var events = Outbox.Decide(command, Wire, Now, Small).Events;
+            if (events.Count > 0) throw new InvalidOperationException($"{command} is of an earlier life: {events[0]}.");
         }
 
         private void Connect(WireConnection connection, bool isLasting, Subscription subscription)

@@ -5,8 +5,16 @@ namespace IoTDelivery.Domain.Tests;
 
 public sealed class OutboxSpec
 {
+    private static readonly DeviceHeader Header = new("project", null, "node", "product", null);
+
     private static Decision Decide(Outbox outbox, OutboxCommand command, Inflight? wire = null, DateTimeOffset? at = null, DeliveryPolicy? policy = null) =>
         outbox.Decide(command, wire ?? Inflight.None, at ?? Noon, policy ?? Policy);
+
+    private static readonly OutboxReply NoSuchDevice = Decision.Refuse(RefusalReason.NoSuchDevice).Reply;
+
+    private static OutboxCommand.Retire Retire(long life) => new(Header, life);
+
+    private static OutboxCommand.Register Register(long life) => new(life);
 
     [Fact]
     public void A_message_for_a_device_that_is_away_is_PENDING_and_the_application_is_owed_that_word()
@@ -238,12 +246,11 @@ public sealed class OutboxSpec
     [Fact]
     public void Deleting_the_device_ends_everything_FAILED_and_what_is_owed_carries_its_header()
     {
-        var header = new DeviceHeader("project", null, "node", "product", null);
-        var outbox = Outbox(Accept("m1"), Accept("m2"), new OutboxCommand.Retire(header));
+        var outbox = Outbox(Accept("m1"), Accept("m2"), Retire(1));
 
         Assert.Empty(outbox.Open);
         Assert.Equal(4, outbox.Owed.Count);
-        Assert.All(outbox.Owed, n => Assert.Equal(header, n.Header));
+        Assert.All(outbox.Owed, n => Assert.Equal(Header, n.Header));
         Assert.Equal([ErrorInfo.DeviceDeleted, ErrorInfo.DeviceDeleted], outbox.Owed.Where(n => n.Status == MessageStatus.Failed).Select(n => n.Error));
         Assert.Equal(Decision.Refuse(RefusalReason.NoSuchDevice).Reply, Decide(outbox, Accept("m3")).Reply);
     }
@@ -251,10 +258,161 @@ public sealed class OutboxSpec
     [Fact]
     public void A_device_registered_again_starts_empty_but_never_reuses_a_notification_number()
     {
-        var outbox = Outbox(Accept("m1"), new OutboxCommand.Retire(new DeviceHeader("project", null, "node", "product", null)), OutboxCommand.Register.Instance, Accept("m1", "other"));
+        var outbox = Outbox(Accept("m1"), Retire(1), Register(2), Accept("m1", "other"));
 
         Assert.Equal("other", outbox.Show(Id("m1"))!.Body.Content);
         Assert.Equal([1, 2, 3], outbox.Owed.Select(n => n.Number));
+    }
+
+    [Fact]
+    public void A_Retire_that_comes_late_does_not_end_the_life_after_its_own()
+    {
+        var outbox = Outbox(Accept("m1"), Retire(1), Register(2), Accept("m2"));
+
+        Assert.Equal(Decision.Nothing, Decide(outbox, Retire(1)));
+        Assert.Equal([new Retired(Header, Noon, 2)], Decide(outbox, Retire(2)).Events);
+    }
+
+    [Fact]
+    public void A_Retire_that_comes_late_does_not_end_the_second_life_after_its_own_either()
+    {
+        var outbox = Outbox(
+            Retire(1), Register(2), Retire(2), Register(3));
+
+        Assert.Equal(Decision.Nothing, Decide(outbox, Retire(1)));
+        Assert.Equal(Decision.Nothing, Decide(outbox, Retire(2)));
+        Assert.False(outbox.IsRetired);
+    }
+
+    [Fact]
+    public void A_device_that_was_created_and_deleted_before_lives_were_numbered_goes_on_as_one_whose_lives_are()
+    {
+        var outbox = Outbox(Accept("m1"), Retire(0));
+        Assert.True(outbox.IsRetired);
+
+        outbox = outbox.Apply(Decide(outbox, Register(1)).Events, Policy);
+        Assert.False(outbox.IsRetired);
+        Assert.Equal(Decision.Nothing, Decide(outbox, Retire(0)));
+        Assert.Equal([new Retired(Header, Noon, 1)], Decide(outbox, Retire(1)).Events);
+    }
+
+    [Fact]
+    public void A_Register_that_comes_late_does_not_bring_back_what_was_deleted()
+    {
+        var deleted = Outbox(Retire(1), Register(2), Retire(2));
+        Assert.Equal(NoSuchDevice, Decide(deleted, Register(2)).Reply);
+        Assert.Equal(NoSuchDevice, Decide(deleted, Register(1)).Reply);
+
+        var alive = deleted.Apply(Decide(deleted, Register(3)).Events, Policy);
+        Assert.Equal(NoSuchDevice, Decide(alive, Register(2)).Reply);
+        Assert.Equal(Decision.Nothing, Decide(alive, Register(3))); // asked again
+        Assert.Equal(3, alive.Life);
+    }
+
+    [Fact]
+    public void A_creation_that_was_given_up_before_its_Register_arrived_stays_given_up()
+    {
+        var outbox = Outbox(Retire(1), Retire(2));
+
+        Assert.Equal(NoSuchDevice, Decide(outbox, Register(2)).Reply);
+        Assert.Equal([new Registered(Noon, 3)], Decide(outbox, Register(3)).Events);
+    }
+
+    [Fact]
+    public void The_first_life_of_a_device_costs_no_event_and_can_be_ended()
+    {
+        Assert.Equal(Decision.Nothing, Decide(Outbox.Empty, Register(7)));
+        Assert.Equal([new Retired(Header, Noon, 7)], Decide(Outbox(Accept("m1")), Retire(7)).Events);
+    }
+
+    [Fact]
+    public void A_Register_of_an_older_release_begins_a_life_without_a_number()
+    {
+        var outbox = Outbox(Retire(1), Register(0));
+
+        Assert.False(outbox.IsRetired);
+        Assert.Equal(Decision.Nothing, Decide(outbox, Register(0)));
+    }
+
+    private const string Custom = "custom/b";
+
+    // What waits (d: the down topic, c: a custom one, oldest first), which topics are subscribed now (null: the device is
+    // away), the topic of the new message, whether the count or the bytes are at their bound, and what is displaced (null:
+    // the new message is refused).
+    [Theory]
+    [InlineData("ddd", null, 'd', true, "1"), InlineData("ddd", null, 'd', false, "1")]
+    [InlineData("ddd", null, 'c', true, "1"), InlineData("ddd", null, 'c', false, "1")]
+    [InlineData("cdd", null, 'd', true, "1"), InlineData("cdd", null, 'd', false, "1")]
+    [InlineData("ddd", "d", 'd', true, null), InlineData("ddd", "d", 'd', false, null)]
+    [InlineData("ddd", "d", 'c', true, null), InlineData("ddd", "d", 'c', false, null)]
+    [InlineData("dcd", "d", 'c', true, "2"), InlineData("dcd", "d", 'c', false, "2")]
+    [InlineData("cdc", "d", 'c', true, "1"), InlineData("cdc", "d", 'c', false, "1")]
+    [InlineData("dcd", "d", 'd', true, null), InlineData("dcd", "d", 'd', false, null)]
+    [InlineData("ccc", "d", 'c', true, "1"), InlineData("ccc", "d", 'c', false, "1")]
+    [InlineData("cdc", "c", 'd', true, "2"), InlineData("cdc", "c", 'd', false, "2")]
+    [InlineData("dcd", "cd", 'd', true, null), InlineData("dcd", "cd", 'c', false, null)]
+    [InlineData("ddd", "", 'd', true, "1"), InlineData("ddd", "", 'c', false, "1")]
+    public void A_new_message_displaces_the_oldest_whose_topic_is_not_subscribed_and_is_refused_if_there_is_none(
+        string waiting, string? subscribed, char topic, bool isCountFull, string? displaced)
+    {
+        var outbox = Outbox.Empty;
+        foreach (var (number, t) in waiting.Select((t, i) => (i + 1, t)))
+        {
+            outbox = outbox.Apply(Decide(outbox, Accept($"{number}", "12345", topic: TopicOf(t))).Events, Policy);
+        }
+
+        var policy = isCountFull
+            ? Policy with { PendingMax = 3 }
+            : Policy with { PendingBytesMax = outbox.OpenBytes + 2 };
+        var wire = subscribed is null
+            ? Inflight.None
+            : Online(outbox, [.. subscribed.Select(t => new Subscription(TopicOf(t), 1))]);
+        var decision = Decide(outbox, Accept("new", "12345", topic: TopicOf(topic)), wire, policy: policy);
+
+        if (displaced is null)
+        {
+            Assert.Equal(Decision.Refuse(RefusalReason.TooMuchAtOnce).Reply, decision.Reply);
+            Assert.Empty(decision.Events);
+        }
+        else
+        {
+            var failed = decision.Events.OfType<MessageFailed>().Select(e => e.MessageId.Value);
+            Assert.Equal(displaced, string.Join(' ', failed));
+            Assert.Equal("new", Assert.Single(decision.Events.OfType<MessageAccepted>()).MessageId.Value);
+        }
+
+        static string TopicOf(char t) => t == 'd' ? Down : Custom;
+    }
+
+    [Fact]
+    public void As_much_is_displaced_as_the_new_message_needs_and_nothing_if_all_of_it_is_not_enough()
+    {
+        var outbox = Outbox(
+            Accept("1", "12345", topic: Custom), Accept("2", "12345"), Accept("3", "12345", topic: Custom));
+        var policy = Policy with { PendingBytesMax = outbox.OpenBytes };
+        var wire = Online(outbox, QoS1);
+
+        var fits = Decide(outbox, Accept("new", new string('x', 9), topic: Custom), wire, policy: policy);
+        Assert.Equal(["1", "3"], fits.Events.OfType<MessageFailed>().Select(e => e.MessageId.Value));
+        var tooLarge = Decide(outbox, Accept("new", new string('x', 11), topic: Custom), wire, policy: policy);
+        Assert.Equal(Decision.Refuse(RefusalReason.TooMuchAtOnce).Reply, tooLarge.Reply);
+    }
+
+    [Fact]
+    public void A_message_for_a_topic_nobody_subscribed_throws_nothing_out_that_is_being_delivered()
+    {
+        var outbox = Outbox.Empty;
+        var wire = OnlineV5(outbox, receiveMaximum: 1, QoS1);
+        for (var i = 0; i < 21; i++)
+        {
+            var decision = Decide(outbox, Accept($"a{i}"), wire);
+            wire.Follow(outbox, decision.Events);
+            outbox = outbox.Apply(decision.Events, Policy);
+            wire.Next(outbox, Noon);
+        }
+
+        Assert.IsType<OutboxReply.Refused>(Decide(outbox, Accept("a21"), wire).Reply);
+        Assert.IsType<OutboxReply.Refused>(Decide(outbox, Accept("b", topic: Custom), wire).Reply);
     }
 
     [Fact]

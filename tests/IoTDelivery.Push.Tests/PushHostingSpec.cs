@@ -84,7 +84,8 @@ public sealed class PushHostingSpec : IDisposable
 
     private static async Task AddDeviceAndRuleAsync(IServiceProvider services, string url)
     {
-        Assert.True(await services.GetRequiredService<Registry.Devices>().AddAsync(new Device
+        var devices = services.GetRequiredService<Registry.Devices>();
+        var lamp = await devices.BeginAsync(new Device
         {
             DeviceId = Given.Lamp.Value,
             RecordId = RecordIds.New(DateTimeOffset.UtcNow),
@@ -93,7 +94,8 @@ public sealed class PushHostingSpec : IDisposable
             NodeId = "node-1",
             Secret = "secret",
             CreatedAt = 0,
-        }, default));
+        }, default);
+        Assert.True(await devices.CompleteAsync(lamp, default));
         var rules = services.GetRequiredService<Rules>();
         await rules.AddAsync(new Rule
         {

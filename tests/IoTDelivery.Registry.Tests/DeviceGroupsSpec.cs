@@ -108,10 +108,10 @@ public abstract class DeviceGroupsSpec<TDatabase>(TDatabase server) : IClassFixt
         await devices.AddAsync(Device("lamp"), default);
         await groups.AddDeviceAsync(Project, "g", Id("lamp"), Now, default);
 
-        await devices.MarkDeletingAsync(Project, Id("lamp"), default);
+        var deleted = (await devices.MarkDeletingAsync(Project, Id("lamp"), default))!;
         Assert.Equal(0, (await groups.DevicesAsync("g", Page.First, default)).Count);
         Assert.Equal(GroupRefusal.NoSuchDevice, await groups.AddDeviceAsync(Project, "g", Id("lamp"), Now, default));
-        await devices.RemoveAsync(Id("lamp"), default);
+        await devices.RemoveAsync(deleted, default);
         await devices.AddAsync(Device("lamp"), default);
 
         Assert.Equal(0, (await groups.DevicesAsync("g", Page.First, default)).Count);

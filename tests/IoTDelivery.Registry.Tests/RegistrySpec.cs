@@ -109,17 +109,107 @@ public abstract class RegistrySpec<TDatabase>(TDatabase server) : IClassFixture<
         Assert.NotNull(await devices.FindAsync(Project, Id("lamp")));
 
         Assert.Null(await devices.MarkDeletingAsync("project-2", Id("lamp"), default));
-        Assert.NotNull(await devices.MarkDeletingAsync(Project, Id("lamp"), default));
+        var deleted = (await devices.MarkDeletingAsync(Project, Id("lamp"), default))!;
         Assert.Null(await devices.FindAsync(Id("lamp")));
         Assert.Null(await devices.ReadAsync(Project, Id("lamp"), default));
         Assert.Equal(0, (await devices.ListAsync(Project, default, Page.First, default)).Count);
         Assert.False(await devices.AddAsync(Device("lamp"), default)); // not yet
         Assert.NotNull(await node.GetRequiredService<DeviceCache>().FindAsync(Id("lamp"))); // what it owes is still pushed
 
-        Assert.Equal("lamp", Assert.Single(await devices.DeletingAsync(default)).DeviceId);
-        await devices.RemoveAsync(Id("lamp"), default);
-        Assert.Empty(await devices.DeletingAsync(default));
+        Assert.Equal("lamp", Assert.Single(await devices.UnfinishedAsync("", 10, default)).DeviceId);
+        await devices.RemoveAsync(deleted, default);
+        Assert.Empty(await devices.UnfinishedAsync("", 10, default));
         Assert.True(await devices.AddAsync(Device("lamp"), default));
+    }
+
+    [SkippableFact]
+    public async Task A_device_that_is_created_again_has_a_greater_life_and_nothing_of_the_former_one_touches_it()
+    {
+        var database = await DatabaseAsync(server);
+        await using var node = Node(database);
+        await using var other = Node(database, "node-2");
+        var (devices, groups) = (node.GetRequiredService<Devices>(), node.GetRequiredService<DeviceGroups>());
+        await devices.AddAsync(Device("lamp"), default);
+        var former = (await devices.MarkDeletingAsync(Project, Id("lamp"), default))!;
+        var twice = (await other.GetRequiredService<Devices>().MarkDeletingAsync(Project, Id("lamp"), default))!;
+        Assert.Equal(former.Life, twice.Life);
+        await devices.RemoveAsync(former, default);
+
+        await devices.AddAsync(Device("lamp"), default);
+        var garden = new DeviceGroup
+        {
+            GroupId = "g",
+            RecordId = RecordIds.New(DateTimeOffset.UtcNow),
+            ProjectId = Project,
+            Name = "garden",
+            NameKey = DeviceGroup.NameKeyOf(Project, null, "garden"),
+            CreatedAt = 1,
+        };
+        await groups.AddAsync(garden, default);
+        await groups.AddDeviceAsync(Project, "g", Id("lamp"), DateTimeOffset.UnixEpoch, default);
+        await other.GetRequiredService<Devices>().RemoveAsync(twice, default); // the second DELETE ends late
+
+        var again = (await devices.FindAsync(Id("lamp")))!;
+        Assert.True(again.Life > former.Life, $"{again.Life} after {former.Life}");
+        Assert.Equal(1, (await groups.DevicesAsync("g", Page.First, default)).Count);
+        Assert.True((await devices.MarkDeletingAsync(Project, Id("lamp"), default))!.Life > former.Life);
+        await other.GetRequiredService<Devices>().RemoveAsync(twice, default); // also while it is being deleted again
+        Assert.Single(await devices.UnfinishedAsync("", 10, default));
+    }
+
+    [SkippableFact]
+    public async Task A_device_under_creation_is_missing_and_is_taken_over_when_it_is_created_again()
+    {
+        await using var node = Node(await DatabaseAsync(server));
+        var devices = node.GetRequiredService<Devices>();
+        var left = await devices.BeginAsync(Device("lamp") with { DeviceName = "left" }, default);
+        Assert.Equal(DevicePhase.Creating, left.Phase);
+        Assert.Null(await devices.FindAsync(Id("lamp")));
+        Assert.Null(await devices.ReadAsync(Project, Id("lamp"), default));
+        Assert.Null(await devices.MarkDeletingAsync(Project, Id("lamp"), default));
+        Assert.Equal(0, (await devices.ListAsync(Project, default, Page.First, default)).Count);
+
+        var taken = await devices.BeginAsync(Device("lamp") with { DeviceName = "taken" }, default);
+        Assert.True(taken.Life > left.Life);
+        Assert.False(await devices.CompleteAsync(left, default));
+        Assert.False(await devices.AbandonAsync(left, default));
+        Assert.True(await devices.CompleteAsync(taken, default));
+        Assert.Equal("taken", (await devices.FindAsync(Id("lamp")))!.DeviceName); // at once
+        Assert.False(await devices.AbandonAsync(taken, default));
+        Assert.Equal(DevicePhase.Ready, (await devices.BeginAsync(Device("lamp"), default)).Phase);
+    }
+
+    [SkippableFact]
+    public async Task A_creation_that_was_left_is_found_and_goes_the_way_of_a_deletion()
+    {
+        await using var node = Node(await DatabaseAsync(server));
+        var devices = node.GetRequiredService<Devices>();
+        foreach (var id in (string[])["a", "b", "c"]) await devices.BeginAsync(Device(id), default);
+        await devices.AddAsync(Device("ready"), default);
+
+        var page = await devices.UnfinishedAsync("", 2, default);
+        Assert.Equal(["a", "b"], page.Select(d => d.DeviceId));
+        Assert.Equal("c", Assert.Single(await devices.UnfinishedAsync("b", 2, default)).DeviceId);
+        Assert.True(await devices.AbandonAsync(page[0], default));
+        Assert.Equal(DevicePhase.Deleting, (await devices.BeginAsync(Device("a"), default)).Phase);
+        await devices.RemoveAsync(page[0], default);
+        Assert.True(await devices.AddAsync(Device("a"), default));
+    }
+
+    [SkippableFact]
+    public async Task Numbers_of_lives_grow_whichever_node_draws_them_also_after_rows_have_gone()
+    {
+        var database = await DatabaseAsync(server);
+        await using var first = Node(database);
+        await using var second = Node(database, "node-2");
+        var last = 0L;
+        for (var i = 0; i < 6; i++)
+        {
+            var devices = (i % 2 == 0 ? first : second).GetRequiredService<Devices>();
+            var life = (await devices.BeginAsync(Device("lamp"), default)).Life;
+            Assert.True(life > last, $"{life} after {last}");
+            last = life;
+        }
     }
 
     [SkippableFact]

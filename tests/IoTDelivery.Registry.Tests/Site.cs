@@ -39,6 +39,11 @@ internal static class Site
         CreatedAt = 1,
     };
 
+    /// <summary>Both steps of a creation; false if the id is taken.</summary>
+    public static async Task<bool> AddAsync(this Devices devices, Device device, CancellationToken cancel) =>
+        await devices.BeginAsync(device, cancel) is { Phase: DevicePhase.Creating } begun
+        && await devices.CompleteAsync(begun, cancel);
+
     public static Product Product(string productId, string project = Project) => new()
     {
         ProductId = productId,

@@ -15,12 +15,13 @@ public sealed record ThisNode(string Address, string Incarnation);
 /// <summary>What the database says of a node.</summary>
 /// <param name="ClusterUid">The cluster it is a member of. Version 7: the older cluster has the smaller one.</param>
 /// <param name="IsDowned">The others downed it, and nobody knows whether its process has ended: it may still write.</param>
-/// <param name="IsAlive">It beat lately; or, if it runs on this machine, its process is there.</param>
+/// <param name="IsAlive">Its last heartbeat is young; or, if it runs on this machine, its process is there.</param>
 public sealed record NodeOnFile(string Address, Guid ClusterUid, string Incarnation, string Machine, int Process, bool IsDowned, bool IsAlive);
 
 /// <summary>
-/// The table of nodes: every member beats in it. So a node that cannot reach the others still learns that they are there, and does not form a second cluster on
-/// the same database; and one that was downed is remembered until its process is known to be gone. Times are the database's, the nodes' clocks do not matter.
+/// The table of nodes: every member writes its heartbeat into it. So a node that cannot reach the others still learns that
+/// they are there, and does not form a second cluster on the same database; and one that was downed is remembered until its
+/// process is known to be gone. Times are the database's, the nodes' clocks do not matter.
 /// </summary>
 /// <param name="machine">Where process numbers mean something. Default this machine; two containers on the host's network have one name and two numbers 1.</param>
 public sealed class ClusterNodes(SqlDatabase database, string? machine = null)
@@ -38,8 +39,8 @@ public sealed class ClusterNodes(SqlDatabase database, string? machine = null)
             "insert into cluster_formed (id, cluster_uid) values (1, '')"),
     ];
 
-    /// <summary>How long after its last beat a node of another machine counts as alive: five beats.</summary>
-    public static readonly TimeSpan Fresh = TimeSpan.FromSeconds(10);
+    /// <summary>A node of another machine counts as alive for so long after its last heartbeat: five of them, 10 s.</summary>
+    public static readonly TimeSpan LivenessTimeout = TimeSpan.FromSeconds(10);
 
     /// <summary>How long a downed node is remembered that never came back under its address.</summary>
     public static readonly TimeSpan Remembered = TimeSpan.FromDays(7);
@@ -65,20 +66,20 @@ public sealed class ClusterNodes(SqlDatabase database, string? machine = null)
             var changed = await db.ExecuteAsync(
                 "update cluster_formed set cluster_uid = @new where id = 1 and cluster_uid = @old", cancel,
                 Text("new", clusterUid.ToString()), Text("old", formed));
-            if (changed == 0) continue; // somebody else was faster, and has beaten
+            if (changed == 0) continue; // somebody else was faster, and stands on file
 
-            await BeatAsync(db, self, clusterUid, cancel);
+            await HeartbeatAsync(db, self, clusterUid, cancel);
             await transaction.CommitAsync(cancel);
             return [];
         }
     }
 
-    /// <summary>This node is a member, now.</summary>
-    public async Task BeatAsync(ThisNode self, Guid clusterUid, CancellationToken cancel)
+    /// <summary>The heartbeat: this node is a member, now.</summary>
+    public async Task HeartbeatAsync(ThisNode self, Guid clusterUid, CancellationToken cancel)
     {
         await using var db = database.Open();
         await using var transaction = await db.BeginTransactionAsync(cancel);
-        await BeatAsync(db, self, clusterUid, cancel);
+        await HeartbeatAsync(db, self, clusterUid, cancel);
         await transaction.CommitAsync(cancel);
     }
 
@@ -103,7 +104,7 @@ public sealed class ClusterNodes(SqlDatabase database, string? machine = null)
         await db.ExecuteAsync("delete from cluster_node where incarnation = @incarnation", cancel, Text("incarnation", incarnation));
     }
 
-    private async Task BeatAsync(DataConnection db, ThisNode self, Guid clusterUid, CancellationToken cancel)
+    private async Task HeartbeatAsync(DataConnection db, ThisNode self, Guid clusterUid, CancellationToken cancel)
     {
         DataParameter[] row =
         [
@@ -111,7 +112,7 @@ public sealed class ClusterNodes(SqlDatabase database, string? machine = null)
             new("process", Self.Id, DataType.Int32), new("started", StartedAt, DataType.Int64),
         ];
 
-        // A downed node stays downed: its own beat does not clear it, only another start under its address does.
+        // A downed node stays downed: its own heartbeat does not clear it, only another start under its address does.
         var updated = await db.ExecuteAsync(
             $"""
              update cluster_node set cluster_uid = @cluster, machine = @machine, process = @process, started_at = @started, beat_at = {database.Dialect.Now},
@@ -136,7 +137,8 @@ public sealed class ClusterNodes(SqlDatabase database, string? machine = null)
         return [.. rows.Except(gone).Select(r => new NodeOnFile(r.Address, Guid.Parse(r.ClusterUid), r.Incarnation, r.Machine, r.Process, r.IsDowned != 0, IsAlive(r)))];
 
         bool IsGone(Row row) => (IsHere(row) && !IsRunning(row)) || now - row.BeatAt > Remembered.TotalMilliseconds;
-        bool IsAlive(Row row) => IsHere(row) ? row.Process != Self.Id : now - row.BeatAt < Fresh.TotalMilliseconds;
+        bool IsAlive(Row row) =>
+            IsHere(row) ? row.Process != Self.Id : now - row.BeatAt < LivenessTimeout.TotalMilliseconds;
     }
 
     private bool IsHere(Row row) => row.Machine == _machine;

@@ -13,7 +13,7 @@ namespace IoTDelivery.Devices.Membership;
 /// in a member: nothing listens before. Akka's own list of seed nodes stays empty: it would join by itself, and the first of them would form a cluster unasked.
 /// </summary>
 //
-//   start ──► may I form a cluster? ──yes──► join myself, or whoever of the seed nodes answers ──► Up ──► beat ──► leave: row deleted
+//   start ──► may I form a cluster? ──yes──► join myself, or whoever of the seed nodes answers ──► Up ──► heartbeat ──► leave: row deleted
 //     │            ▲    │ no: another cluster is alive on this database                            ▲         │
 //     │            │    └──────────► ask the seed nodes to let me in ──────────────────────────────┘         └── downed, or there is an
 //     │            └── every two seconds ──┘                                                                     older cluster: exit code 1
@@ -23,8 +23,8 @@ public sealed class NodeMembership(
     ActorSystem system, ClusterNodes nodes, FenceWatch fence, IHostApplicationLifetime lifetime, ILogger<NodeMembership> logger, IReadOnlyList<string> seedNodes)
     : IHostedLifecycleService
 {
-    /// <summary>How often a member beats, and one that is not in yet tries again.</summary>
-    public static readonly TimeSpan Interval = ClusterNodes.Fresh / 5;
+    /// <summary>How often a member writes its heartbeat, and one that is not in yet tries again.</summary>
+    public static readonly TimeSpan Interval = ClusterNodes.LivenessTimeout / 5;
 
     // The seed nodes behind the first may form the cluster too, each this much later: a site must come up without its first machine. The database lets one of them.
     private static readonly TimeSpan PerSeed = TimeSpan.FromSeconds(10);
@@ -34,7 +34,7 @@ public sealed class NodeMembership(
     private readonly ImmutableList<Address> _seeds = [.. seedNodes.Select(s => Address.Parse($"akka.tcp://{system.Name}@{s}"))];
     private readonly CancellationTokenSource _stopping = new();
     private Guid _clusterUid;
-    private Task _beating = Task.CompletedTask;
+    private Task _heartbeat = Task.CompletedTask;
 
     /// <summary>Why this node refuses to run at all: no seed nodes, and another cluster on the same database.</summary>
     public sealed class RefusedException(string message) : Exception(message);
@@ -56,13 +56,14 @@ public sealed class NodeMembership(
         if (_seeds.IsEmpty) await JoinSelfAsync(cancellationToken);
         else await JoinSeedsAsync(up.Task, cancellationToken);
         await up.Task.WaitAsync(cancellationToken);
-        _beating = Task.Run(BeatAsync, CancellationToken.None);
+        var heartbeat = new Heartbeat(HeartbeatOnceAsync, Interval, logger);
+        _heartbeat = Task.Run(() => heartbeat.RunAsync(_stopping.Token), CancellationToken.None);
     }
 
     public async Task StopAsync(CancellationToken cancellationToken)
     {
         await _stopping.CancelAsync();
-        await _beating;
+        await _heartbeat;
     }
 
     // Behind everything else: the actors have stopped, nothing of this start can write any more.
@@ -90,7 +91,7 @@ public sealed class NodeMembership(
         var patience = Stopwatch.StartNew();
         while (await TryFormAsync(cancel) is { Count: > 0 } others)
         {
-            if (patience.Elapsed > ClusterNodes.Fresh + Interval)
+            if (patience.Elapsed > ClusterNodes.LivenessTimeout + Interval)
             {
                 throw new RefusedException(
                     $"Another cluster is alive on this database ({Told(others)}), and this node has no seed nodes: it would form a second one. " +
@@ -157,45 +158,13 @@ public sealed class NodeMembership(
         return others;
     }
 
-    private async Task BeatAsync()
+    private async Task HeartbeatOnceAsync(CancellationToken cancel)
     {
-        using var timer = new PeriodicTimer(Interval);
-        do
-        {
-            try
-            {
-                await BeatOnceAsync();
-            }
-            catch (Exception cause) when (SqlDatabase.IsUnavailable(cause))
-            {
-                // The next beat says it; the fence stays as it is.
-            }
-            catch (OperationCanceledException)
-            {
-                return;
-            }
-        }
-        while (await NextAsync(timer));
-    }
-
-    private async Task<bool> NextAsync(PeriodicTimer timer)
-    {
-        try
-        {
-            return await timer.WaitForNextTickAsync(_stopping.Token);
-        }
-        catch (OperationCanceledException)
-        {
-            return false;
-        }
-    }
-
-    private async Task BeatOnceAsync()
-    {
-        var cancel = _stopping.Token;
         var downed = fence.Downed.ToList();
         foreach (var incarnation in downed) await nodes.DownAsync(incarnation, cancel);
 
+        // Before anything is read: a row that cannot be read must not make this node look dead.
+        if (_clusterUid != Guid.Empty) await nodes.HeartbeatAsync(This, _clusterUid, cancel);
         var members = _cluster.State.Members.Select(m => m.UniqueAddress.Uid.ToString()).ToHashSet();
         var onFile = await nodes.ReadAsync(cancel);
         fence.OnFile(downed, onFile.Any(n => n.IsDowned && n.Incarnation != This.Incarnation));
@@ -209,9 +178,9 @@ public sealed class NodeMembership(
         // Who was let in learns the cluster's uid from a member that has it.
         var alive = onFile.Where(n => n.Incarnation != This.Incarnation && !n.IsDowned && n.IsAlive).ToList();
         var mine = alive.Where(n => members.Contains(n.Incarnation)).Select(n => n.ClusterUid).Append(_clusterUid).Where(u => u != Guid.Empty).DefaultIfEmpty().Min();
-        if (mine == Guid.Empty) return; // none of them has beaten since it is one
+        if (mine == Guid.Empty) return; // none of them has written a heartbeat since it is one
+        if (mine != _clusterUid) await nodes.HeartbeatAsync(This, mine, cancel);
         _clusterUid = mine;
-        await nodes.BeatAsync(This, mine, cancel);
 
         if (alive.FirstOrDefault(n => !members.Contains(n.Incarnation) && n.ClusterUid.CompareTo(mine) < 0) is not { } older) return;
         logger.GivesWay(older.Address, older.ClusterUid, mine);

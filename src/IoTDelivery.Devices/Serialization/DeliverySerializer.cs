@@ -168,8 +168,11 @@ public sealed class DeliverySerializer(ExtendedActorSystem system) : SerializerW
         OutboxEvent.SubDeviceIdsReserved e => new() { SubDeviceIdsReserved = new() { UpTo = e.UpTo } },
         OutboxEvent.PacketsUnacknowledged e => new() { PacketsUnacknowledged = new() { Items = { Write(e.PacketIds) } } },
         OutboxEvent.QoS1Noted => new() { Qos1Noted = new() },
-        OutboxEvent.Registered e => new() { Registered = new() { At = e.At.UtcTicks } },
-        OutboxEvent.Retired e => new() { Retired = new() { Header = Write(e.Header), At = e.At.UtcTicks } },
+        OutboxEvent.Registered e => new() { Registered = new() { At = e.At.UtcTicks, Life = e.Life } },
+        OutboxEvent.Retired e => new()
+        {
+            Retired = new() { Header = Write(e.Header), At = e.At.UtcTicks, Life = e.Life },
+        },
         OutboxEvent.Fenced => new() { Fenced = new() },
         OutboxEvent.Paid e => new() { Paid = new() { UpTo = e.UpTo } },
         _ => throw new ArgumentOutOfRangeException(nameof(@event), @event, "Unknown outbox event."),
@@ -190,8 +193,9 @@ public sealed class DeliverySerializer(ExtendedActorSystem system) : SerializerW
         Proto.Event.KindOneofCase.SubDeviceIdsReserved => new OutboxEvent.SubDeviceIdsReserved(m.SubDeviceIdsReserved.UpTo),
         Proto.Event.KindOneofCase.PacketsUnacknowledged => new OutboxEvent.PacketsUnacknowledged(Read(m.PacketsUnacknowledged.Items)),
         Proto.Event.KindOneofCase.Qos1Noted => new OutboxEvent.QoS1Noted(),
-        Proto.Event.KindOneofCase.Registered => new OutboxEvent.Registered(Time(m.Registered.At)),
-        Proto.Event.KindOneofCase.Retired => new OutboxEvent.Retired(Read(m.Retired.Header)!, Time(m.Retired.At)),
+        Proto.Event.KindOneofCase.Registered => new OutboxEvent.Registered(Time(m.Registered.At), m.Registered.Life),
+        Proto.Event.KindOneofCase.Retired when m.Retired is var e =>
+            new OutboxEvent.Retired(Read(e.Header)!, Time(e.At), e.Life),
         Proto.Event.KindOneofCase.Fenced => new OutboxEvent.Fenced(),
         Proto.Event.KindOneofCase.Paid => new OutboxEvent.Paid(m.Paid.UpTo),
         var unknown => throw new InvalidOperationException($"Stored event {unknown} is unknown: this release is older than the one that wrote it."),
@@ -221,6 +225,7 @@ public sealed class DeliverySerializer(ExtendedActorSystem system) : SerializerW
         PacketIdsUpTo = o.PacketIdsUpTo,
         SubDeviceIdsUpTo = o.SubDeviceIdsUpTo,
         Unacknowledged = { Write(o.Unacknowledged) },
+        Life = o.Life,
     };
 
     private static Outbox Read(Proto.OutboxSnapshot m)
@@ -247,6 +252,7 @@ public sealed class DeliverySerializer(ExtendedActorSystem system) : SerializerW
             PacketIdsUpTo = m.PacketIdsUpTo,
             SubDeviceIdsUpTo = m.SubDeviceIdsUpTo,
             Unacknowledged = Read(m.Unacknowledged),
+            Life = m.Life,
         };
     }
 
@@ -312,8 +318,8 @@ public sealed class DeliverySerializer(ExtendedActorSystem system) : SerializerW
     {
         OutboxCommand.Accept a => new() { DeviceId = o.DeviceId.Value, Accept = new() { MessageId = a.MessageId.Value, Body = Write(a.Body) } },
         OutboxCommand.Delete d => new() { DeviceId = o.DeviceId.Value, DeleteMessageId = d.MessageId.Value },
-        OutboxCommand.Register => new() { DeviceId = o.DeviceId.Value, Register = true },
-        OutboxCommand.Retire r => new() { DeviceId = o.DeviceId.Value, Retire = Write(r.Header) },
+        OutboxCommand.Register r => new() { DeviceId = o.DeviceId.Value, Register = true, Life = r.Life },
+        OutboxCommand.Retire r => new() { DeviceId = o.DeviceId.Value, Retire = Write(r.Header), Life = r.Life },
         OutboxCommand.DeleteAll => new() { DeviceId = o.DeviceId.Value, DeleteAll = true },
         _ => throw new ArgumentException($"{o.Ask.GetType().Name} is a device's own affair and is not sent.", nameof(o)),
     };
@@ -322,8 +328,8 @@ public sealed class DeliverySerializer(ExtendedActorSystem system) : SerializerW
     {
         Proto.Command.AskOneofCase.Accept => new OutboxCommand.Accept(Id(m.Accept.MessageId), Read(m.Accept.Body)),
         Proto.Command.AskOneofCase.DeleteMessageId => new OutboxCommand.Delete(Id(m.DeleteMessageId)),
-        Proto.Command.AskOneofCase.Register => OutboxCommand.Register.Instance,
-        Proto.Command.AskOneofCase.Retire => new OutboxCommand.Retire(Read(m.Retire)!),
+        Proto.Command.AskOneofCase.Register => new OutboxCommand.Register(m.Life),
+        Proto.Command.AskOneofCase.Retire => new OutboxCommand.Retire(Read(m.Retire)!, m.Life),
         Proto.Command.AskOneofCase.DeleteAll => OutboxCommand.DeleteAll.Instance,
         var unknown => throw new InvalidOperationException($"Command {unknown} is unknown: this release is older than the sender's."),
     });

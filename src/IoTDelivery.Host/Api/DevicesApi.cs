@@ -28,7 +28,8 @@ public static class DevicesApi
     }
 
     private static async Task<IResult> CreateAsync(
-        string project_id, HttpRequest request, Registry.Devices registry, Products products, DeviceGateway devices, OnlineNodes nodes, TimeProvider clock, CancellationToken cancel)
+        string project_id, HttpRequest request, Registry.Devices registry, Products products, DeviceLives lives,
+        OnlineNodes nodes, TimeProvider clock, CancellationToken cancel)
     {
         using var body = await RequestBody.ReadAsync(request, cancel);
         if (body.Error is not null) return body.Error;
@@ -71,10 +72,13 @@ public static class DevicesApi
             CreatedAt = now.ToUnixTimeMilliseconds(),
         };
 
-        // First the outbox, which may have belonged to a deleted device of this id, then the row that lets messages in: a crash between the two leaves nothing behind.
-        if (await devices.AskAsync(new ToDevice.Command(deviceId, OutboxCommand.Register.Instance), cancel) is OutboxReply.Refused refused) return ApiError.For(refused.Reason);
-        if (!await registry.AddAsync(device, cancel)) return ApiError.DeviceExists;
-        return new JsonResult(201, json => Write(json, device, product.Name, nodes.StatusOf(device, root: null)));
+        return await lives.CreateAsync(device, cancel) switch
+        {
+            { Device: { } created } =>
+                new JsonResult(201, json => Write(json, created, product.Name, nodes.StatusOf(created, root: null))),
+            { Refused: { } reason } => ApiError.For(reason),
+            _ => ApiError.DeviceExists,
+        };
     }
 
     private static async Task<IResult> ListAsync(
@@ -176,11 +180,12 @@ public static class DevicesApi
             : Results.NoContent();
     }
 
-    private static async Task<IResult> DeleteAsync(string project_id, string device_id, Registry.Devices registry, DeviceDeletion deletion, CancellationToken cancel)
+    private static async Task<IResult> DeleteAsync(
+        string project_id, string device_id, Registry.Devices registry, DeviceLives lives, CancellationToken cancel)
     {
         if (!DeviceId.TryParse(device_id, out var deviceId)) return ApiError.Invalid($"device_id must be {DeviceId.Pattern}.");
         if (await registry.HasSubDevicesAsync(deviceId, cancel)) return await registry.FindAsync(project_id, deviceId) is null ? ApiError.NoSuchDevice : ApiError.HasSubDevices;
-        return await deletion.DeleteAsync(project_id, deviceId, cancel) switch
+        return await lives.DeleteAsync(project_id, deviceId, cancel) switch
         {
             null => Results.NoContent(),
             { } reason => ApiError.For(reason),

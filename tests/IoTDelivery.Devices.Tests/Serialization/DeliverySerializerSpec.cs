@@ -38,11 +38,13 @@ public sealed class DeliverySerializerSpec : TestKit
         ["session-left"] = new OutboxEvent.SessionLeft(At),
         ["session-ended"] = new OutboxEvent.SessionKept(null),
         ["qos1-noted"] = new OutboxEvent.QoS1Noted(),
-        ["registered"] = new OutboxEvent.Registered(At),
+        ["registered"] = new OutboxEvent.Registered(At), // an event of 0.1.0 before lives were numbered: life 0
+        ["registered-for-life-2"] = new OutboxEvent.Registered(At, 2),
         ["retired"] = new OutboxEvent.Retired(Header, At),
         ["packet-ids-reserved"] = new OutboxEvent.PacketIdsReserved(1_024),
         ["sub-device-ids-reserved"] = new OutboxEvent.SubDeviceIdsReserved(2_048),
         ["packets-unacknowledged"] = new OutboxEvent.PacketsUnacknowledged(ImmutableSortedDictionary<long, ushort>.Empty.Add(5, 1).Add(300, 32_767)),
+        ["retired-from-life-2"] = new OutboxEvent.Retired(Header, At, 2),
         ["fenced"] = new OutboxEvent.Fenced(),
         ["paid"] = new OutboxEvent.Paid(42),
     };
@@ -97,6 +99,20 @@ public sealed class DeliverySerializerSpec : TestKit
     }
 
     [Fact]
+    public void A_snapshot_says_which_life_it_is_of()
+    {
+        OutboxEvent[] lives = [new OutboxEvent.Retired(Header, At, 2), new OutboxEvent.Registered(At, 3)];
+        var outbox = Outbox.Empty.Apply(lives, new DeliveryPolicy());
+        var golden = Golden("snapshot-of-life-3.v1.hex", outbox);
+
+        Assert.Equal(golden, Convert.ToHexString(_serializer.ToBinary(outbox)));
+        Assert.Equal(3, Read(golden).Life);
+        Assert.Equal(0, Read(Golden("snapshot.v1.hex", outbox)).Life);
+
+        Outbox Read(string hex) => (Outbox)_serializer.FromBinary(Convert.FromHexString(hex), "S1");
+    }
+
+    [Fact]
     public void The_hash_of_a_body_never_changes_because_ended_messages_keep_only_that()
     {
         Assert.Equal(new BodyHash(7975255850958020011, 18301801038328162392), Plain.Hash);
@@ -111,8 +127,8 @@ public sealed class DeliverySerializerSpec : TestKit
         [
             new ToDevice.Command(Device, new OutboxCommand.Accept(Id, Full)),
             new ToDevice.Command(Device, new OutboxCommand.Delete(Id)),
-            new ToDevice.Command(Device, OutboxCommand.Register.Instance),
-            new ToDevice.Command(Device, new OutboxCommand.Retire(Header)),
+            new ToDevice.Command(Device, new OutboxCommand.Register(5)),
+            new ToDevice.Command(Device, new OutboxCommand.Retire(Header, 5)),
             new ToDevice.Command(Device, OutboxCommand.DeleteAll.Instance),
             new ToDevice.Disconnect(Device, At),
             new ToDevice.Knock(Device, DeviceId.Parse("sub")),

@@ -1,0 +1,140 @@
+using System.Diagnostics;
+using IoTDelivery.Devices;
+using IoTDelivery.Domain;
+using IoTDelivery.Registry;
+
+namespace IoTDelivery.Host;
+
+/// <summary>
+/// Creates and deletes devices. A device has a row in the registry and an outbox in the journal. Each step of both ways
+/// survives a crash, and every node resumes what stands unfinished. The row decides: it holds the number of the life.
+/// What is asked of the outbox carries that number, so nothing that comes late hurts a device that exists again.
+/// </summary>
+//
+//   create ──► CREATING: number drawn ──► Register(number) ──► READY ──delete──► DELETING ──► Retire(number) ──► no row
+//                 │  ▲                                                              ▲
+//                 │  └── asked again: a new number                                  │
+//                 └── its creator has left ─────────────────────────────────────────┘
+//
+public sealed class DeviceLives(Registry.Devices registry, DeviceGateway devices, ILogger<DeviceLives> logger)
+    : BackgroundService
+{
+    /// <summary>How often each node looks for what is unfinished.</summary>
+    public static readonly TimeSpan Interval = TimeSpan.FromSeconds(5);
+
+    // For so long it is left to the request that may be at work on it. Doing it twice would do no harm.
+    private static readonly TimeSpan DeletionMax = TimeSpan.FromSeconds(5);
+    private static readonly TimeSpan CreationMax = TimeSpan.FromMinutes(1);
+
+    private const int PageSize = 500;
+    private const int AtOnce = 16;
+
+    // A number can be drawn before a whole life that has ended by now. Once is rare, three times does not happen.
+    private const int DrawsMax = 3;
+
+    // When this node saw it first, by its own monotonic clock.
+    private Dictionary<Step, long> _seen = [];
+
+    private readonly record struct Step(string DeviceId, long Life, DevicePhase Phase);
+
+    /// <summary>What became of a creation: the device, or why there is none. Neither: the id is taken.</summary>
+    public readonly record struct Creation(Device? Device, RefusalReason? Refused = null);
+
+    /// <summary>Creates the device. What was begun and failed is taken over when it is asked again.</summary>
+    public async Task<Creation> CreateAsync(Device device, CancellationToken cancel)
+    {
+        for (var draws = 0; draws < DrawsMax;)
+        {
+            var row = await registry.BeginAsync(device, cancel);
+            if (row.Phase == DevicePhase.Ready) return default;
+            if (row.Phase == DevicePhase.Deleting)
+            {
+                if (await FinishAsync(row, cancel) is { } unfinished) return new(null, unfinished);
+                continue;
+            }
+
+            draws++;
+            var register = new ToDevice.Command(DeviceId.Parse(row.DeviceId), new OutboxCommand.Register(row.Life));
+            if (await devices.AskAsync(register, cancel) is not OutboxReply.Refused refused)
+            {
+                var isOurs = await registry.CompleteAsync(row, cancel);
+                return isOurs ? new(row with { Phase = DevicePhase.Ready }) : default;
+            }
+
+            if (refused.Reason != RefusalReason.NoSuchDevice) return new(null, refused.Reason);
+        }
+
+        return new(null, RefusalReason.Unavailable);
+    }
+
+    /// <summary>Null when the device, as it was when this was called, is gone; else why it is not.</summary>
+    public async Task<RefusalReason?> DeleteAsync(string projectId, DeviceId deviceId, CancellationToken cancel)
+    {
+        var device = await registry.MarkDeletingAsync(projectId, deviceId, cancel);
+        return device is null ? RefusalReason.NoSuchDevice : await FinishAsync(device, cancel);
+    }
+
+    protected override async Task ExecuteAsync(CancellationToken stoppingToken)
+    {
+        using var timer = new PeriodicTimer(Interval);
+        try
+        {
+            do
+            {
+                try
+                {
+                    await ResumeAsync(stoppingToken);
+                }
+                catch (Exception cause) when (cause is not OperationCanceledException)
+                {
+                    logger.DoesNotResume(cause);
+                }
+            }
+            while (await timer.WaitForNextTickAsync(stoppingToken));
+        }
+        catch (OperationCanceledException)
+        {
+            // The node stops; another one goes on.
+        }
+    }
+
+    // Several nodes may do this at once: each step names its life, the second time it changes nothing.
+    private async Task ResumeAsync(CancellationToken cancel)
+    {
+        var seen = new Dictionary<Step, long>();
+        var after = "";
+        while (await registry.UnfinishedAsync(after, PageSize, cancel) is { Count: > 0 } page)
+        {
+            var left = new List<Device>();
+            foreach (var device in page)
+            {
+                var step = new Step(device.DeviceId, device.Life, device.Phase);
+                var since = _seen.GetValueOrDefault(step, Stopwatch.GetTimestamp());
+                seen[step] = since;
+                var patience = device.Phase == DevicePhase.Creating ? CreationMax : DeletionMax;
+                if (Stopwatch.GetElapsedTime(since) >= patience) left.Add(device);
+            }
+
+            var options = new ParallelOptions { MaxDegreeOfParallelism = AtOnce, CancellationToken = cancel };
+            await Parallel.ForEachAsync(left, options, ResumeAsync);
+            after = page[^1].DeviceId;
+        }
+
+        _seen = seen;
+    }
+
+    private async ValueTask ResumeAsync(Device device, CancellationToken cancel)
+    {
+        if (device.Phase == DevicePhase.Creating && !await registry.AbandonAsync(device, cancel)) return;
+        await FinishAsync(device, cancel); // what cannot be done now is tried again
+    }
+
+    private async Task<RefusalReason?> FinishAsync(Device device, CancellationToken cancel)
+    {
+        var deviceId = DeviceId.Parse(device.DeviceId);
+        var retire = new ToDevice.Command(deviceId, new OutboxCommand.Retire(device.Header, device.Life));
+        if (await devices.AskAsync(retire, cancel) is OutboxReply.Refused refused) return refused.Reason;
+        await registry.RemoveAsync(device, cancel);
+        return null;
+    }
+}

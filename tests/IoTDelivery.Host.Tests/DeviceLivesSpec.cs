@@ -1,0 +1,110 @@
+using System.Diagnostics;
+using IoTDelivery.Devices;
+using IoTDelivery.Domain;
+using Microsoft.Extensions.DependencyInjection;
+
+namespace IoTDelivery.Host.Tests;
+
+/// <summary>Creations and deletions that a node could not finish.</summary>
+public sealed class DeviceLivesSpec(RunningPlatform platform) : IClassFixture<RunningPlatform>
+{
+    private static readonly TimeSpan Patience = TimeSpan.FromSeconds(60);
+
+    private DeviceGateway Gateway => platform.Services.GetRequiredService<DeviceGateway>();
+
+    private FenceWatch Fence => platform.Services.GetRequiredService<FenceWatch>();
+
+    private Registry.Devices Registry => platform.Services.GetRequiredService<Registry.Devices>();
+
+    [Fact]
+    public async Task A_deletion_that_was_answered_503_is_finished_while_the_node_runs_and_the_device_is_missing()
+    {
+        await ExpectAsync(201, HttpMethod.Post, "p1/devices", Create("resumed"));
+        await WhileCutOffAsync(() => ExpectAsync(503, HttpMethod.Delete, "p1/devices/resumed"));
+
+        await ExpectAsync(404, HttpMethod.Get, "p1/devices/resumed");
+        await ExpectAsync(404, HttpMethod.Post, "p1/devices/resumed/messages", """{"message":"x"}""");
+        var waited = Stopwatch.StartNew();
+        while ((await Registry.UnfinishedAsync("", 10, default)).Any(d => d.DeviceId == "resumed"))
+        {
+            Assert.True(waited.Elapsed < Patience, "Nobody has resumed the deletion.");
+            await Task.Delay(100);
+        }
+
+        await ExpectAsync(404, HttpMethod.Get, "p1/devices/resumed");
+        var outbox = await Gateway.AskAsync(new ToDevice.List(DeviceId.Parse("resumed")), default);
+        Assert.Equal(new OutboxReply.Refused(RefusalReason.NoSuchDevice), outbox);
+    }
+
+    [Fact]
+    public async Task A_device_whose_deletion_was_answered_503_can_be_deleted_or_created_again_at_once()
+    {
+        await ExpectAsync(201, HttpMethod.Post, "p1/devices", Create("deleted"));
+        await ExpectAsync(201, HttpMethod.Post, "p1/devices", Create("created"));
+        await WhileCutOffAsync(async () =>
+        {
+            await ExpectAsync(503, HttpMethod.Delete, "p1/devices/deleted");
+            await ExpectAsync(503, HttpMethod.Delete, "p1/devices/created");
+            await ExpectAsync(503, HttpMethod.Post, "p1/devices", Create("created")); // not yet
+        });
+
+        await ExpectAsync(204, HttpMethod.Delete, "p1/devices/deleted");
+        await ExpectAsync(404, HttpMethod.Delete, "p1/devices/deleted");
+        await ExpectAsync(201, HttpMethod.Post, "p1/devices", Create("created"));
+        await ExpectAsync(200, HttpMethod.Get, "p1/devices/created");
+        await ExpectAsync(201, HttpMethod.Post, "p1/devices/created/messages", """{"message":"x"}""");
+    }
+
+    [Fact]
+    public async Task A_creation_that_was_answered_503_leaves_nothing_to_see_and_can_be_asked_again()
+    {
+        await WhileCutOffAsync(() => ExpectAsync(503, HttpMethod.Post, "p1/devices", Create("again")));
+
+        await ExpectAsync(404, HttpMethod.Get, "p1/devices/again");
+        await ExpectAsync(404, HttpMethod.Delete, "p1/devices/again");
+        await ExpectAsync(201, HttpMethod.Post, "p1/devices", Create("again"));
+        await ExpectAsync(201, HttpMethod.Post, "p1/devices/again/messages", """{"message":"x"}""");
+        await ExpectAsync(400, HttpMethod.Post, "p1/devices", Create("again"));
+    }
+
+    [Fact]
+    public async Task A_late_Retire_of_the_former_life_leaves_the_device_and_its_messages_alone()
+    {
+        await ExpectAsync(201, HttpMethod.Post, "p1/devices", Create("late"));
+        var former = (await Registry.FindAsync(DeviceId.Parse("late")))!;
+        await ExpectAsync(204, HttpMethod.Delete, "p1/devices/late");
+        await ExpectAsync(201, HttpMethod.Post, "p1/devices", Create("late"));
+        await ExpectAsync(201, HttpMethod.Post, "p1/devices/late/messages", """{"message_id":"m1","message":"x"}""");
+
+        var late = new ToDevice.Command(DeviceId.Parse("late"), new OutboxCommand.Retire(former.Header, former.Life));
+        Assert.IsType<OutboxReply.Done>(await Gateway.AskAsync(late, default));
+        await Registry.RemoveAsync(former, default);
+
+        await ExpectAsync(200, HttpMethod.Get, "p1/devices/late");
+        await ExpectAsync(200, HttpMethod.Get, "p1/devices/late/messages/m1");
+        await ExpectAsync(201, HttpMethod.Post, "p1/devices/late/messages", """{"message":"y"}""");
+    }
+
+    private static string Create(string id) => $$"""{"product_id":"lamp","node_id":"{{id}}","device_id":"{{id}}"}""";
+
+    // No device can be asked: as on the losing side of a partition.
+    private async Task WhileCutOffAsync(Func<Task> act)
+    {
+        Fence.IsCutOff = true;
+        try
+        {
+            await act();
+        }
+        finally
+        {
+            Fence.IsCutOff = false;
+        }
+    }
+
+    private async Task ExpectAsync(int status, HttpMethod method, string path, string? body = null)
+    {
+        var answer = await platform.SendAsync(method, path, body);
+        var got = (int)answer.Status;
+        Assert.True(status == got, $"{method} {path}: expected {status}, got {got} {answer.Body}");
+    }
+}
