@@ -10,6 +10,7 @@ internal sealed class Application(World world)
 {
     private static readonly TimeSpan AskTimeout = TimeSpan.FromSeconds(2);
     private static readonly int[] Ttls = [0, 5, 5, 10, 10, 20];
+    private static readonly int[] LongTtls = [0, 5, 10, 20, 60, 60]; // long enough to be ended by a clock
 
     private readonly Dictionary<string, (DeviceId DeviceId, MessageBody Body)> _sent = [];
     private readonly Dictionary<string, DateTimeOffset> _downUntil = [];
@@ -61,7 +62,7 @@ internal sealed class Application(World world)
     {
         device ??= world.Devices[world.Random.Next(world.Devices.Count)];
         var topic = device.Topics[world.Chance(0.75) ? 0 : 1];
-        _sent.Add(id, (device.Id, Body(id, 1, topic, Ttls[world.Random.Next(Ttls.Length)])));
+        _sent.Add(id, (device.Id, Body(id, 1, topic, (world.MayJump ? LongTtls : Ttls)[world.Random.Next(Ttls.Length)])));
         _ids.Add(id);
         Post(id, isFirst: true, at);
         if (world.Chance(0.1)) world.After(world.Seconds(0.1, 15), () => Delete(id));

@@ -31,6 +31,12 @@ internal sealed class Disk(World world)
 
     public IReadOnlyDictionary<string, Ring> Calls => _calls;
 
+    /// <summary>How wrong the clock of the database's machine is.</summary>
+    public TimeSpan Skew { get; set; }
+
+    /// <summary>What a statement takes for the time.</summary>
+    public DateTimeOffset Now => world.Now + Skew;
+
     public void GoAway(TimeSpan duration) => _awayUntil = world.Now + duration;
 
     public void GetSlow(TimeSpan duration) => _slowUntil = world.Now + duration;
@@ -151,7 +157,7 @@ internal sealed class Disk(World world)
             var deviceId = row.PersistenceId["device-".Length..];
             var (before, events) = (Outboxes.GetValueOrDefault(deviceId, Outbox.Empty), ((DeviceEvents)row.Payload).Events);
             if (world.IsTracing) world.Trace($"{node} {deviceId} stores {row.SequenceNr}: {string.Join(", ", events.Select(Short))}");
-            foreach (var @event in events) Outboxes[deviceId] = world.Promises.Stored(deviceId, @event, Outboxes.GetValueOrDefault(deviceId, before));
+            foreach (var @event in events) Outboxes[deviceId] = world.Promises.Stored(node, deviceId, @event, Outboxes.GetValueOrDefault(deviceId, before));
             world.Promises.BoundsHold(deviceId);
             world.Promises.CallIsOnFile(deviceId);
         }
@@ -216,12 +222,13 @@ internal sealed class Disk(World world)
         return 0;
     });
 
-    public Task<IReadOnlyList<Ring>> TakeDueCalls(Node node, int count, TimeSpan lease) => DoAsync<IReadOnlyList<Ring>>(node, "take calls", () =>
+    public Task<IReadOnlyList<Ring>> TakeDueCalls(Node node, DateTimeOffset now, int count, TimeSpan lease) => DoAsync<IReadOnlyList<Ring>>(node, "take calls", () =>
     {
-        var due = _calls.Values.Where(c => c.DueAt <= world.Now).OrderBy(c => c.DueAt).ThenBy(c => c.DeviceId, StringComparer.Ordinal).Take(count).ToList();
+        var due = _calls.Values.Where(c => c.DueAt <= now).OrderBy(c => c.DueAt).ThenBy(c => c.DeviceId, StringComparer.Ordinal).Take(count).ToList();
         for (var i = 0; i < due.Count; i++)
         {
-            due[i] = due[i] with { DueAt = ToMilliseconds(world.Now + lease) };
+            due[i] = due[i] with { DueAt = ToMilliseconds(now + lease) };
+            world.Promises.Rang(due[i].DeviceId, _journal.GetValueOrDefault($"device-{due[i].DeviceId}")?.Count ?? 0);
             if (world.IsTracing) world.Trace($"{node} {due[i].DeviceId} call rings");
             if (world.Broken == BrokenRule.CallDeletedByRinging) _calls.Remove(due[i].DeviceId);
             else _calls[due[i].DeviceId] = due[i];
@@ -232,7 +239,7 @@ internal sealed class Disk(World world)
 
     // ---- the backlog of the push
 
-    public bool AddRow(string actionId, string deviceId, long number, byte[] body)
+    public bool AddRow(Node node, string actionId, string deviceId, long number, byte[] body)
     {
         if (Backlog.Exists(r => r.ActionId == actionId && r.DeviceId == deviceId && r.Number == number)) return false;
         Backlog.Add(new BacklogRow
@@ -243,15 +250,15 @@ internal sealed class Disk(World world)
             Number = number,
             Body = body,
             Bytes = body.Length,
-            CreatedAt = world.Now.ToUnixTimeMilliseconds(),
+            CreatedAt = node.Clock.GetUtcNow().ToUnixTimeMilliseconds(),
         });
         return true;
     }
 
-    public void GiveUp(string actionId, string deviceId, long number, byte[] body, string reason)
+    public void GiveUp(Node node, string actionId, string deviceId, long number, byte[] body, string reason)
     {
         if (DeadLetters.Exists(l => l.ActionId == actionId && l.DeviceId == deviceId && l.Number == number)) return;
-        var now = world.Now.ToUnixTimeMilliseconds();
+        var now = node.Clock.GetUtcNow().ToUnixTimeMilliseconds();
         DeadLetters.Add(new DeadLetter
         {
             Id = ++_ids,
@@ -309,11 +316,11 @@ internal sealed class SimulatedCalls() : WakeUpCalls(null!)
     public override Task DeleteAsync(string deviceId, Guid token) => Node.World.Disk.DeleteCall(Node, deviceId, token);
 
     public override Task<IReadOnlyList<Ring>> TakeDueAsync(DateTimeOffset now, int count, TimeSpan lease, CancellationToken cancel) =>
-        Node.World.Disk.TakeDueCalls(Node, count, lease);
+        Node.World.Disk.TakeDueCalls(Node, now, count, lease);
 }
 
 /// <summary>The tables of the push as one node sees them. Their rules are those of the statements in <see cref="PushBacklog"/>.</summary>
-internal sealed class SimulatedBacklog(Node node, PushMetrics metrics) : PushBacklog(null!, metrics, OneThread.Instance)
+internal sealed class SimulatedBacklog(Node node, PushMetrics metrics) : PushBacklog(null!, metrics, node.Clock)
 {
     private Disk Disk => node.World.Disk;
 
@@ -336,12 +343,12 @@ internal sealed class SimulatedBacklog(Node node, PushMetrics metrics) : PushBac
                 if (!done[i]) continue;
                 foreach (var (number, body) in notifications)
                 {
-                    if (mode == WriteMode.GiveUp) Disk.GiveUp(actionId, deviceId, number, body, reason);
-                    else Disk.AddRow(actionId, deviceId, number, body);
+                    if (mode == WriteMode.GiveUp) Disk.GiveUp(node, actionId, deviceId, number, body, reason);
+                    else Disk.AddRow(node, actionId, deviceId, number, body);
                 }
             }
 
-            foreach (var actionId in opened) Disk.Breakers.TryAdd(actionId, OneThread.Instance.Now.ToUnixTimeMilliseconds());
+            foreach (var actionId in opened) Disk.Breakers.TryAdd(actionId, node.Clock.GetUtcNow().ToUnixTimeMilliseconds());
             return done;
         });
 
@@ -359,11 +366,11 @@ internal sealed class SimulatedBacklog(Node node, PushMetrics metrics) : PushBac
         {
             foreach (var (row, reason) in settled)
             {
-                if (reason is not null) Disk.GiveUp(row.ActionId, row.DeviceId, row.Number, row.Body, reason);
+                if (reason is not null) Disk.GiveUp(node, row.ActionId, row.DeviceId, row.Number, row.Body, reason);
                 Disk.Backlog.RemoveAll(r => r.Id == row.Id);
             }
 
-            if (isOpen is true) Disk.Breakers.TryAdd(actionId, OneThread.Instance.Now.ToUnixTimeMilliseconds());
+            if (isOpen is true) Disk.Breakers.TryAdd(actionId, node.Clock.GetUtcNow().ToUnixTimeMilliseconds());
             if (isOpen is false) Disk.Breakers.Remove(actionId);
             return 0;
         });

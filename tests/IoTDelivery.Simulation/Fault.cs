@@ -77,6 +77,12 @@ public enum Fault
 
     /// <summary>The application does not hear the answer to a POST or asks twice.</summary>
     PostRepeated,
+
+    /// <summary>Each machine's clock is wrong by up to 30 s, that of the database, too.</summary>
+    ClocksDiffer,
+
+    /// <summary>A machine's clock jumps by up to an hour in either direction. It is put right later.</summary>
+    ClockJumps,
 }
 
 /// <summary>A rule broken on purpose, to see whether the checker finds it.</summary>
@@ -105,4 +111,7 @@ public enum BrokenRule
 
     /// <summary>Ringing removes the wake-up call, instead of the device.</summary>
     CallDeletedByRinging,
+
+    /// <summary>Which of two connections is the younger one is decided by the clocks of two machines.</summary>
+    ClockDecidesEviction,
 }

@@ -85,6 +85,7 @@ internal sealed class Node : ISnapshotLog
     private readonly OwedSettler _pushers = new(), _settler = new();
     private readonly BacklogSignal _signal = new();
     private readonly SimulatedBacklog _backlog;
+    private readonly SimulatedRuleBook _rules;
     private readonly SimulatedWebhook _webhook;
     private readonly ActorMaterializer _materializer;
     private readonly MqttNode _mqtt;
@@ -96,7 +97,9 @@ internal sealed class Node : ISnapshotLog
     {
         (World, Index, Name) = (world, index, $"n{index}-{_names++}");
         ByName.Add(Name, this);
-        var clock = OneThread.Instance;
+        var clock = Clock = world.Clocks[index];
+        WasBootedSane = clock.IsSane;
+        _rules = new SimulatedRuleBook(this);
         var calls = Site.Calls[index];
         calls.Node = this;
         Region = new RegionRef(this, $"{Name}-region");
@@ -114,7 +117,7 @@ internal sealed class Node : ISnapshotLog
             Site.System, Gateway, (_, _) => Task.FromResult<IReadOnlyList<DeviceId>>([]), Start(Props.Create(typeof(DeviceWatch))), world.MqttOptions, clock,
             NullLogger.Instance, (_, _) => { }, (_, _, _) => ValueTask.CompletedTask, new UplinkBytes(world.MqttOptions.UplinkBytesMax), ActorRefs.Nobody,
             new HandOver(Site.System, world.MqttOptions));
-        clock.Drain();
+        OneThread.Instance.Drain();
         StartPusher();
     }
 
@@ -125,6 +128,11 @@ internal sealed class Node : ISnapshotLog
     public string Name { get; }
 
     public bool IsAlive { get; private set; } = true;
+
+    public MachineClock Clock { get; }
+
+    /// <summary>The clock was about right when this process began, and the process can tell that it jumped since.</summary>
+    public bool WasBootedSane { get; }
 
     public bool IsPaused => Lane.IsPaused;
 
@@ -182,7 +190,9 @@ internal sealed class Node : ISnapshotLog
     /// <summary>A connection of this node, so that others can be told where it lives.</summary>
     public void Know(ToDevice.Attach attach)
     {
-        if (World.Own(attach.Connection, this)) WhenGone(attach.Connection, World.Wires[attach.ConnectionId].ServerEnded);
+        if (!World.Own(attach.Connection, this)) return;
+        World.Connections.Add(attach.Connection, World.Wires[attach.ConnectionId]);
+        WhenGone(attach.Connection, World.Wires[attach.ConnectionId].ServerEnded);
     }
 
     /// <summary>
@@ -231,8 +241,8 @@ internal sealed class Node : ISnapshotLog
         Site.System.Stop(Pusher);
         _settler.Current = ActorRefs.Nobody;
         Pusher = Start(Props.CreateBy(new Producer(() => new StatusPusher(
-            _pushers, new Reports(), World.Rules, _backlog, _webhook, _ => new(World.Header), _signal, World.PushOptions, Site.PushMetrics,
-            NullLogger<StatusPusher>.Instance, OneThread.Instance))));
+            _pushers, new Reports(), _rules, _backlog, _webhook, _ => new(World.Header), _signal, World.PushOptions, Site.PushMetrics,
+            NullLogger<StatusPusher>.Instance, Clock))));
         var pusher = Pusher;
         _payers.Clear();
         _settler.Current = new FunctionRef($"{Name}-settler-{_names++}", (message, device) => Offer(pusher, (Owed)message, device));
@@ -240,7 +250,7 @@ internal sealed class Node : ISnapshotLog
 
     public void StartDrainers() => _drainers ??= Start(Props.CreateBy(new Producer(() => new BacklogDrainers(
         World.RuleActions, _backlog, _webhook, new AmqpConsumers(), _signal, World.PushOptions, Site.PushMetrics, NullLogger<BacklogDrainers>.Instance,
-        OneThread.Instance))));
+        Clock))));
 
     private void Offer(IActorRef pusher, Owed owed, IActorRef device)
     {

@@ -1,3 +1,4 @@
+using Akka.Actor;
 using IoTDelivery.Domain;
 using IoTDelivery.Push;
 
@@ -12,6 +13,7 @@ internal sealed class Promises(World world)
     private sealed class Message(long number, OutboxEvent.MessageAccepted accepted)
     {
         public long Number { get; } = number;
+        public bool IsWellTimed { get; init; } = true; // by a clock that had not jumped
         public OutboxEvent.MessageAccepted Accepted { get; } = accepted;
         public MessageStatus? End { get; set; }
         public DateTimeOffset EndedAt { get; set; }
@@ -24,6 +26,7 @@ internal sealed class Promises(World world)
     private readonly HashSet<(string ActionId, Guid RequestId)> _answered = []; // by the application
     private readonly Dictionary<(string DeviceId, string Topic), long> _arrived = []; // first arrivals at the device
     private readonly HashSet<(string DeviceId, string MessageId)> _known = [];
+    private readonly Dictionary<string, (DateTimeOffset Since, int Rows, int Times)> _rung = [];
 
     /// <summary>What was broken first; null if nothing was.</summary>
     public string? Violation { get; private set; }
@@ -42,12 +45,12 @@ internal sealed class Promises(World world)
     // ---- the journal
 
     /// <summary>A fact is in the journal. Returns the outbox after it.</summary>
-    public Outbox Stored(string deviceId, OutboxEvent @event, Outbox before)
+    public Outbox Stored(Node node, string deviceId, OutboxEvent @event, Outbox before)
     {
         switch (@event)
         {
             case OutboxEvent.MessageAccepted e:
-                if (!_messages.TryAdd((deviceId, e.MessageId.Value), new Message(before.NextNumber, e))) Break($"{e.MessageId} was accepted twice");
+                if (!_messages.TryAdd((deviceId, e.MessageId.Value), new Message(before.NextNumber, e) { IsWellTimed = IsWellTimed(node, e.At) })) Break($"{e.MessageId} was accepted twice");
                 break;
             case OutboxEvent.MessageDelivered e:
                 End(deviceId, e.MessageId, MessageStatus.Delivered, e.At);
@@ -56,6 +59,7 @@ internal sealed class Promises(World world)
                 break;
             case OutboxEvent.MessageTimedOut e:
                 End(deviceId, e.MessageId, MessageStatus.TimedOut, e.At);
+                NotTooEarly(node, deviceId, e.MessageId);
                 break;
             case OutboxEvent.MessageFailed e:
                 End(deviceId, e.MessageId, MessageStatus.Failed, e.At);
@@ -108,12 +112,46 @@ internal sealed class Promises(World world)
             return;
         }
 
-        // A call that rang is due again one lease later, whatever it was for.
-        var ringing = world.Now + World.WakeUpOptions.Lease;
-        var recall = world.Now + World.DeviceOptions.Recall;
-        var latest = outbox.NextExpiry is { } expiry && expiry > world.Now && (outbox.Owed.IsEmpty || expiry < recall) ? expiry : recall;
-        if (world.HasStrayNode && latest < recall) latest = recall; // one that does not know that it was taken for dead may put the call off, once
-        if (call.DueAt > (latest > ringing ? latest : ringing)) Break($"the wake-up call of {deviceId} is due at {call.DueAt:mm:ss.fff}, too late");
+        if (call.DueAt - world.Disk.Skew > Latest() + world.ClockSlack) Break($"the wake-up call of {deviceId} is due at {call.DueAt:mm:ss.fff}, too late");
+
+        DateTimeOffset Latest()
+        {
+            // A call that rang is due again one lease later, whatever it was for.
+            var ringing = world.Now + World.WakeUpOptions.Lease;
+            var recall = world.Now + World.DeviceOptions.Recall;
+            var latest = outbox.NextExpiry is { } expiry && expiry > world.Now && (outbox.Owed.IsEmpty || expiry < recall) ? expiry : recall;
+            if (world.HasStrayNode && latest < recall) latest = recall; // one that does not know that it was taken for dead may put the call off, once
+            return latest > ringing ? latest : ringing;
+        }
+    }
+
+    /// <summary>A call rings. That a device is woken and has nothing to do may happen; again and again it may not.</summary>
+    public void Rang(string deviceId, int rows)
+    {
+        var rung = _rung.GetValueOrDefault(deviceId);
+        if (rung.Rows != rows || world.Now - rung.Since > World.WakeUpOptions.Lease) rung = (world.Now, rows, 0);
+        _rung[deviceId] = rung = rung with { Times = rung.Times + 1 };
+        if (rung.Times > 4) Break($"{deviceId} is rung in circles: {rung.Times} times within a lease, and nothing came of it");
+    }
+
+    // The ttl is calendar time, and clocks may be wrong by their skew, or by a minute that nobody can notice; a jump must not end it.
+    private void NotTooEarly(Node node, string deviceId, MessageId id)
+    {
+        if (!_messages.TryGetValue((deviceId, id.Value), out var message) || !message.IsWellTimed || !node.WasBootedSane) return;
+        var left = message.Accepted.ExpiresAt - (world.Now + node.Clock.Skew);
+        if (left > TimeSpan.FromSeconds(62)) Break($"{id} timed out {left.TotalSeconds:f0} s before its time, because a clock had jumped");
+    }
+
+    // Between deciding and storing lies as much as a statement may take.
+    private bool IsWellTimed(Node node, DateTimeOffset at) => (at - world.Now - node.Clock.Skew).Duration() < TimeSpan.FromSeconds(100);
+
+    /// <summary>
+    /// A connection is told that a younger one took over. CONNECTs within a second and what a message may take between two nodes count as simultaneous.
+    /// </summary>
+    public void TakenOver(IActorRef connection)
+    {
+        if (!world.Connections.TryGetValue(connection, out var wire) || wire.Device.Youngest != wire || wire.SinceFormer < TimeSpan.FromSeconds(2.6)) return;
+        Break($"the youngest connection of {wire.Device.Id} was closed for an older one");
     }
 
     private void End(string deviceId, MessageId id, MessageStatus status, DateTimeOffset at)
@@ -200,6 +238,7 @@ internal sealed class Promises(World world)
     {
         foreach (var ((deviceId, id), message) in _messages)
         {
+            if (message.End is null && message.Accepted.ExpiresAt > world.Now && !message.IsWellTimed) continue; // a clock said so
             if (message.End is not { } end) Break($"{id} of {deviceId} was accepted and has no end, {(world.Now - message.Accepted.ExpiresAt).TotalSeconds:f0} s after its ttl");
             else if (!message.Owed.SequenceEqual(message.Accepted.Answer == MessageStatus.Pending ? [MessageStatus.Pending, end] : [end])) Break($"{id} ended {end} and the application is told {string.Join(", ", message.Owed)}");
         }

@@ -61,6 +61,7 @@ internal sealed class FarRef(string name, Node seenFrom, Node livesOn, IActorRef
     protected override void TellInternal(object message, IActorRef sender)
     {
         if (_isGone) return;
+        if (message is ToConnection.Evicted { TakenOver: true }) seenFrom.World.Promises.TakenOver(target);
         if (seenFrom == livesOn) Arrive();
         else seenFrom.World.Network.Send(seenFrom, livesOn, Arrive);
 
@@ -98,9 +99,17 @@ internal sealed class RegionRef(Node node, string name) : BareRef(name)
     protected override void TellInternal(object message, IActorRef sender)
     {
         if (!node.IsAlive || message is not ToDevice toDevice) return;
-        if (message is ToDevice.Attach attach) node.Know(attach);
+        if (message is ToDevice.Attach attach)
+        {
+            node.Know(attach);
+            if (node.World.Broken == BrokenRule.ClockDecidesEviction) message = Misdated(attach);
+        }
+
         Deliver(toDevice.DeviceId, message, sender);
     }
+
+    // As if the moment of the CONNECT were told by a clock: those of the machines are 20 s apart.
+    private ToDevice.Attach Misdated(ToDevice.Attach attach) => attach with { ConnectedAt = attach.ConnectedAt + (node.Index - 1) * TimeSpan.FromSeconds(20) };
 
     private void Deliver(DeviceId deviceId, object message, IActorRef sender)
     {

@@ -39,6 +39,9 @@ internal sealed class SimulatedDevice
     /// <summary>Where messages may be sent to.</summary>
     public IReadOnlyList<string> Topics { get; }
 
+    /// <summary>The connection it opened last.</summary>
+    public Wire? Youngest { get; private set; }
+
     /// <summary>Messages it answered with a PUBACK.</summary>
     public HashSet<string> Acknowledged { get; } = [];
 
@@ -102,8 +105,9 @@ internal sealed class SimulatedDevice
         _isAccepted = false;
         var id = new Guid(++_connects, (short)Id.Value[1], 0, 0, 0, 0, 0, 0, 0, 0, 0);
         var connect = new AcceptedConnect(
-            Id, id, _world.Now, _version, KeepAlive, StartsClean: _sessionExpiry == 0 || _world.Chance(0.05), _sessionExpiry, _receiveMaximum);
-        var wire = _wire = new Wire(_world, this, node, _version, id);
+            Id, id, node.Clock.GetUtcNow(), _version, KeepAlive, StartsClean: _sessionExpiry == 0 || _world.Chance(0.05), _sessionExpiry, _receiveMaximum);
+        var wire = _wire = new Wire(_world, this, node, _version, id, Youngest);
+        Youngest = wire;
         _world.Wires.Add(id, wire);
         if (_world.IsTracing) _world.Trace($"{Id} connects to {node}: {_version} qos {_qos[0]}/{_qos[1]} clean {connect.StartsClean} expiry {_sessionExpiry} receive maximum {_receiveMaximum}");
         wire.Open();

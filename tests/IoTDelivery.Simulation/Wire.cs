@@ -17,20 +17,27 @@ internal sealed class Wire : ConnectionContext, IDuplexPipe
     private static readonly PipeOptions Inline = new(readerScheduler: PipeScheduler.Inline, writerScheduler: PipeScheduler.Inline, useSynchronizationContext: false);
 
     private readonly World _world;
-    private readonly SimulatedDevice _device;
     private readonly MqttProtocolVersion _version;
     private readonly Pipe _up = new(Inline), _down = new(Inline);
     private DateTimeOffset _lastUp, _lastDown;
     private bool _isBroken; // nothing passes any more
     private bool _isClosed; // the server has been told, or has ended it
 
-    public Wire(World world, SimulatedDevice device, Node node, MqttProtocolVersion version, Guid id)
+    public Wire(World world, SimulatedDevice device, Node node, MqttProtocolVersion version, Guid id, Wire? former)
     {
-        (_world, _device, Node, _version, Id) = (world, device, node, version, id);
+        (_world, Device, Node, _version, Id) = (world, device, node, version, id);
+        (OpenedAt, SinceFormer) = (world.Now, former is null ? TimeSpan.MaxValue : world.Now - former.OpenedAt);
         Transport = this;
     }
 
+    public SimulatedDevice Device { get; }
+
     public Node Node { get; }
+
+    public DateTimeOffset OpenedAt { get; }
+
+    /// <summary>How much younger it is than the device's connection before.</summary>
+    public TimeSpan SinceFormer { get; }
 
     public Guid Id { get; }
 
@@ -85,7 +92,7 @@ internal sealed class Wire : ConnectionContext, IDuplexPipe
         _lastDown = Later(_lastDown);
         _world.After(_lastDown - _world.Now, () =>
         {
-            if (!_isBroken) _device.Lost(this);
+            if (!_isBroken) Device.Lost(this);
             _isBroken = true;
         });
     }
@@ -126,12 +133,12 @@ internal sealed class Wire : ConnectionContext, IDuplexPipe
         var bytes = result.Buffer;
         while (MqttFraming.TryRead(ref bytes, _version, int.MaxValue, out var packet) == Frame.Packet)
         {
-            if (packet is MqttPublishPacket publish) _device.Written(publish);
+            if (packet is MqttPublishPacket publish) Device.Written(publish);
             if (_isBroken) continue;
             _lastDown = Later(_lastDown);
             _world.After(_lastDown - _world.Now, () =>
             {
-                if (!_isBroken) _device.On(packet!, this);
+                if (!_isBroken) Device.On(packet!, this);
             });
         }
 

@@ -37,6 +37,15 @@ internal sealed class World
 
     public static readonly DeviceHeader Header = new("project", null, "node", "product", null);
 
+    /// <summary>
+    /// What the product is not ready for: it does not happen unless asked for (<c>--with</c>). Each waits for a rule of the product; whoever mends that takes it off this list.
+    /// </summary>
+    public static readonly IReadOnlyCollection<Fault> NotYet =
+    [
+        Fault.ClocksDiffer, // until clocks of two machines are never compared (who is younger, when to ring)
+        Fault.ClockJumps,   // until delays in memory count monotonic time, and expiries wait for a clock that has jumped
+    ];
+
     private static readonly TimeSpan StableAfter = TimeSpan.FromSeconds(5);
 
     private readonly HashSet<Fault> _without;
@@ -55,11 +64,29 @@ internal sealed class World
         MqttOptions = new() { Chance = Random };
         (Disk, Network, Promises) = (new Disk(this), new Network(this), new Promises(this));
         Actions = [.. Enumerable.Range(0, Random.Next(1, 3)).Select(i => $"action-{i}")];
-        (Rules, RuleActions) = (new SimulatedRuleBook(this), new SimulatedRules(this));
+        RuleActions = new SimulatedRules(this);
         Application = new Application(this);
+        Clocks = [.. Enumerable.Range(0, Site.Nodes).Select(i => new MachineClock(i))];
+        MayJump = Happens(Fault.ClockJumps, 0.3);
+        if (!Happens(Fault.ClocksDiffer, 0.4)) return;
+        foreach (var clock in Clocks) clock.Skew = Seconds(-1, 1) * MachineClock.SkewMax.TotalSeconds;
+        Disk.Skew = Seconds(-1, 1) * MachineClock.SkewMax.TotalSeconds;
+        ClockSlack = 2 * MachineClock.SkewMax;
     }
 
+    /// <summary>What of <see cref="NotYet"/> a broken rule is about.</summary>
+    public static IReadOnlyCollection<Fault> NeededBy(BrokenRule broken) => [];
+
     public Random Random { get; }
+
+    /// <summary>By machine. A process that ends and comes again finds the same one.</summary>
+    public IReadOnlyList<MachineClock> Clocks { get; }
+
+    /// <summary>True if clocks jump in this history.</summary>
+    public bool MayJump { get; }
+
+    /// <summary>How far what two machines take for the same time may have been apart so far.</summary>
+    public TimeSpan ClockSlack { get; private set; }
 
     public MqttOptions MqttOptions { get; }
 
@@ -74,8 +101,6 @@ internal sealed class World
     public Application Application { get; }
 
     public IReadOnlyList<string> Actions { get; }
-
-    public SimulatedRuleBook Rules { get; }
 
     public SimulatedRules RuleActions { get; }
 
@@ -122,6 +147,9 @@ internal sealed class World
 
     public Node? OwnerOf(IActorRef actor) => _owners.GetValueOrDefault(actor);
 
+    /// <summary>The wires by the actor that stands for them on their node.</summary>
+    public Dictionary<IActorRef, Wire> Connections { get; } = [];
+
     /// <summary>The wires by connection id.</summary>
     public Dictionary<Guid, Wire> Wires { get; } = [];
 
@@ -154,7 +182,7 @@ internal sealed class World
         var calm = Now + trouble;
         while (Now < calm && Promises.Violation is null) OneThread.Instance.RunUntil(Now + TimeSpan.FromSeconds(1));
         if (Promises.Violation is null) Calm();
-        var end = Now + TimeSpan.FromSeconds(400);
+        var end = Now + TimeSpan.FromSeconds(400) + (MayJump ? TimeSpan.FromSeconds(800) : TimeSpan.Zero); // who saw a jump may wait ten minutes for its correction
         while (Now < end && Promises.Violation is null && !IsSettled()) OneThread.Instance.RunUntil(Now + TimeSpan.FromSeconds(5));
         if (Promises.Violation is null) Promises.AtTheEnd();
     }
@@ -183,7 +211,7 @@ internal sealed class World
 
     private void NextFault()
     {
-        switch (Random.Next(11))
+        switch (Random.Next(12))
         {
             case 0 when AllWell() && Happens(Fault.NodeCrashes, 1): Crash(AnyNode()!); break;
             case 1 when AllWell() && Happens(Fault.NodePauses, 0.7): Pause(AnyNode()!); break;
@@ -195,16 +223,33 @@ internal sealed class World
             case 8 when Happens(Fault.WebhookIsDown, 1): Application.GoDown(Seconds(1, 25)); break;
             case 9 when AllWell() && Happens(Fault.AllNodesCrash, 0.3): CrashAll(); break;
             case 10: _devices[Random.Next(_devices.Count)].LoseWire(); break;
+            case 11 when MayJump: JumpClock(); break;
         }
 
         // One node in trouble at a time: two of three are no majority.
         bool AllWell() => AliveNodes.Count == Site.Nodes && _members.Count == Site.Nodes && Network.CutOff is null && !AliveNodes.Any(n => n.IsPaused);
     }
 
+    // Within a minute nobody can tell; beyond it two minutes at least, so that what the checker takes for a jump is one.
+    private void JumpClock()
+    {
+        var clock = Clocks[Random.Next(Clocks.Count)];
+        var jump = Chance(0.3) ? Seconds(1, 50) : Seconds(150, 3600);
+        if (Chance(0.5)) jump = -jump;
+        Trace($"the clock of machine {Clocks.ToList().IndexOf(clock)} jumps to {jump.TotalSeconds:+0.0;-0.0} s");
+        clock.Jump = jump;
+        ClockSlack = 2 * (MachineClock.SkewMax + TimeSpan.FromHours(1));
+        After(Seconds(2, 40), () =>
+        {
+            if (clock.Jump == jump) clock.Jump = TimeSpan.Zero;
+        });
+    }
+
     private void Calm()
     {
         Trace("---- the faults are over");
         _isCalm = true;
+        foreach (var clock in Clocks) clock.Jump = TimeSpan.Zero;
         if (Network.CutOff is { } cutOff) End(cutOff);
         foreach (var node in AliveNodes.Where(n => n.IsPaused)) End(node);
         Disk.GoAway(TimeSpan.Zero);
