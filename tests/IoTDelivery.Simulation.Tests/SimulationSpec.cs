@@ -24,6 +24,7 @@ public sealed class SimulationSpec
     [InlineData(BrokenRule.OldOwnerWrites)]
     [InlineData(BrokenRule.CallDeletedByRinging)]
     [InlineData(BrokenRule.ClockDecidesEviction)]
+    [InlineData(BrokenRule.LatePubAckTaken)]
     public void A_broken_rule_is_found_within_200_histories(BrokenRule broken) =>
         Assert.Contains(Enumerable.Range(1, 200), seed => History.Run(seed, broken).Violation is not null);
 

@@ -60,6 +60,11 @@ public enum Fault
     /// <summary>The device answers with a reason code of 0x80 or more.</summary>
     AckRefuses,
 
+    /// <summary>
+    /// A device with a lasting session acknowledges when its handler is done: what it received on one connection it acknowledges on a later one that has the session.
+    /// </summary>
+    AckOnLaterConnection,
+
     /// <summary>The application's webhook is not reached.</summary>
     WebhookFails,
 
@@ -114,4 +119,7 @@ public enum BrokenRule
 
     /// <summary>Which of two connections is the younger one is decided by the clocks of two machines.</summary>
     ClockDecidesEviction,
+
+    /// <summary>Packet ids start at 1 again with each owner of a device, and a late PUBACK is taken for what now has the id.</summary>
+    LatePubAckTaken,
 }

@@ -10,6 +10,8 @@ namespace IoTDelivery.Simulation;
 /// </summary>
 internal sealed class Promises(World world)
 {
+    private static readonly string RefusedCode = ErrorInfo.RefusedByDevice(0x80).Code;
+
     private sealed class Message(long number, OutboxEvent.MessageAccepted accepted)
     {
         public long Number { get; } = number;
@@ -42,11 +44,21 @@ internal sealed class Promises(World world)
         Violation = what;
     }
 
+    /// <summary>What must not be, and becomes the violation unless something worse comes of it.</summary>
+    public void Suspect(string what)
+    {
+        if (_suspicion is null) world.Trace($"SUSPICION: {what}");
+        _suspicion ??= what;
+    }
+
+    private string? _suspicion;
+
     // ---- the journal
 
     /// <summary>A fact is in the journal. Returns the outbox after it.</summary>
     public Outbox Stored(Node node, string deviceId, OutboxEvent @event, Outbox before)
     {
+        var device = world.Devices.First(d => d.Id.Value == deviceId);
         switch (@event)
         {
             case OutboxEvent.MessageAccepted e:
@@ -54,7 +66,6 @@ internal sealed class Promises(World world)
                 break;
             case OutboxEvent.MessageDelivered e:
                 End(deviceId, e.MessageId, MessageStatus.Delivered, e.At);
-                var device = world.Devices.First(d => d.Id.Value == deviceId);
                 if (!device.Acknowledged.Contains(e.MessageId.Value) && !device.Taken.Contains(e.MessageId.Value)) Break($"{e.MessageId} is DELIVERED, but {deviceId} sent no PUBACK for it");
                 break;
             case OutboxEvent.MessageTimedOut e:
@@ -63,6 +74,8 @@ internal sealed class Promises(World world)
                 break;
             case OutboxEvent.MessageFailed e:
                 End(deviceId, e.MessageId, MessageStatus.Failed, e.At);
+                if (e.Error.Code != RefusedCode || device.Refused.Contains(e.MessageId.Value)) break;
+                Break($"{e.MessageId} ended FAILED as refused, but {deviceId} refused another one");
                 break;
             case OutboxEvent.MessageDeleted e:
                 End(deviceId, e.MessageId, MessageStatus.Failed, e.At);
@@ -236,6 +249,7 @@ internal sealed class Promises(World world)
     /// <summary>The faults are long over: everything has come to its end, and the application knows.</summary>
     public void AtTheEnd()
     {
+        if (_suspicion is not null) Break(_suspicion);
         foreach (var ((deviceId, id), message) in _messages)
         {
             if (message.End is null && message.Accepted.ExpiresAt > world.Now && !message.IsWellTimed) continue; // a clock said so

@@ -65,7 +65,7 @@ internal sealed class FarRef(string name, Node seenFrom, Node livesOn, IActorRef
         if (seenFrom == livesOn) Arrive();
         else seenFrom.World.Network.Send(seenFrom, livesOn, Arrive);
 
-        void Arrive() => seenFrom.World.Arrived(message, () => target.Tell(Travelling(message, livesOn), livesOn.See(sender, seenFrom)));
+        void Arrive() => seenFrom.World.Arrived(message, () => target.Tell(Travelling(Renumbered(message, sender), livesOn), livesOn.See(sender, seenFrom)));
     }
 
     /// <summary>References inside a message change with the place they are seen from.</summary>
@@ -73,6 +73,14 @@ internal sealed class FarRef(string name, Node seenFrom, Node livesOn, IActorRef
     {
         ToDevice.Attach attach => attach with { Connection = to.See(attach.Connection) },
         ToConnection.Transmit transmit when to.World.Broken is BrokenRule.LossUnnoticed or BrokenRule.OrderBrokenOnRepetition => transmit with { Place = 0 },
+        _ => message,
+    };
+
+    private object Renumbered(object message, IActorRef sender) => message switch
+    {
+        _ when seenFrom.World.Broken != BrokenRule.LatePubAckTaken => message,
+        ToConnection.Transmit transmit => seenFrom.World.Misnumbering.Down(sender, transmit),
+        ToDevice.Answered answered => seenFrom.World.Misnumbering.Up(target, answered),
         _ => message,
     };
 

@@ -18,6 +18,8 @@ internal sealed class SimulatedDevice
     private readonly uint _sessionExpiry;
     private readonly int _receiveMaximum;
     private readonly int[] _qos; // by topic
+    private readonly bool _acknowledgesLater;
+    private readonly SortedDictionary<ushort, string> _held = []; // what it received in this session and has not acknowledged, if it may do so on a later connection
     private Wire? _wire;
     private ushort _packetIds;
     private bool _staysAway;
@@ -32,6 +34,7 @@ internal sealed class SimulatedDevice
         _receiveMaximum = _version == MqttProtocolVersion.V500 ? world.Random.Next(1, 8) : ushort.MaxValue;
         Topics = [SystemTopics.MessagesDown(Id), SystemTopics.User(Id, "a")];
         _qos = [world.Chance(0.75) ? 1 : 0, world.Chance(0.75) ? 1 : 0];
+        _acknowledgesLater = world.Happens(Fault.AckOnLaterConnection, 0.6) && _sessionExpiry > 0;
     }
 
     public DeviceId Id { get; }
@@ -42,8 +45,11 @@ internal sealed class SimulatedDevice
     /// <summary>The connection it opened last.</summary>
     public Wire? Youngest { get; private set; }
 
-    /// <summary>Messages it answered with a PUBACK.</summary>
+    /// <summary>Messages it meant by a PUBACK that reached its node.</summary>
     public HashSet<string> Acknowledged { get; } = [];
+
+    /// <summary>Messages it meant by a PUBACK with a reason code of 0x80 or more that reached its node.</summary>
+    public HashSet<string> Refused { get; } = [];
 
     /// <summary>Messages whose QoS 0 PUBLISH the transport took.</summary>
     public HashSet<string> Taken { get; } = [];
@@ -106,6 +112,7 @@ internal sealed class SimulatedDevice
         var id = new Guid(++_connects, (short)Id.Value[1], 0, 0, 0, 0, 0, 0, 0, 0, 0);
         var connect = new AcceptedConnect(
             Id, id, node.Clock.GetUtcNow(), _version, KeepAlive, StartsClean: _sessionExpiry == 0 || _world.Chance(0.05), _sessionExpiry, _receiveMaximum);
+        if (connect.StartsClean) _held.Clear();
         var wire = _wire = new Wire(_world, this, node, _version, id, Youngest);
         Youngest = wire;
         _world.Wires.Add(id, wire);
@@ -160,6 +167,8 @@ internal sealed class SimulatedDevice
         {
             case MqttConnAckPacket { ReasonCode: MqttConnectReasonCode.Success } accepted:
                 _isAccepted = true;
+                if (!accepted.IsSessionPresent) _held.Clear(); // a new session: its packet ids begin anew
+                foreach (var (packetId, id) in _held) _world.After(_world.Seconds(0, 15), () => AnswerHeld(packetId, id, wire));
                 if (!accepted.IsSessionPresent || _world.Chance(0.5)) _world.After(_world.Seconds(0, 1), () => Subscribe(wire));
                 break;
             case MqttPublishPacket publish:
@@ -193,9 +202,16 @@ internal sealed class SimulatedDevice
         _world.Promises.Arrived(Id, publish.Topic, id, text);
         if (publish.QualityOfServiceLevel == MqttQualityOfServiceLevel.AtMostOnce) return;
 
+        if (wire.AnsweredAhead.GetValueOrDefault(packetId) == id && publish.Dup) return; // crossed the PUBACK of what an earlier connection brought
         if (wire.Unanswered.TryGetValue(packetId, out var carried) && carried != id) _world.Promises.Break($"{Id} got packet id {packetId} for {id} while {carried} has it");
         wire.Unanswered[packetId] = id;
+        if (_acknowledgesLater && !_held.TryAdd(packetId, id) && _held[packetId] != id)
+        {
+            _world.Promises.Suspect($"{Id} got packet id {packetId} for {id}, and has not acknowledged {_held[packetId]}, which has it in this session");
+        }
+
         if (wire.Unanswered.Count > _receiveMaximum) _world.Promises.Break($"{Id} got {wire.Unanswered.Count} packets at once and takes {_receiveMaximum}");
+        if (_acknowledgesLater && _world.Happens(Fault.AckOnLaterConnection, 0.3)) return;
         if (_world.Happens(Fault.AckWithheld, 0.08)) return;
         var delay = _world.Happens(Fault.AckLate, 0.1) ? _world.Seconds(0.5, 8) : TimeSpan.FromMilliseconds(5 * _world.Random.NextDouble());
         _world.After(delay, () => Answer(packetId, id, wire));
@@ -205,12 +221,22 @@ internal sealed class SimulatedDevice
     {
         if (_wire != wire || wire.Unanswered.GetValueOrDefault(packetId) != id) return;
         var refuses = IsMqtt5 && _world.Happens(Fault.AckRefuses, 0.01);
-        if (!refuses) Acknowledged.Add(id);
         var ack = new MqttPubAckPacket { PacketIdentifier = packetId, ReasonCode = refuses ? MqttPubAckReasonCode.UnspecifiedError : MqttPubAckReasonCode.Success };
-        wire.Send(ack);
+        wire.Send(ack, () => (refuses ? Refused : Acknowledged).Add(id));
+        if (_held.GetValueOrDefault(packetId) == id) _held.Remove(packetId);
         if (_world.Broken != BrokenRule.PubAckOfAnotherPacket) wire.Unanswered.Remove(packetId);
         else _world.After(TimeSpan.FromSeconds(1), () => wire.Unanswered.Remove(packetId));
         if (!IsMqtt5 && _world.Happens(Fault.AckDoubled, 0.03)) wire.Send(ack);
+    }
+
+    private void AnswerHeld(ushort packetId, string id, Wire wire)
+    {
+        if (_wire != wire || _held.GetValueOrDefault(packetId) != id) return;
+        if (_world.IsTracing) _world.Trace($"{Id} acknowledges {id} packet {packetId} of an earlier connection");
+        _held.Remove(packetId);
+        if (wire.Unanswered.GetValueOrDefault(packetId) == id) wire.Unanswered.Remove(packetId);
+        wire.AnsweredAhead[packetId] = id;
+        wire.Send(new MqttPubAckPacket { PacketIdentifier = packetId }, () => Acknowledged.Add(id));
     }
 
     private static string MessageOf(MqttPublishPacket publish)

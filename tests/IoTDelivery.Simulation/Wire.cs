@@ -56,11 +56,15 @@ internal sealed class Wire : ConnectionContext, IDuplexPipe
     // Packet ids the device has not answered, and the message each one carried.
     public Dictionary<ushort, string> Unanswered { get; } = [];
 
+    // Packet ids of an earlier connection that the device has answered on this one.
+    public Dictionary<ushort, string> AnsweredAhead { get; } = [];
+
     /// <summary>What the node writes is read from here on.</summary>
     public void Open() => Pump();
 
     /// <summary>The device sends a packet.</summary>
-    public void Send(MqttPacket packet)
+    /// <param name="arrived">Runs when the node has it, if it ever does.</param>
+    public void Send(MqttPacket packet, Action? arrived = null)
     {
         if (_isBroken) return;
         _lastUp = Later(_lastUp);
@@ -72,6 +76,7 @@ internal sealed class Wire : ConnectionContext, IDuplexPipe
                 packet = new MqttPubAckPacket { PacketIdentifier = Unanswered.Keys.Min() };
             }
 
+            arrived?.Invoke();
             MqttFraming.Write(_up.Writer, packet, _version);
             _ = _up.Writer.FlushAsync();
         });

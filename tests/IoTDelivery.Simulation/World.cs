@@ -44,6 +44,9 @@ internal sealed class World
     [
         Fault.ClocksDiffer, // until clocks of two machines are never compared (who is younger, when to ring)
         Fault.ClockJumps,   // until delays in memory count monotonic time, and expiries wait for a clock that has jumped
+
+        // Until a packet id means one message only, whoever owns the device, and a session that goes on goes on with its ids.
+        Fault.AckOnLaterConnection,
     ];
 
     private static readonly TimeSpan StableAfter = TimeSpan.FromSeconds(5);
@@ -75,7 +78,11 @@ internal sealed class World
     }
 
     /// <summary>What of <see cref="NotYet"/> a broken rule is about.</summary>
-    public static IReadOnlyCollection<Fault> NeededBy(BrokenRule broken) => [];
+    public static IReadOnlyCollection<Fault> NeededBy(BrokenRule broken) => broken switch
+    {
+        BrokenRule.LatePubAckTaken => [Fault.AckOnLaterConnection],
+        _ => [],
+    };
 
     public Random Random { get; }
 
@@ -146,6 +153,9 @@ internal sealed class World
     public bool Own(IActorRef connection, Node node) => _owners.TryAdd(connection, node);
 
     public Node? OwnerOf(IActorRef actor) => _owners.GetValueOrDefault(actor);
+
+    /// <summary>For <see cref="BrokenRule.LatePubAckTaken"/>.</summary>
+    public Misnumbering Misnumbering { get; } = new();
 
     /// <summary>The wires by the actor that stands for them on their node.</summary>
     public Dictionary<IActorRef, Wire> Connections { get; } = [];
