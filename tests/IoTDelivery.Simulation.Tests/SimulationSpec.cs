@@ -25,6 +25,7 @@ public sealed class SimulationSpec
     [InlineData(BrokenRule.CallDeletedByRinging)]
     [InlineData(BrokenRule.ClockDecidesEviction)]
     [InlineData(BrokenRule.LatePubAckTaken)]
+    [InlineData(BrokenRule.RetireOfAnotherLife)]
     public void A_broken_rule_is_found_within_200_histories(BrokenRule broken) =>
         Assert.Contains(Enumerable.Range(1, 200), seed => History.Run(seed, broken).Violation is not null);
 

@@ -13,14 +13,16 @@ internal sealed class Application(World world)
     private static readonly int[] LongTtls = [0, 5, 10, 20, 60, 60]; // long enough to be ended by a clock
 
     private readonly Dictionary<string, (DeviceId DeviceId, MessageBody Body)> _sent = [];
+    private readonly Dictionary<string, DateTimeOffset> _sentAt = [];
     private readonly Dictionary<string, DateTimeOffset> _downUntil = [];
     private readonly HashSet<(string ActionId, Guid RequestId)> _refused = [];
     private readonly List<string> _ids = [];
     private int _unanswered;
+    private readonly HashSet<DeviceId> _beingDeleted = [];
     private int _refs;
 
-    /// <summary>Every POST has an answer.</summary>
-    public bool IsDone => _unanswered == 0;
+    /// <summary>Every POST has an answer, and every device that was to be deleted, or to exist again, is, or does.</summary>
+    public bool IsDone => _unanswered == 0 && _beingDeleted.Count == 0;
 
     public int Messages => _ids.Count;
 
@@ -38,7 +40,19 @@ internal sealed class Application(World world)
 
     public void GoDown(TimeSpan duration) => _downUntil[world.Actions[world.Random.Next(world.Actions.Count)]] = world.Now + duration;
 
-    public void Calm() => _downUntil.Clear();
+    public void Calm()
+    {
+        _downUntil.Clear();
+        foreach (var device in world.Devices.Where(d => world.Registry.WasEverDeleted(d.Id))) // what exists must be able to take something
+        {
+            _unanswered++;
+            world.After(world.Seconds(20, 30), () =>
+            {
+                _unanswered--;
+                if (world.Registry.Has(device.Id)) Send($"m{_ids.Count + 200}", device);
+            });
+        }
+    }
 
     /// <summary>What a message says to a device.</summary>
     public static string Text(string id, int version) => $"{id}|{version}";
@@ -56,12 +70,76 @@ internal sealed class Application(World world)
         }
     }
 
+    // ---- devices
+
+    /// <summary>DELETE until it is answered, and again a POST of the same device, most of the time.</summary>
+    public void DeleteDevice(SimulatedDevice device)
+    {
+        if (!_beingDeleted.Add(device.Id)) return;
+        world.Trace($"application: deletes {device.Id}");
+        var isGone = false;
+        Once();
+        if (world.Happens(Fault.DeletionRepeated, 0.5)) world.After(world.Seconds(0, world.Chance(0.7) ? 0.02 : 2), () => Registry(node => world.Registry.Delete(node, device.Id, _ => { })));
+
+        void Once() => Until(
+            (node, answer) => world.Registry.Delete(node, device.Id, answer),
+            isDeleted =>
+            {
+                if (isDeleted is null) Once();
+                else if (!isGone) Gone();
+            });
+
+        void Gone()
+        {
+            isGone = true;
+            world.Trace($"application: {device.Id} is deleted");
+            if (world.Chance(0.15)) _beingDeleted.Remove(device.Id); // for good
+            else world.After(world.Chance(0.5) ? TimeSpan.FromMilliseconds(1) : world.Seconds(0, 15), Create);
+        }
+
+        void Create() => Until(
+            (node, answer) => world.Registry.Create(node, device.Id, answer),
+            isCreated =>
+            {
+                if (isCreated is null || (isCreated is false && !world.Registry.Has(device.Id)))
+                {
+                    Create();
+                    return;
+                }
+
+                world.Trace($"application: {device.Id} exists again");
+                _beingDeleted.Remove(device.Id);
+                for (var i = world.Random.Next(3); i > 0; i--) world.After(world.Seconds(0, 6), () => Send($"m{_ids.Count + 300}", device));
+            });
+
+        void Registry(Action<Node> call)
+        {
+            if (world.AnyNode() is { IsPaused: false } node) call(node);
+        }
+
+        // A request has ten seconds; then it is sent again, to any node.
+        void Until(Action<Node, Action<bool?>> call, Action<bool?> then)
+        {
+            var isOver = false;
+            Registry(node => call(node, End));
+            world.After(TimeSpan.FromSeconds(10), () => End(null));
+
+            void End(bool? answer)
+            {
+                if (isOver) return;
+                isOver = true;
+                world.After(answer is null ? world.Seconds(0.1, 1) : TimeSpan.Zero, () => then(answer));
+            }
+        }
+    }
+
     // ---- REST
 
     private void Send(string id, SimulatedDevice? device = null, Node? at = null)
     {
         device ??= world.Devices[world.Random.Next(world.Devices.Count)];
         var topic = device.Topics[world.Chance(0.75) ? 0 : 1];
+        _sentAt.Add(id, world.Now);
         _sent.Add(id, (device.Id, Body(id, 1, topic, (world.MayJump ? LongTtls : Ttls)[world.Random.Next(Ttls.Length)])));
         _ids.Add(id);
         Post(id, isFirst: true, at);
@@ -91,7 +169,7 @@ internal sealed class Application(World world)
             _unanswered--;
             if (world.IsTracing) world.Trace($"application: {id} answered {reply}");
             if (reply is OutboxReply.Accepted accepted) world.Promises.Answered(deviceId, id, accepted);
-            else if (reply is not OutboxReply.Refused { Reason: RefusalReason.TooMuchAtOnce }) world.Promises.Break($"the POST of {id} was answered {reply}");
+            else if (!IsTooMuchOrGone(id, reply)) world.Promises.Break($"the POST of {id} was answered {reply}");
             if (reply is OutboxReply.Accepted && world.Happens(Fault.PostRepeated, 0.1)) world.After(world.Seconds(0, 20), () => PostAgain(id));
         }, at);
     }
@@ -99,17 +177,21 @@ internal sealed class Application(World world)
     private void PostAgain(string id) => Ask(_sent[id].DeviceId, new OutboxCommand.Accept(MessageId.Parse(id), _sent[id].Body), reply =>
     {
         if (reply is OutboxReply.Accepted accepted) world.Promises.Answered(_sent[id].DeviceId, id, accepted);
-        else if (reply is not (null or OutboxReply.Refused { Reason: RefusalReason.Unavailable or RefusalReason.TooMuchAtOnce })) world.Promises.Break($"a repeated POST of {id} was answered {reply}");
+        else if (reply is not (null or OutboxReply.Refused { Reason: RefusalReason.Unavailable }) && !IsTooMuchOrGone(id, reply)) world.Promises.Break($"a repeated POST of {id} was answered {reply}");
     });
+
+    private bool IsTooMuchOrGone(string id, OutboxReply? reply) =>
+        reply is OutboxReply.Refused { Reason: RefusalReason.TooMuchAtOnce }
+        || (reply is OutboxReply.Refused { Reason: RefusalReason.NoSuchDevice } && world.Registry.WasAway(_sent[id].DeviceId, _sentAt[id]));
 
     // The same id with another body: an error once the first is accepted, and never delivered.
     private void PostOther(string id)
     {
         var (deviceId, body) = _sent[id];
-        if (!world.Promises.IsAnswered(deviceId, id)) return;
+        if (!world.Promises.IsAnswered(deviceId, id) || world.Registry.WasEverDeleted(deviceId)) return;
         Ask(deviceId, new OutboxCommand.Accept(MessageId.Parse(id), Body(id, 2, body.Topic, body.Ttl)), reply =>
         {
-            if (reply is not (null or OutboxReply.Refused { Reason: RefusalReason.IdConflict or RefusalReason.Unavailable or RefusalReason.TooMuchAtOnce }))
+            if (reply is not (null or OutboxReply.Refused { Reason: RefusalReason.IdConflict or RefusalReason.Unavailable }) && !IsTooMuchOrGone(id, reply))
             {
                 world.Promises.Break($"a POST with the id of {id} and another body was answered {reply}");
             }
@@ -128,6 +210,12 @@ internal sealed class Application(World world)
     private void Ask(DeviceId deviceId, OutboxCommand command, Action<OutboxReply?> answer, Node? at = null)
     {
         var isOver = false;
+        if (command is OutboxCommand.Accept && !world.Registry.Has(deviceId))
+        {
+            world.After(TimeSpan.FromMilliseconds(1), () => answer(new OutboxReply.Refused(RefusalReason.NoSuchDevice))); // the API looks into the registry first
+            return;
+        }
+
         if ((at is { IsAlive: true } ? at : world.AnyNode()) is { } node)
         {
             var replyTo = new FunctionRef($"application-{_refs++}", (message, _) =>

@@ -183,6 +183,7 @@ internal sealed class Disk(World world)
         "snapshot",
         () =>
         {
+            world.Promises.Snapshot(node, save.Metadata.PersistenceId["device-".Length..], (Outbox)save.Snapshot);
             _snapshots[save.Metadata.PersistenceId] = new SelectedSnapshot(save.Metadata, save.Snapshot);
             return null;
         },

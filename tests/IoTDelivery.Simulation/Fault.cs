@@ -83,6 +83,18 @@ public enum Fault
     /// <summary>The application does not hear the answer to a POST or asks twice.</summary>
     PostRepeated,
 
+    /// <summary>The application deletes a device, and creates it again some time later.</summary>
+    DeviceIsDeleted,
+
+    /// <summary>The DELETE of a device is sent twice.</summary>
+    DeletionRepeated,
+
+    /// <summary>What tells an outbox of the deletion lies in a shard's buffer and comes once more, late.</summary>
+    RetireIsLate,
+
+    /// <summary>A notification is to be told of a device whose row is gone.</summary>
+    HeaderIsGone,
+
     /// <summary>Each machine's clock is wrong by up to 30 s, that of the database, too.</summary>
     ClocksDiffer,
 
@@ -122,4 +134,7 @@ public enum BrokenRule
 
     /// <summary>Packet ids start at 1 again with each owner of a device, and a late PUBACK is taken for what now has the id.</summary>
     LatePubAckTaken,
+
+    /// <summary>The deletion of one life of a device ends another one, too.</summary>
+    RetireOfAnotherLife,
 }

@@ -241,7 +241,7 @@ internal sealed class Node : ISnapshotLog
         Site.System.Stop(Pusher);
         _settler.Current = ActorRefs.Nobody;
         Pusher = Start(Props.CreateBy(new Producer(() => new StatusPusher(
-            _pushers, new Reports(), _rules, _backlog, _webhook, _ => new(World.Header), _signal, World.PushOptions, Site.PushMetrics,
+            _pushers, new Reports(), _rules, _backlog, _webhook, World.Registry.FindHeaderAsync, _signal, World.PushOptions, Site.PushMetrics,
             NullLogger<StatusPusher>.Instance, Clock))));
         var pusher = Pusher;
         _payers.Clear();

@@ -15,6 +15,8 @@ internal sealed class Promises(World world)
     private sealed class Message(long number, OutboxEvent.MessageAccepted accepted)
     {
         public long Number { get; } = number;
+        public int Life { get; init; }
+        public DateTimeOffset StoredAt { get; init; }
         public bool IsWellTimed { get; init; } = true; // by a clock that had not jumped
         public OutboxEvent.MessageAccepted Accepted { get; } = accepted;
         public MessageStatus? End { get; set; }
@@ -23,17 +25,19 @@ internal sealed class Promises(World world)
     }
 
     private readonly Dictionary<(string DeviceId, string MessageId), Message> _messages = [];
+    private readonly List<(string DeviceId, Message Message)> _former = []; // of earlier lives of a device, whose id was accepted again in a later one
     private readonly Dictionary<Guid, (string DeviceId, Notification Notification)> _owed = [];
     private readonly Dictionary<(string ActionId, string DeviceId), long> _told = []; // first arrivals at the application
     private readonly HashSet<(string ActionId, Guid RequestId)> _answered = []; // by the application
     private readonly Dictionary<(string DeviceId, string Topic), long> _arrived = []; // first arrivals at the device
     private readonly HashSet<(string DeviceId, string MessageId)> _known = [];
+    private readonly Dictionary<string, int> _lives = []; // as the journal tells them
     private readonly Dictionary<string, (DateTimeOffset Since, int Rows, int Times)> _rung = [];
 
     /// <summary>What was broken first; null if nothing was.</summary>
     public string? Violation { get; private set; }
 
-    public int Accepted => _messages.Count;
+    public int Accepted => _messages.Count + _former.Count;
 
     public bool IsEverythingTold => _owed.Values.All(o => world.Actions.All(a => _told.GetValueOrDefault((a, o.DeviceId)) >= o.Notification.Number));
 
@@ -62,7 +66,13 @@ internal sealed class Promises(World world)
         switch (@event)
         {
             case OutboxEvent.MessageAccepted e:
-                if (!_messages.TryAdd((deviceId, e.MessageId.Value), new Message(before.NextNumber, e) { IsWellTimed = IsWellTimed(node, e.At) })) Break($"{e.MessageId} was accepted twice");
+                Accept(deviceId, new Message(before.NextNumber, e) { IsWellTimed = IsWellTimed(node, e.At), Life = Life(deviceId), StoredAt = world.Now });
+                break;
+            case OutboxEvent.Registered:
+                _lives[deviceId] = Life(deviceId) + 1;
+                break;
+            case OutboxEvent.Retired e:
+                Retire(deviceId, e, before);
                 break;
             case OutboxEvent.MessageDelivered e:
                 End(deviceId, e.MessageId, MessageStatus.Delivered, e.At);
@@ -103,6 +113,14 @@ internal sealed class Promises(World world)
         }
 
         return after;
+    }
+
+    /// <summary>A snapshot is stored. It may know of payments that are in no row yet, and never will be: whoever starts from it takes them for stored.</summary>
+    public void Snapshot(Node node, string deviceId, Outbox snapshot)
+    {
+        var outbox = world.Disk.Outboxes[deviceId];
+        var paid = snapshot.Owed.IsEmpty ? snapshot.NextNotification - 1 : snapshot.Owed[0].Number - 1;
+        if (!outbox.Owed.IsEmpty && outbox.Owed[0].Number <= paid) world.Disk.Outboxes[deviceId] = Stored(node, deviceId, new OutboxEvent.Paid(paid), outbox);
     }
 
     /// <summary>What one device may hold.</summary>
@@ -167,6 +185,42 @@ internal sealed class Promises(World world)
         Break($"the youngest connection of {wire.Device.Id} was closed for an older one");
     }
 
+    private int Life(string deviceId) => _lives.GetValueOrDefault(deviceId);
+
+    private void Accept(string deviceId, Message message)
+    {
+        var key = (deviceId, message.Accepted.MessageId.Value);
+        if (_messages.TryGetValue(key, out var former))
+        {
+            if (former.Life == message.Life) Break($"{message.Accepted.MessageId} was accepted twice");
+            else _former.Add((deviceId, former));
+        }
+
+        _messages[key] = message;
+    }
+
+    private void Retire(string deviceId, OutboxEvent.Retired e, Outbox before)
+    {
+        var (life, lives) = (SimulatedRegistry.LifeIn(e.Header), world.Registry.LifeOf(DeviceId.Parse(deviceId)));
+        if (world.Registry.Has(DeviceId.Parse(deviceId)) && lives != life) Break($"life {lives} of {deviceId} was ended by the deletion of life {life}");
+        foreach (var open in before.Open) End(deviceId, open.MessageId, MessageStatus.Failed, e.At);
+    }
+
+    /// <summary>A device exists again.</summary>
+    public void Created(DeviceId deviceId)
+    {
+        if (world.Disk.Outboxes.GetValueOrDefault(deviceId.Value) is { IsRetired: true }) Break($"{deviceId} exists, and its outbox is retired");
+    }
+
+    /// <summary>A device does not exist any more.</summary>
+    public void Removed(DeviceId deviceId, DateTimeOffset markedAt)
+    {
+        foreach (var open in world.Disk.Outboxes.GetValueOrDefault(deviceId.Value, Outbox.Empty).Open)
+        {
+            if (_messages[(deviceId.Value, open.MessageId.Value)].StoredAt < markedAt) Break($"{deviceId} is deleted, and {open.MessageId} is open");
+        }
+    }
+
     private void End(string deviceId, MessageId id, MessageStatus status, DateTimeOffset at)
     {
         if (!_messages.TryGetValue((deviceId, id.Value), out var message)) Break($"{id} ended and was never accepted");
@@ -192,6 +246,7 @@ internal sealed class Promises(World world)
     public void Answered(DeviceId deviceId, string id, OutboxReply.Accepted reply)
     {
         if (!_messages.TryGetValue((deviceId.Value, id), out var message)) Break($"{id} was answered 201 and is not stored");
+        else if (_former.Exists(f => f.DeviceId == deviceId.Value && f.Message.Accepted.MessageId.Value == id)) return; // of which life, only the answer knows
         else if (reply.Status != message.Accepted.Answer || reply.CreatedAt != message.Accepted.At) Break($"{id} was answered {reply.Status}, and not as the first time");
         _known.Add((deviceId.Value, id));
     }
@@ -201,6 +256,7 @@ internal sealed class Promises(World world)
     /// <summary>A DELETE was answered 204.</summary>
     public void Deleted(DeviceId deviceId, string id)
     {
+        if (_former.Exists(f => f.DeviceId == deviceId.Value && f.Message.Accepted.MessageId.Value == id)) return;
         if (_messages.TryGetValue((deviceId.Value, id), out var message) && message.End != MessageStatus.Failed) Break($"{id} was deleted and did not end FAILED");
     }
 
@@ -250,8 +306,9 @@ internal sealed class Promises(World world)
     public void AtTheEnd()
     {
         if (_suspicion is not null) Break(_suspicion);
-        foreach (var ((deviceId, id), message) in _messages)
+        foreach (var (deviceId, message) in _messages.Select(m => (m.Key.DeviceId, m.Value)).Concat(_former))
         {
+            var id = message.Accepted.MessageId;
             if (message.End is null && message.Accepted.ExpiresAt > world.Now && !message.IsWellTimed) continue; // a clock said so
             if (message.End is not { } end) Break($"{id} of {deviceId} was accepted and has no end, {(world.Now - message.Accepted.ExpiresAt).TotalSeconds:f0} s after its ttl");
             else if (!message.Owed.SequenceEqual(message.Accepted.Answer == MessageStatus.Pending ? [MessageStatus.Pending, end] : [end])) Break($"{id} ended {end} and the application is told {string.Join(", ", message.Owed)}");
@@ -259,6 +316,7 @@ internal sealed class Promises(World world)
 
         foreach (var (deviceId, outbox) in world.Disk.Outboxes)
         {
+            if (outbox.IsRetired && world.Registry.Has(DeviceId.Parse(deviceId))) Break($"{deviceId} exists, and its outbox is retired");
             if (!outbox.Owed.IsEmpty) Break($"{deviceId} still owes notification {outbox.Owed[0].Number}");
         }
 

@@ -114,7 +114,16 @@ internal sealed class RegionRef(Node node, string name) : BareRef(name)
         }
 
         Deliver(toDevice.DeviceId, message, sender);
+        if (message is ToDevice.Command { Ask: OutboxCommand.Retire retire } && node.World.Happens(Fault.RetireIsLate, 0.3)) DeliverLate(toDevice.DeviceId, retire, sender);
     }
+
+    // The ask before this one: it waited in the buffer of a shard.
+    private void DeliverLate(DeviceId deviceId, OutboxCommand.Retire retire, IActorRef sender) => node.World.After(node.World.Seconds(0.5, 25), () =>
+    {
+        if (!node.IsAlive) return;
+        if (node.World.Broken == BrokenRule.RetireOfAnotherLife) retire = node.World.Registry.Disguised(deviceId, retire);
+        Deliver(deviceId, new ToDevice.Command(deviceId, retire), sender);
+    });
 
     // As if the moment of the CONNECT were told by a clock: those of the machines are 20 s apart.
     private ToDevice.Attach Misdated(ToDevice.Attach attach) => attach with { ConnectedAt = attach.ConnectedAt + (node.Index - 1) * TimeSpan.FromSeconds(20) };

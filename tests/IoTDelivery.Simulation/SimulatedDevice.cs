@@ -102,7 +102,7 @@ internal sealed class SimulatedDevice
     private void ComeOnline()
     {
         if (_wire is not null || _staysAway) return;
-        if (_world.AnyNode() is not { IsPaused: false } node)
+        if (!_world.Registry.Has(Id) || _world.AnyNode() is not { IsPaused: false } node) // no row: the login is refused
         {
             _world.After(TimeSpan.FromSeconds(1), ComeOnline);
             return;

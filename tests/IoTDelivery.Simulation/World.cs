@@ -47,6 +47,14 @@ internal sealed class World
 
         // Until a packet id means one message only, whoever owns the device, and a session that goes on goes on with its ids.
         Fault.AckOnLaterConnection,
+
+        // Until a Retire ends only the life of a device that it was meant for.
+        Fault.DeviceIsDeleted,
+        Fault.DeletionRepeated,
+        Fault.RetireIsLate,
+
+        // Until a notification whose device has no row is offered again with its own header, instead of settled.
+        Fault.HeaderIsGone,
     ];
 
     private static readonly TimeSpan StableAfter = TimeSpan.FromSeconds(5);
@@ -67,7 +75,7 @@ internal sealed class World
         MqttOptions = new() { Chance = Random };
         (Disk, Network, Promises) = (new Disk(this), new Network(this), new Promises(this));
         Actions = [.. Enumerable.Range(0, Random.Next(1, 3)).Select(i => $"action-{i}")];
-        RuleActions = new SimulatedRules(this);
+        (Registry, RuleActions) = (new SimulatedRegistry(this), new SimulatedRules(this));
         Application = new Application(this);
         Clocks = [.. Enumerable.Range(0, Site.Nodes).Select(i => new MachineClock(i))];
         MayJump = Happens(Fault.ClockJumps, 0.3);
@@ -81,6 +89,7 @@ internal sealed class World
     public static IReadOnlyCollection<Fault> NeededBy(BrokenRule broken) => broken switch
     {
         BrokenRule.LatePubAckTaken => [Fault.AckOnLaterConnection],
+        BrokenRule.RetireOfAnotherLife => [Fault.DeviceIsDeleted, Fault.RetireIsLate],
         _ => [],
     };
 
@@ -106,6 +115,8 @@ internal sealed class World
     public Promises Promises { get; }
 
     public Application Application { get; }
+
+    public SimulatedRegistry Registry { get; }
 
     public IReadOnlyList<string> Actions { get; }
 
@@ -182,6 +193,7 @@ internal sealed class World
         {
             var device = new SimulatedDevice(this, $"d{i}");
             _devices.Add(device);
+            Registry.Add(device.Id);
             SetHome(device.Id, _nodes[Random.Next(Site.Nodes)]);
             device.Begin();
         }
@@ -221,7 +233,7 @@ internal sealed class World
 
     private void NextFault()
     {
-        switch (Random.Next(12))
+        switch (Random.Next(13))
         {
             case 0 when AllWell() && Happens(Fault.NodeCrashes, 1): Crash(AnyNode()!); break;
             case 1 when AllWell() && Happens(Fault.NodePauses, 0.7): Pause(AnyNode()!); break;
@@ -233,6 +245,7 @@ internal sealed class World
             case 8 when Happens(Fault.WebhookIsDown, 1): Application.GoDown(Seconds(1, 25)); break;
             case 9 when AllWell() && Happens(Fault.AllNodesCrash, 0.3): CrashAll(); break;
             case 10: _devices[Random.Next(_devices.Count)].LoseWire(); break;
+            case 12 when Happens(Fault.DeviceIsDeleted, 0.4): Application.DeleteDevice(_devices[Random.Next(_devices.Count)]); break;
             case 11 when MayJump: JumpClock(); break;
         }
 
@@ -288,6 +301,7 @@ internal sealed class World
         foreach (var former in _members.Where(m => m.Index == index).ToList()) TakeForDead(former); // the new life of an address ends the former one at once
         _members.Add(node);
         Elect();
+        Registry.Resume(node);
     }
 
     // One node drains the backlog: the oldest member.
