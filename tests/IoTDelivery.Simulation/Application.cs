@@ -12,6 +12,7 @@ internal sealed class Application(World world)
     private static readonly int[] Ttls = [0, 5, 5, 10, 10, 20];
     private static readonly int[] LongTtls = [0, 5, 10, 20, 60, 60]; // long enough to be ended by a clock
 
+    private readonly Dictionary<string, (double From, double To, DateTimeOffset Until)> _slow = []; // by action: how long it takes, in seconds
     private readonly Dictionary<string, (DeviceId DeviceId, MessageBody Body)> _sent = [];
     private readonly Dictionary<string, DateTimeOffset> _sentAt = [];
     private readonly Dictionary<string, DateTimeOffset> _downUntil = [];
@@ -43,7 +44,8 @@ internal sealed class Application(World world)
     public void Calm()
     {
         _downUntil.Clear();
-        foreach (var device in world.Devices.Where(d => world.Registry.WasEverDeleted(d.Id))) // what exists must be able to take something
+        if (world.Sleepers.Count > 0) SendToSleepers();
+        foreach (var device in world.Addressees.Where(d => world.Registry.WasEverDeleted(d.Id))) // what exists must be able to take something
         {
             _unanswered++;
             world.After(world.Seconds(20, 30), () =>
@@ -53,6 +55,17 @@ internal sealed class Application(World world)
             });
         }
     }
+
+    /// <summary>Whom this message is for.</summary>
+    public Addressee AddresseeOf(string id) => world.AddresseeOf(_sent[id].DeviceId);
+
+    /// <summary>An action takes its time with every answer.</summary>
+    public void GetSlow(TimeSpan duration) =>
+        _slow[world.Actions[world.Random.Next(world.Actions.Count)]] = world.Chance(0.5) ? (5, 14, world.Now + duration) : (5, 60, world.Now + duration);
+
+    /// <summary>How long an action takes with its answer.</summary>
+    public TimeSpan ThinkTime(string actionId) =>
+        _slow.TryGetValue(actionId, out var slow) && world.Now < slow.Until ? world.Seconds(slow.From, slow.To) : TimeSpan.Zero;
 
     /// <summary>What a message says to a device.</summary>
     public static string Text(string id, int version) => $"{id}|{version}";
@@ -70,12 +83,28 @@ internal sealed class Application(World world)
         }
     }
 
+    // Slow, but not so slow that the breaker takes them for down.
+    private void SendToSleepers()
+    {
+        foreach (var actionId in world.Actions) _slow[actionId] = (3, 14, world.Now + TimeSpan.FromSeconds(120));
+        for (var i = 0; i < world.Sleepers.Count; i++)
+        {
+            var (id, sleeper) = ($"m{400 + i}", world.Sleepers[i]);
+            _unanswered++;
+            world.After(TimeSpan.FromSeconds(10 + 0.1 * i), () =>
+            {
+                _unanswered--;
+                Send(id, sleeper, ttl: 10);
+            });
+        }
+    }
+
     // ---- devices
 
     /// <summary>DELETE until it is answered, and again a POST of the same device, most of the time.</summary>
-    public void DeleteDevice(SimulatedDevice device)
+    public void DeleteDevice(Addressee device)
     {
-        if (!_beingDeleted.Add(device.Id)) return;
+        if (device is SimulatedDevice { SubDevices.Count: > 0 } || !_beingDeleted.Add(device.Id)) return;
         world.Trace($"application: deletes {device.Id}");
         var isGone = false;
         Once();
@@ -135,12 +164,13 @@ internal sealed class Application(World world)
 
     // ---- REST
 
-    private void Send(string id, SimulatedDevice? device = null, Node? at = null)
+    private void Send(string id, Addressee? device = null, Node? at = null, int? ttl = null)
     {
-        device ??= world.Devices[world.Random.Next(world.Devices.Count)];
-        var topic = device.Topics[world.Chance(0.75) ? 0 : 1];
+        device ??= world.Addressees[world.Random.Next(world.Addressees.Count)];
+        var topic = device.Topics[world.Chance(0.75) ? 0 : ^1];
+        var ttls = world.MayJump ? LongTtls : Ttls;
         _sentAt.Add(id, world.Now);
-        _sent.Add(id, (device.Id, Body(id, 1, topic, (world.MayJump ? LongTtls : Ttls)[world.Random.Next(Ttls.Length)])));
+        _sent.Add(id, (device.Id, Body(id, 1, topic, ttl ?? ttls[world.Random.Next(ttls.Length)])));
         _ids.Add(id);
         Post(id, isFirst: true, at);
         if (world.Chance(0.1)) world.After(world.Seconds(0.1, 15), () => Delete(id));
@@ -222,11 +252,17 @@ internal sealed class Application(World world)
             {
                 if (!isOver && node is { IsAlive: true, IsPaused: false }) End((OutboxReply)message);
             });
-            if (!node.IsPaused) node.Region.Tell(new ToDevice.Command(deviceId, command), replyTo);
-            else world.After(world.Seconds(0.1, 1), () => node.Region.Tell(new ToDevice.Command(deviceId, command), replyTo)); // what had reached it before it stood still
+            if (command is OutboxCommand.Accept && world.AddresseeOf(deviceId).Gateway is { } gateway) Knock(node, gateway.Id, deviceId, attempts: 2, Tell);
+            else Tell();
+
+            void Tell()
+            {
+                if (!node.IsPaused) node.Region.Tell(new ToDevice.Command(deviceId, command), replyTo);
+                else world.After(world.Seconds(0.1, 1), () => node.Region.Tell(new ToDevice.Command(deviceId, command), replyTo)); // what had reached it before it stood still
+            }
         }
 
-        world.After(AskTimeout, () =>
+        world.After(AskTimeout + (world.AddresseeOf(deviceId).Gateway is null ? TimeSpan.Zero : AskTimeout), () =>
         {
             if (!isOver) End(null);
         });
@@ -235,6 +271,28 @@ internal sealed class Application(World world)
         {
             isOver = true;
             answer(reply);
+        }
+    }
+
+    // As DeviceGateway does: the connection of the gateway carries the sub-device, if there is one, before anything is sent to it.
+    private void Knock(Node node, DeviceId gateway, DeviceId subDevice, int attempts, Action then)
+    {
+        if (!node.IsAlive) return;
+        if (attempts == 0)
+        {
+            then();
+            return;
+        }
+
+        var isOver = false;
+        node.Region.Tell(new ToDevice.Knock(gateway, subDevice), new FunctionRef($"knock-{_refs++}", (_, _) => End(then)));
+        world.After(AskTimeout / 2, () => End(() => Knock(node, gateway, subDevice, attempts - 1, then)));
+
+        void End(Action next)
+        {
+            if (isOver || !node.IsAlive) return;
+            isOver = true;
+            next();
         }
     }
 

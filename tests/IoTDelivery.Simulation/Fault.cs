@@ -95,6 +95,24 @@ public enum Fault
     /// <summary>A notification is to be told of a device whose row is gone.</summary>
     HeaderIsGone,
 
+    /// <summary>A gateway's connection carries sub-devices.</summary>
+    GatewayCarries,
+
+    /// <summary>The webhook answers 200, but only after 5 to 60 s, for minutes.</summary>
+    WebhookIsSlowForLong,
+
+    /// <summary>More sleeping devices than may ring at once are due at the same moment, while every webhook is slow.</summary>
+    SleepersDueTogether,
+
+    /// <summary>A statement waits for a lock until another one is done.</summary>
+    StatementWaits,
+
+    /// <summary>A statement hangs for up to 30 s; whoever asked gives up after ten, and it may be done all the same.</summary>
+    StatementHangs,
+
+    /// <summary>A statement has failed for whoever asked, and is done later.</summary>
+    StatementIsDoneLate,
+
     /// <summary>Each machine's clock is wrong by up to 30 s, that of the database, too.</summary>
     ClocksDiffer,
 
@@ -137,4 +155,13 @@ public enum BrokenRule
 
     /// <summary>The deletion of one life of a device ends another one, too.</summary>
     RetireOfAnotherLife,
+
+    /// <summary>Two sub-devices of a gateway have the same packet id.</summary>
+    SubDeviceIdShared,
+
+    /// <summary>A ring counts as answered only when the application was told what came of it.</summary>
+    SlowReceiverBlocksReminders,
+
+    /// <summary>A commit whose answer is lost counts as done, and nobody looks.</summary>
+    CommitOutcomeGuessed,
 }

@@ -66,22 +66,24 @@ public sealed record History(int Seed, string? Violation, int Messages, IReadOnl
 }
 
 /// <summary>What came out of many.</summary>
-public sealed record Summary(int Histories, int Messages, IReadOnlyDictionary<string, int> Faults, IReadOnlyList<History> Bad)
+/// <param name="Fingerprint">Of all of them in this order: the same in every process.</param>
+public sealed record Summary(int Histories, int Messages, IReadOnlyDictionary<string, int> Faults, IReadOnlyList<History> Bad, long Fingerprint)
 {
     public static Summary Of(IEnumerable<History> histories)
     {
-        var (count, messages, faults, bad) = (0, 0, new SortedDictionary<string, int>(StringComparer.Ordinal), new List<History>());
+        var (count, messages, fingerprint, faults, bad) = (0, 0, 0L, new SortedDictionary<string, int>(StringComparer.Ordinal), new List<History>());
         foreach (var history in histories)
         {
             count++;
             messages += history.Messages;
+            fingerprint = unchecked(fingerprint * 31 + history.Fingerprint);
             foreach (var (fault, times) in history.Counts) faults[fault] = faults.GetValueOrDefault(fault) + times;
             if (history.Violation is not null) bad.Add(history);
         }
 
-        return new Summary(count, messages, faults, bad);
+        return new Summary(count, messages, faults, bad, fingerprint);
     }
 
     public override string ToString() =>
-        $"{Histories:n0} histories, {Messages:n0} messages, faults: {string.Join(", ", Faults.Select(f => $"{f.Key} {f.Value:n0}"))}; violations: {Bad.Count}";
+        $"{Histories:n0} histories, {Messages:n0} messages, faults: {string.Join(", ", Faults.Select(f => $"{f.Key} {f.Value:n0}"))}; violations: {Bad.Count}, fingerprint {Fingerprint:x}";
 }

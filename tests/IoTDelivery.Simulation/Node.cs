@@ -90,7 +90,6 @@ internal sealed class Node : ISnapshotLog
     private readonly ActorMaterializer _materializer;
     private readonly MqttNode _mqtt;
     private readonly List<IActorRef> _actors = [];
-    private readonly IActorRef _watch;
     private IActorRef? _drainers;
 
     public Node(World world, int index)
@@ -108,13 +107,12 @@ internal sealed class Node : ISnapshotLog
         Services = new DeviceServices(World.Policy, World.DeviceOptions, clock, calls, _settler, Fence, Site.DeviceMetrics, this);
         (_backlog, _webhook) = (new SimulatedBacklog(this, Site.PushMetrics), new SimulatedWebhook(this));
 
-        _watch = Start(Props.Create(typeof(Mortality), this));
         Shard = Start(Props.Create(typeof(Shard), this));
-        Start(Props.Create(typeof(WakeUpClock), calls, Gateway, clock, World.WakeUpOptions, Fence));
+        Start(Props.Create(typeof(WakeUpClock), calls, Gateway, clock, world.WakeUpOptions, Fence));
         var settings = ActorMaterializerSettings.Create(Site.System).WithInputBuffer(1, 4).WithDispatcher($"node-{index}");
         _materializer = ActorMaterializer.Create(Site.System, settings, $"{Name}-mqtt");
         _mqtt = new MqttNode(
-            Site.System, Gateway, (_, _) => Task.FromResult<IReadOnlyList<DeviceId>>([]), Start(Props.Create(typeof(DeviceWatch))), world.MqttOptions, clock,
+            Site.System, Gateway, (gateway, _) => world.Disk.FindWaiting(this, gateway), Start(Props.Create(typeof(DeviceWatch))), world.MqttOptions, clock,
             NullLogger.Instance, (_, _) => { }, (_, _, _) => ValueTask.CompletedTask, new UplinkBytes(world.MqttOptions.UplinkBytesMax), ActorRefs.Nobody,
             new HandOver(Site.System, world.MqttOptions));
         OneThread.Instance.Drain();
@@ -191,24 +189,24 @@ internal sealed class Node : ISnapshotLog
     public void Know(ToDevice.Attach attach)
     {
         if (!World.Own(attach.Connection, this)) return;
-        World.Connections.Add(attach.Connection, World.Wires[attach.ConnectionId]);
-        WhenGone(attach.Connection, World.Wires[attach.ConnectionId].ServerEnded);
+        var wire = World.Wires[attach.ConnectionId];
+        World.Connections.Add(attach.Connection, wire);
+        if (attach.DeviceId == wire.Device.Id) WhenGone(attach.Connection, wire.ServerEnded);
+        else QueueingDispatcherConfigurator.LanesByParent[attach.Connection.Path.Parent] = Lane; // of a gateway's stage, which makes it where it likes
     }
 
     /// <summary>
-    /// Runs <paramref name="then"/> when an actor of this node has ended. Each actor has one real watcher, its shard or <see cref="Mortality"/>: several would hear of
-    /// its end in an order that no seed decides.
+    /// Runs <paramref name="then"/> when an actor of this node has ended. Each actor has one real watcher at most: several would hear of its end in an order that no seed
+    /// decides. That of a device is its shard; a connection says Detach as its last word.
     /// </summary>
     public void WhenGone(IActorRef actor, Action then)
     {
-        if (!_whenGone.TryGetValue(actor, out var all))
-        {
-            _whenGone.Add(actor, all = []);
-            if (Of(actor) is null) _watch.Tell(actor);
-        }
-
+        if (!_whenGone.TryGetValue(actor, out var all)) _whenGone.Add(actor, all = []);
         all.Add(then);
     }
+
+    /// <summary>A connection of this node says that it ends.</summary>
+    public void Ends(IActorRef connection) => World.After(TimeSpan.Zero, () => Ended(connection));
 
     /// <summary>An actor of this node has ended.</summary>
     public void Ended(IActorRef actor)
@@ -284,16 +282,6 @@ internal sealed class Node : ISnapshotLog
         private readonly Source<Akka.NotUsed, Akka.NotUsed> _nothing = Source.Empty<Akka.NotUsed>();
 
         public void Run(MqttConnectionStage stage, ActorMaterializer materializer) => _nothing.RunWith(stage, materializer);
-    }
-
-    // Watches for those who are no actors.
-    private sealed class Mortality(Node node) : UntypedActor
-    {
-        protected override void OnReceive(object message)
-        {
-            if (message is IActorRef actor) Context.Watch(actor);
-            else if (message is Terminated gone) node.Ended(gone.ActorRef);
-        }
     }
 }
 

@@ -62,7 +62,7 @@ internal sealed class Promises(World world)
     /// <summary>A fact is in the journal. Returns the outbox after it.</summary>
     public Outbox Stored(Node node, string deviceId, OutboxEvent @event, Outbox before)
     {
-        var device = world.Devices.First(d => d.Id.Value == deviceId);
+        var device = world.AddresseeOf(DeviceId.Parse(deviceId));
         switch (@event)
         {
             case OutboxEvent.MessageAccepted e:
@@ -148,7 +148,7 @@ internal sealed class Promises(World world)
         DateTimeOffset Latest()
         {
             // A call that rang is due again one lease later, whatever it was for.
-            var ringing = world.Now + World.WakeUpOptions.Lease;
+            var ringing = world.Now + World.Lease;
             var recall = world.Now + World.DeviceOptions.Recall;
             var latest = outbox.NextExpiry is { } expiry && expiry > world.Now && (outbox.Owed.IsEmpty || expiry < recall) ? expiry : recall;
             if (world.HasStrayNode && latest < recall) latest = recall; // one that does not know that it was taken for dead may put the call off, once
@@ -156,11 +156,21 @@ internal sealed class Promises(World world)
         }
     }
 
+    /// <summary>The faults are over, and a call that is due rings, whatever other devices and their applications do.</summary>
+    public void NobodyIsLate()
+    {
+        foreach (var call in world.Disk.Calls.Values)
+        {
+            var late = world.Now + world.Disk.Skew - call.DueAt;
+            if (late > TimeSpan.FromSeconds(5) + world.ClockSlack) Break($"the wake-up call of {call.DeviceId} is due since {late.TotalSeconds:f1} s, and nobody rings");
+        }
+    }
+
     /// <summary>A call rings. That a device is woken and has nothing to do may happen; again and again it may not.</summary>
     public void Rang(string deviceId, int rows)
     {
         var rung = _rung.GetValueOrDefault(deviceId);
-        if (rung.Rows != rows || world.Now - rung.Since > World.WakeUpOptions.Lease) rung = (world.Now, rows, 0);
+        if (rung.Rows != rows || world.Now - rung.Since > World.Lease) rung = (world.Now, rows, 0);
         _rung[deviceId] = rung = rung with { Times = rung.Times + 1 };
         if (rung.Times > 4) Break($"{deviceId} is rung in circles: {rung.Times} times within a lease, and nothing came of it");
     }

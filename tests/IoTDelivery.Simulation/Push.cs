@@ -17,7 +17,9 @@ internal sealed class SimulatedWebhook(Node node) : Webhook(World.PushOptions)
         world.After(there, () =>
         {
             var result = world.Application.Hear(to.Url.Host, body);
-            world.After(TimeSpan.FromMilliseconds(1 + 10 * world.Random.NextDouble()), () =>
+            var back = TimeSpan.FromMilliseconds(1 + 10 * world.Random.NextDouble()) + world.Application.ThinkTime(to.Url.Host);
+            if (back > World.PushOptions.Timeout) (back, result) = (World.PushOptions.Timeout, new(PushOutcome.Failed, "no answer in time"));
+            world.After(back, () =>
             {
                 if (node.IsAlive && !cancel.IsCancellationRequested) done.SetResult(result);
             });

@@ -60,7 +60,14 @@ internal sealed class FarRef(string name, Node seenFrom, Node livesOn, IActorRef
 
     protected override void TellInternal(object message, IActorRef sender)
     {
+        if (message is ToDevice.Detach) seenFrom.Ends(sender);
         if (_isGone) return;
+        if (seenFrom.World.Broken == BrokenRule.SlowReceiverBlocksReminders && message is Acted acted && seenFrom.World.Disk.Owes(acted.DeviceId))
+        {
+            seenFrom.World.After(TimeSpan.FromMilliseconds(100), () => Tell(message, sender));
+            return;
+        }
+
         if (message is ToConnection.Evicted { TakenOver: true }) seenFrom.World.Promises.TakenOver(target);
         if (seenFrom == livesOn) Arrive();
         else seenFrom.World.Network.Send(seenFrom, livesOn, Arrive);
@@ -107,6 +114,7 @@ internal sealed class RegionRef(Node node, string name) : BareRef(name)
     protected override void TellInternal(object message, IActorRef sender)
     {
         if (!node.IsAlive || message is not ToDevice toDevice) return;
+        if (message is ToDevice.Detach) node.Ends(sender);
         if (message is ToDevice.Attach attach)
         {
             node.Know(attach);

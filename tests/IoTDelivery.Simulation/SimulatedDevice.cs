@@ -9,7 +9,7 @@ using MQTTnet.Protocol;
 namespace IoTDelivery.Simulation;
 
 /// <summary>A device that comes and goes, subscribes, answers, answers late, twice or not at all. It never lies: what it answered is what it got.</summary>
-internal sealed class SimulatedDevice
+internal sealed class SimulatedDevice : Addressee
 {
     private static readonly TimeSpan KeepAlive = TimeSpan.FromSeconds(30);
 
@@ -27,32 +27,21 @@ internal sealed class SimulatedDevice
     private int _connects;
 
     public SimulatedDevice(World world, string name)
+        : base(DeviceId.Parse(name), [SystemTopics.MessagesDown(DeviceId.Parse(name)), SystemTopics.User(DeviceId.Parse(name), "a")])
     {
-        (_world, Id) = (world, DeviceId.Parse(name));
+        _world = world;
         _version = world.Chance(0.5) ? MqttProtocolVersion.V500 : MqttProtocolVersion.V311;
         _sessionExpiry = world.Random.Next(4) switch { 0 or 1 => 0, 2 when _version == MqttProtocolVersion.V500 => (uint)world.Random.Next(5, 40), _ => uint.MaxValue };
         _receiveMaximum = _version == MqttProtocolVersion.V500 ? world.Random.Next(1, 8) : ushort.MaxValue;
-        Topics = [SystemTopics.MessagesDown(Id), SystemTopics.User(Id, "a")];
         _qos = [world.Chance(0.75) ? 1 : 0, world.Chance(0.75) ? 1 : 0];
         _acknowledgesLater = world.Happens(Fault.AckOnLaterConnection, 0.6) && _sessionExpiry > 0;
     }
 
-    public DeviceId Id { get; }
-
-    /// <summary>Where messages may be sent to.</summary>
-    public IReadOnlyList<string> Topics { get; }
+    /// <summary>What its connection carries, if it is a gateway.</summary>
+    public IReadOnlyList<Addressee> SubDevices { get; set; } = [];
 
     /// <summary>The connection it opened last.</summary>
     public Wire? Youngest { get; private set; }
-
-    /// <summary>Messages it meant by a PUBACK that reached its node.</summary>
-    public HashSet<string> Acknowledged { get; } = [];
-
-    /// <summary>Messages it meant by a PUBACK with a reason code of 0x80 or more that reached its node.</summary>
-    public HashSet<string> Refused { get; } = [];
-
-    /// <summary>Messages whose QoS 0 PUBLISH the transport took.</summary>
-    public HashSet<string> Taken { get; } = [];
 
     private bool IsMqtt5 => _version == MqttProtocolVersion.V500;
 
@@ -111,7 +100,7 @@ internal sealed class SimulatedDevice
         _isAccepted = false;
         var id = new Guid(++_connects, (short)Id.Value[1], 0, 0, 0, 0, 0, 0, 0, 0, 0);
         var connect = new AcceptedConnect(
-            Id, id, node.Clock.GetUtcNow(), _version, KeepAlive, StartsClean: _sessionExpiry == 0 || _world.Chance(0.05), _sessionExpiry, _receiveMaximum);
+            Id, id, node.Clock.GetUtcNow(), _version, KeepAlive, StartsClean: _sessionExpiry == 0 || _world.Chance(0.05), _sessionExpiry, _receiveMaximum, IsGateway: SubDevices.Count > 0);
         if (connect.StartsClean) _held.Clear();
         var wire = _wire = new Wire(_world, this, node, _version, id, Youngest);
         Youngest = wire;
@@ -157,7 +146,15 @@ internal sealed class SimulatedDevice
     /// <summary>The node's transport took these bytes.</summary>
     public void Written(MqttPublishPacket publish)
     {
-        if (publish.QualityOfServiceLevel == MqttQualityOfServiceLevel.AtMostOnce) Taken.Add(MessageOf(publish));
+        if (publish.QualityOfServiceLevel == MqttQualityOfServiceLevel.AtMostOnce) Addressed(MessageOf(publish)).Taken.Add(MessageOf(publish));
+    }
+
+    // Itself, or whom it carries.
+    private Addressee Addressed(string id)
+    {
+        var to = _world.Application.AddresseeOf(id);
+        if (to != this && to.Gateway != this) _world.Promises.Break($"{Id} got {id}, which is for {to.Id}");
+        return to;
     }
 
     public void On(MqttPacket packet, Wire wire)
@@ -199,7 +196,7 @@ internal sealed class SimulatedDevice
     {
         var (text, id, packetId) = (Encoding.UTF8.GetString(publish.Payload.ToArray()), MessageOf(publish), publish.PacketIdentifier);
         if (_world.IsTracing) _world.Trace($"{Id} receives {id} packet {packetId} dup {publish.Dup}");
-        _world.Promises.Arrived(Id, publish.Topic, id, text);
+        _world.Promises.Arrived(Addressed(id).Id, publish.Topic, id, text);
         if (publish.QualityOfServiceLevel == MqttQualityOfServiceLevel.AtMostOnce) return;
 
         if (wire.AnsweredAhead.GetValueOrDefault(packetId) == id && publish.Dup) return; // crossed the PUBACK of what an earlier connection brought
@@ -222,7 +219,7 @@ internal sealed class SimulatedDevice
         if (_wire != wire || wire.Unanswered.GetValueOrDefault(packetId) != id) return;
         var refuses = IsMqtt5 && _world.Happens(Fault.AckRefuses, 0.01);
         var ack = new MqttPubAckPacket { PacketIdentifier = packetId, ReasonCode = refuses ? MqttPubAckReasonCode.UnspecifiedError : MqttPubAckReasonCode.Success };
-        wire.Send(ack, () => (refuses ? Refused : Acknowledged).Add(id));
+        wire.Send(ack, () => (refuses ? Addressed(id).Refused : Addressed(id).Acknowledged).Add(id));
         if (_held.GetValueOrDefault(packetId) == id) _held.Remove(packetId);
         if (_world.Broken != BrokenRule.PubAckOfAnotherPacket) wire.Unanswered.Remove(packetId);
         else _world.After(TimeSpan.FromSeconds(1), () => wire.Unanswered.Remove(packetId));
@@ -236,7 +233,7 @@ internal sealed class SimulatedDevice
         _held.Remove(packetId);
         if (wire.Unanswered.GetValueOrDefault(packetId) == id) wire.Unanswered.Remove(packetId);
         wire.AnsweredAhead[packetId] = id;
-        wire.Send(new MqttPubAckPacket { PacketIdentifier = packetId }, () => Acknowledged.Add(id));
+        wire.Send(new MqttPubAckPacket { PacketIdentifier = packetId }, () => Addressed(id).Acknowledged.Add(id));
     }
 
     private static string MessageOf(MqttPublishPacket publish)

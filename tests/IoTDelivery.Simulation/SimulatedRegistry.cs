@@ -77,7 +77,8 @@ internal sealed class SimulatedRegistry(World world)
                 if (cause is not null) answer(null);
                 else if (marked is null) answer(false);
                 else Finish(node, deviceId, marked, isDone => answer(isDone ? true : null));
-            });
+            },
+            isDoneLate: false);
     }
 
     /// <summary>A node starts, and finishes what stands marked.</summary>
@@ -133,7 +134,8 @@ internal sealed class SimulatedRegistry(World world)
                     world.Promises.Created(deviceId);
                     return null;
                 },
-                cause => answer(cause is null ? isAdded : null));
+                cause => answer(cause is null ? isAdded : null),
+                isDoneLate: false);
         });
     }
 
@@ -156,7 +158,8 @@ internal sealed class SimulatedRegistry(World world)
                 world.Promises.Removed(deviceId, still.MarkedAt);
                 return null;
             },
-            cause => answer(cause is null));
+            cause => answer(cause is null),
+            isDoneLate: false);
     });
 
     // As DeviceGateway does: again and again for four seconds.

@@ -16,10 +16,13 @@ internal sealed class Wire : ConnectionContext, IDuplexPipe
 {
     private static readonly PipeOptions Inline = new(readerScheduler: PipeScheduler.Inline, writerScheduler: PipeScheduler.Inline, useSynchronizationContext: false);
 
+    private const ushort Shared = Domain.Inflight.TagMax + 1;
+
     private readonly World _world;
     private readonly MqttProtocolVersion _version;
     private readonly Pipe _up = new(Inline), _down = new(Inline);
     private DateTimeOffset _lastUp, _lastDown;
+    private ushort _shared; // what the node means by the id that all sub-devices share, if that rule is broken
     private bool _isBroken; // nothing passes any more
     private bool _isClosed; // the server has been told, or has ended it
 
@@ -77,6 +80,7 @@ internal sealed class Wire : ConnectionContext, IDuplexPipe
             }
 
             arrived?.Invoke();
+            if (_shared != 0 && packet is MqttPubAckPacket { PacketIdentifier: Shared }) packet = new MqttPubAckPacket { PacketIdentifier = _shared };
             MqttFraming.Write(_up.Writer, packet, _version);
             _ = _up.Writer.FlushAsync();
         });
@@ -138,7 +142,12 @@ internal sealed class Wire : ConnectionContext, IDuplexPipe
         var bytes = result.Buffer;
         while (MqttFraming.TryRead(ref bytes, _version, int.MaxValue, out var packet) == Frame.Packet)
         {
-            if (packet is MqttPublishPacket publish) Device.Written(publish);
+            if (packet is MqttPublishPacket publish)
+            {
+                if (_world.Broken == BrokenRule.SubDeviceIdShared && publish.PacketIdentifier >= Shared) (_shared, publish.PacketIdentifier) = (publish.PacketIdentifier, Shared);
+                Device.Written(publish);
+            }
+
             if (_isBroken) continue;
             _lastDown = Later(_lastDown);
             _world.After(_lastDown - _world.Now, () =>

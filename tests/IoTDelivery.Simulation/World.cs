@@ -24,7 +24,7 @@ internal sealed class World
         SnapshotEvery = 12,
     };
 
-    public static readonly WakeUpOptions WakeUpOptions = new() { Lease = TimeSpan.FromSeconds(10) };
+    public static readonly TimeSpan Lease = TimeSpan.FromSeconds(10);
 
     public static readonly PushOptions PushOptions = new()
     {
@@ -53,6 +53,13 @@ internal sealed class World
         Fault.DeletionRepeated,
         Fault.RetireIsLate,
 
+        // Until a ring is answered when the fact is stored.
+        Fault.SleepersDueTogether,
+
+        // Until a message whose end is decided and not stored is not overtaken: if the write fails, it comes behind what overtook it.
+        Fault.StatementWaits,
+        Fault.StatementHangs,
+
         // Until a notification whose device has no row is offered again with its own header, instead of settled.
         Fault.HeaderIsGone,
     ];
@@ -67,6 +74,7 @@ internal sealed class World
     private readonly Dictionary<DeviceId, Node?> _homes = [];
     private readonly Dictionary<DeviceId, Node> _leaving = []; // from where
     private readonly List<SimulatedDevice> _devices = [];
+    private readonly Dictionary<DeviceId, Addressee> _addressees = [];
     private bool _isCalm;
 
     public World(int seed, BrokenRule broken, HashSet<Fault> without, List<string>? trace)
@@ -78,6 +86,12 @@ internal sealed class World
         (Registry, RuleActions) = (new SimulatedRegistry(this), new SimulatedRules(this));
         Application = new Application(this);
         Clocks = [.. Enumerable.Range(0, Site.Nodes).Select(i => new MachineClock(i))];
+        LooksUp = Chance(0.5);
+        if (Happens(Fault.SleepersDueTogether, 0.1))
+        {
+            Sleepers = [.. Enumerable.Range(1, 9).Select(i => DeviceId.Parse($"s{i}")).Select(s => new Addressee(s, [SystemTopics.MessagesDown(s)]))];
+        }
+
         MayJump = Happens(Fault.ClockJumps, 0.3);
         if (!Happens(Fault.ClocksDiffer, 0.4)) return;
         foreach (var clock in Clocks) clock.Skew = Seconds(-1, 1) * MachineClock.SkewMax.TotalSeconds;
@@ -89,6 +103,7 @@ internal sealed class World
     public static IReadOnlyCollection<Fault> NeededBy(BrokenRule broken) => broken switch
     {
         BrokenRule.LatePubAckTaken => [Fault.AckOnLaterConnection],
+        BrokenRule.SlowReceiverBlocksReminders => [Fault.SleepersDueTogether],
         BrokenRule.RetireOfAnotherLife => [Fault.DeviceIsDeleted, Fault.RetireIsLate],
         _ => [],
     };
@@ -122,7 +137,22 @@ internal sealed class World
 
     public SimulatedRules RuleActions { get; }
 
+    /// <summary>Those that connect.</summary>
     public IReadOnlyList<SimulatedDevice> Devices => _devices;
+
+    /// <summary>Whom messages are sent to while things go wrong: those that connect, and the sub-devices.</summary>
+    public IReadOnlyList<Addressee> Addressees { get; private set; } = [];
+
+    /// <summary>Who never connects.</summary>
+    public IReadOnlyList<Addressee> Sleepers { get; private set; } = [];
+
+    public Addressee AddresseeOf(DeviceId deviceId) => _addressees[deviceId];
+
+    /// <summary>With many sleepers one ring at a time has to do, or they would not be many.</summary>
+    public WakeUpOptions WakeUpOptions => new() { Lease = Lease, Concurrency = Sleepers.Count > 0 ? 1 : 20 };
+
+    /// <summary>True if the journal of this history looks up what became of a commit whose answer is lost; else it counts as failed.</summary>
+    public bool LooksUp { get; }
 
     /// <summary>Where time and chance stand: two runs of one seed end alike.</summary>
     public long Fingerprint => OneThread.Instance.Ticks + Random.Next();
@@ -189,14 +219,17 @@ internal sealed class World
         Site.Failed = OnError;
         RetryDelay.Chance = Random;
         for (var i = 0; i < Site.Nodes; i++) Boot(i);
+        foreach (var sleeper in Sleepers) Add(sleeper);
         for (var i = Random.Next(1, 4); i > 0; i--)
         {
             var device = new SimulatedDevice(this, $"d{i}");
             _devices.Add(device);
-            Registry.Add(device.Id);
-            SetHome(device.Id, _nodes[Random.Next(Site.Nodes)]);
+            Add(device);
+            if (Happens(Fault.GatewayCarries, 0.3)) device.SubDevices = [.. Enumerable.Range(1, Random.Next(1, 4)).Select(n => SubDevice(device, n))];
             device.Begin();
         }
+
+        Addressees = [.. _devices.SelectMany(d => d.SubDevices.Prepend(d))];
 
         var trouble = Seconds(20, 60);
         Application.Begin(trouble);
@@ -205,8 +238,27 @@ internal sealed class World
         while (Now < calm && Promises.Violation is null) OneThread.Instance.RunUntil(Now + TimeSpan.FromSeconds(1));
         if (Promises.Violation is null) Calm();
         var end = Now + TimeSpan.FromSeconds(400) + (MayJump ? TimeSpan.FromSeconds(800) : TimeSpan.Zero); // who saw a jump may wait ten minutes for its correction
-        while (Now < end && Promises.Violation is null && !IsSettled()) OneThread.Instance.RunUntil(Now + TimeSpan.FromSeconds(5));
+        while (Now < end && Promises.Violation is null && !IsSettled())
+        {
+            if (Now > calm + TimeSpan.FromSeconds(25)) Promises.NobodyIsLate();
+            OneThread.Instance.RunUntil(Now + TimeSpan.FromSeconds(Sleepers.Count > 0 ? 1 : 5));
+        }
+
         if (Promises.Violation is null) Promises.AtTheEnd();
+    }
+
+    private Addressee SubDevice(SimulatedDevice gateway, int number)
+    {
+        var subDevice = new Addressee(DeviceId.Parse($"{gateway.Id}-{number}"), gateway.Topics, gateway);
+        Add(subDevice);
+        return subDevice;
+    }
+
+    private void Add(Addressee addressee)
+    {
+        _addressees.Add(addressee.Id, addressee);
+        Registry.Add(addressee.Id);
+        SetHome(addressee.Id, _nodes[Random.Next(Site.Nodes)]);
     }
 
     /// <summary>Leaves nothing behind for the next history.</summary>
@@ -233,19 +285,20 @@ internal sealed class World
 
     private void NextFault()
     {
-        switch (Random.Next(13))
+        switch (Random.Next(14))
         {
             case 0 when AllWell() && Happens(Fault.NodeCrashes, 1): Crash(AnyNode()!); break;
             case 1 when AllWell() && Happens(Fault.NodePauses, 0.7): Pause(AnyNode()!); break;
             case 2 when AllWell() && Happens(Fault.NodeIsCutOff, 1): CutOff(AnyNode()!); break;
-            case 3 or 4 when Happens(Fault.HomeMoves, 1): MoveHome(_devices[Random.Next(_devices.Count)].Id); break;
+            case 3 or 4 when Happens(Fault.HomeMoves, 1): MoveHome(Addressees[Random.Next(Addressees.Count)].Id); break;
             case 5 when Happens(Fault.PusherFails, 1): AnyNode()?.StartPusher(); break;
             case 6 when Happens(Fault.DatabaseIsAway, 0.7): Disk.GoAway(Seconds(0.1, 6)); break;
             case 7 when Happens(Fault.DiskIsSlow, 1): Disk.GetSlow(Seconds(1, 8)); break;
             case 8 when Happens(Fault.WebhookIsDown, 1): Application.GoDown(Seconds(1, 25)); break;
             case 9 when AllWell() && Happens(Fault.AllNodesCrash, 0.3): CrashAll(); break;
             case 10: _devices[Random.Next(_devices.Count)].LoseWire(); break;
-            case 12 when Happens(Fault.DeviceIsDeleted, 0.4): Application.DeleteDevice(_devices[Random.Next(_devices.Count)]); break;
+            case 12 when Happens(Fault.DeviceIsDeleted, 0.4): Application.DeleteDevice(Addressees[Random.Next(Addressees.Count)]); break;
+            case 13 when Happens(Fault.WebhookIsSlowForLong, 0.5): Application.GetSlow(Seconds(10, 120)); break;
             case 11 when MayJump: JumpClock(); break;
         }
 
