@@ -7,8 +7,11 @@ using IoTDelivery.Push;
 
 namespace IoTDelivery.Simulation;
 
-/// <summary>What a statement that failed throws.</summary>
-internal sealed class DiskFault(string what) : Exception(what);
+/// <summary>What a statement that failed throws. Whether it was done is unknown.</summary>
+internal class DiskFault(string what) : Exception(what);
+
+/// <summary>A row with this key is there already, and nothing was done.</summary>
+internal sealed class KeyTaken(string what) : DiskFault(what);
 
 /// <summary>The one database of the site. It survives every node; it is slow at times, fails at times, and at times only its answer is lost.</summary>
 internal sealed class Disk(World world)
@@ -17,6 +20,9 @@ internal sealed class Disk(World world)
     private readonly Dictionary<string, SelectedSnapshot> _snapshots = [];
     private readonly Dictionary<string, Ring> _calls = [];
     private readonly Dictionary<(string PersistenceId, Node Node), int> _writing = [];
+    private static readonly TimeSpan StatementTimeout = TimeSpan.FromSeconds(10);
+
+    private readonly List<Statement> _running = [];
     private DateTimeOffset _awayUntil, _slowUntil;
     private long _ids;
 
@@ -31,26 +37,90 @@ internal sealed class Disk(World world)
 
     public IReadOnlyDictionary<string, Ring> Calls => _calls;
 
+    /// <summary>How wrong the clock of the database's machine is.</summary>
+    public TimeSpan Skew { get; set; }
+
+    /// <summary>What a statement takes for the time.</summary>
+    public DateTimeOffset Now => world.Now + Skew;
+
     public void GoAway(TimeSpan duration) => _awayUntil = world.Now + duration;
 
     public void GetSlow(TimeSpan duration) => _slowUntil = world.Now + duration;
 
-    /// <summary>One statement or transaction of a node. A node that dies meanwhile hears no answer; what it sent may still be done.</summary>
-    public void Do(Node node, string what, Func<Exception?> commit, Action<Exception?> answer)
+    /// <summary>
+    /// One statement or transaction of a node, on a connection of its own. Statements are done in another order than they were sent in, and answered in another order
+    /// than they are done in. A node that dies meanwhile hears no answer; what it sent may still be done.
+    /// </summary>
+    /// <param name="isDoneLate">False if it must not be done any more once it counts as failed.</param>
+    public void Do(Node node, string what, Func<Exception?> commit, Action<Exception?> answer, bool isDoneLate = true)
     {
         if (!node.IsAlive) return;
-        world.After(Latency(), () =>
+        var statement = new Statement(this, node, what, commit, answer, isDoneLate);
+        if (world.Happens(Fault.StatementWaits, 0.01) && _running.Count > 0) statement.WaitFor(_running[world.Random.Next(_running.Count)]);
+        else statement.Begin();
+    }
+
+    //   waiting for a lock ──► running ──► done ──► answered
+    //         └── too long: failed  └── hangs: failed after its time-out, and done at last, or not
+    private sealed class Statement(Disk disk, Node node, string what, Func<Exception?> commit, Action<Exception?> answer, bool isDoneLate)
+    {
+        private readonly World _world = node.World;
+        private readonly List<Statement> _behind = [];
+        private bool _isBegun, _isAnswered;
+
+        public void WaitFor(Statement other)
         {
-            Exception? cause;
-            if (!node.IsAlive && world.Chance(0.5)) return;
-            if (world.Now < _awayUntil || world.Happens(Fault.StatementFails, 0.01)) cause = new DiskFault($"{what}: failed");
-            else if ((cause = commit()) is null && world.Happens(Fault.StatementAnswerLost, 0.01)) cause = new DiskFault($"{what}: answer lost");
-            if (cause is not null && world.IsTracing) world.Trace($"{node} {cause.Message}");
-            world.After(Latency() / 2, () =>
+            other._behind.Add(this);
+            _world.After(StatementTimeout, () =>
             {
-                if (node.IsAlive) answer(cause);
+                if (_isBegun) return;
+                _isBegun = true;
+                Answer(new DiskFault($"{what}: waited too long for a lock"));
             });
-        });
+        }
+
+        public void Begin()
+        {
+            if (_isBegun) return;
+            _isBegun = true;
+            disk._running.Add(this);
+            var time = disk.Latency();
+            if (_world.Happens(Fault.StatementHangs, 0.001)) time += _world.Seconds(1, 30);
+            if (time > StatementTimeout) _world.After(StatementTimeout, () => Answer(new DiskFault($"{what}: no answer in time")));
+            _world.After(time, Commit);
+        }
+
+        private void Commit()
+        {
+            disk._running.Remove(this);
+            Exception? cause = null;
+            if (_isAnswered && (!isDoneLate || _world.Chance(0.5)))
+            {
+                // Given up, and rolled back.
+            }
+            else if (!node.IsAlive && _world.Chance(0.5))
+            {
+                // Never reached the database.
+            }
+            else if (_world.Now < disk._awayUntil || _world.Happens(Fault.StatementFails, 0.01)) cause = new DiskFault($"{what}: failed");
+            else if (isDoneLate && _world.Happens(Fault.StatementIsDoneLate, 0.002))
+            {
+                cause = new DiskFault($"{what}: connection lost");
+                _world.After(_world.Seconds(0.05, 5), () => commit());
+            }
+            else if ((cause = commit()) is null && _world.Happens(Fault.StatementAnswerLost, 0.01)) cause = new DiskFault($"{what}: answer lost");
+
+            _world.After(disk.Latency() / 2, () => Answer(cause));
+            foreach (var next in _behind) next.Begin();
+        }
+
+        private void Answer(Exception? cause)
+        {
+            if (_isAnswered) return;
+            _isAnswered = true;
+            if (cause is not null && _world.IsTracing) _world.Trace($"{node} {cause.Message}");
+            if (node.IsAlive) answer(cause);
+        }
     }
 
     public Task<T> DoAsync<T>(Node node, string what, Func<T> commit)
@@ -81,11 +151,14 @@ internal sealed class Disk(World world)
         var (key, toldAtOnce) = ((rows[0].PersistenceId, node), world.Broken == BrokenRule.AnsweredBeforeStored);
         _writing[key] = _writing.GetValueOrDefault(key) + 1;
         if (toldAtOnce) Answer(null);
-        Do(node, "journal", () => Insert(node, rows), cause =>
+        Store();
+
+        async void Store()
         {
+            var cause = await WriteAsync(node, rows);
             if (--_writing[key] == 0) _writing.Remove(key);
             if (!toldAtOnce) Answer(cause);
-        });
+        }
 
         void Answer(Exception? cause)
         {
@@ -97,6 +170,34 @@ internal sealed class Disk(World world)
             }
         }
     }
+
+    // What became of a commit is known, or looked up, or it counts as failed.
+    private async Task<Exception?> WriteAsync(Node node, List<IPersistentRepresentation> rows)
+    {
+        var store = new SimulatedStore(this, node);
+        try
+        {
+            return (await store.WriteAsync([rows]))[0] ? null : new KeyTaken($"journal: {rows[0].PersistenceId} {rows[0].SequenceNr} is taken");
+        }
+        catch (DiskFault cause)
+        {
+            if (world.Broken == BrokenRule.CommitOutcomeGuessed) return null;
+            if (!world.LooksUp) return cause;
+            try
+            {
+                var found = await store.FindAsync(rows);
+                return found.Count == rows.Count && found.All(f => rows.Exists(r => r.SequenceNr == f.SequenceNr && r.WriterGuid == f.WriterGuid)) ? null : cause;
+            }
+            catch (DiskFault)
+            {
+                return cause;
+            }
+        }
+    }
+
+    /// <summary>What is stored under the keys of these rows.</summary>
+    public IReadOnlyList<IPersistentRepresentation> Find(IReadOnlyList<IPersistentRepresentation> rows) =>
+        [.. rows.SelectMany(r => _journal.GetValueOrDefault(r.PersistenceId)?.FindAll(s => s.SequenceNr == r.SequenceNr) ?? [])];
 
     public void Replay(Node node, ReplayMessages replay)
     {
@@ -132,7 +233,8 @@ internal sealed class Disk(World world)
             });
     }
 
-    private DiskFault? Insert(Node node, List<IPersistentRepresentation> rows)
+    /// <summary>Stores the rows of one device, all or none. False if one of their keys is taken.</summary>
+    public bool Insert(Node node, IReadOnlyList<IPersistentRepresentation> rows)
     {
         if (!_journal.TryGetValue(rows[0].PersistenceId, out var journal)) _journal.Add(rows[0].PersistenceId, journal = []);
         foreach (var row in rows)
@@ -141,7 +243,7 @@ internal sealed class Disk(World world)
             if (journal.Count > 0 && row.SequenceNr <= journal[^1].SequenceNr && world.Broken != BrokenRule.OldOwnerWrites)
             {
                 world.Count("write of an old owner refused");
-                return new DiskFault($"journal: {row.PersistenceId} {row.SequenceNr} is taken");
+                return false;
             }
         }
 
@@ -151,12 +253,12 @@ internal sealed class Disk(World world)
             var deviceId = row.PersistenceId["device-".Length..];
             var (before, events) = (Outboxes.GetValueOrDefault(deviceId, Outbox.Empty), ((DeviceEvents)row.Payload).Events);
             if (world.IsTracing) world.Trace($"{node} {deviceId} stores {row.SequenceNr}: {string.Join(", ", events.Select(Short))}");
-            foreach (var @event in events) Outboxes[deviceId] = world.Promises.Stored(deviceId, @event, Outboxes.GetValueOrDefault(deviceId, before));
+            foreach (var @event in events) Outboxes[deviceId] = world.Promises.Stored(node, deviceId, @event, Outboxes.GetValueOrDefault(deviceId, before));
             world.Promises.BoundsHold(deviceId);
             world.Promises.CallIsOnFile(deviceId);
         }
 
-        return null;
+        return true;
     }
 
     private static string Short(OutboxEvent e) => e switch
@@ -177,6 +279,7 @@ internal sealed class Disk(World world)
         "snapshot",
         () =>
         {
+            world.Promises.Snapshot(node, save.Metadata.PersistenceId["device-".Length..], (Outbox)save.Snapshot);
             _snapshots[save.Metadata.PersistenceId] = new SelectedSnapshot(save.Metadata, save.Snapshot);
             return null;
         },
@@ -208,6 +311,13 @@ internal sealed class Disk(World world)
         return 0;
     });
 
+    /// <summary>Which sub-devices of a gateway have something waiting: those with a call.</summary>
+    public Task<IReadOnlyList<DeviceId>> FindWaiting(Node node, DeviceId gateway) => DoAsync<IReadOnlyList<DeviceId>>(node, "find waiting", () =>
+        [.. world.Addressees.Where(a => a.Gateway?.Id == gateway && _calls.ContainsKey(a.Id.Value) && world.Registry.LifeOf(a.Id) is not null).Select(a => a.Id)]);
+
+    /// <summary>True if the application is owed something of this device.</summary>
+    public bool Owes(DeviceId deviceId) => Outboxes.GetValueOrDefault(deviceId.Value) is { Owed.IsEmpty: false };
+
     public Task DeleteCall(Node node, string deviceId, Guid token) => DoAsync(node, "delete call", () =>
     {
         if (_calls.TryGetValue(deviceId, out var call) && call.Token == token) _calls.Remove(deviceId);
@@ -216,12 +326,13 @@ internal sealed class Disk(World world)
         return 0;
     });
 
-    public Task<IReadOnlyList<Ring>> TakeDueCalls(Node node, int count, TimeSpan lease) => DoAsync<IReadOnlyList<Ring>>(node, "take calls", () =>
+    public Task<IReadOnlyList<Ring>> TakeDueCalls(Node node, DateTimeOffset now, int count, TimeSpan lease) => DoAsync<IReadOnlyList<Ring>>(node, "take calls", () =>
     {
-        var due = _calls.Values.Where(c => c.DueAt <= world.Now).OrderBy(c => c.DueAt).ThenBy(c => c.DeviceId, StringComparer.Ordinal).Take(count).ToList();
+        var due = _calls.Values.Where(c => c.DueAt <= now).OrderBy(c => c.DueAt).ThenBy(c => c.DeviceId, StringComparer.Ordinal).Take(count).ToList();
         for (var i = 0; i < due.Count; i++)
         {
-            due[i] = due[i] with { DueAt = ToMilliseconds(world.Now + lease) };
+            due[i] = due[i] with { DueAt = ToMilliseconds(now + lease) };
+            world.Promises.Rang(due[i].DeviceId, _journal.GetValueOrDefault($"device-{due[i].DeviceId}")?.Count ?? 0);
             if (world.IsTracing) world.Trace($"{node} {due[i].DeviceId} call rings");
             if (world.Broken == BrokenRule.CallDeletedByRinging) _calls.Remove(due[i].DeviceId);
             else _calls[due[i].DeviceId] = due[i];
@@ -232,7 +343,7 @@ internal sealed class Disk(World world)
 
     // ---- the backlog of the push
 
-    public bool AddRow(string actionId, string deviceId, long number, byte[] body)
+    public bool AddRow(Node node, string actionId, string deviceId, long number, byte[] body)
     {
         if (Backlog.Exists(r => r.ActionId == actionId && r.DeviceId == deviceId && r.Number == number)) return false;
         Backlog.Add(new BacklogRow
@@ -243,15 +354,15 @@ internal sealed class Disk(World world)
             Number = number,
             Body = body,
             Bytes = body.Length,
-            CreatedAt = world.Now.ToUnixTimeMilliseconds(),
+            CreatedAt = node.Clock.GetUtcNow().ToUnixTimeMilliseconds(),
         });
         return true;
     }
 
-    public void GiveUp(string actionId, string deviceId, long number, byte[] body, string reason)
+    public void GiveUp(Node node, string actionId, string deviceId, long number, byte[] body, string reason)
     {
         if (DeadLetters.Exists(l => l.ActionId == actionId && l.DeviceId == deviceId && l.Number == number)) return;
-        var now = world.Now.ToUnixTimeMilliseconds();
+        var now = node.Clock.GetUtcNow().ToUnixTimeMilliseconds();
         DeadLetters.Add(new DeadLetter
         {
             Id = ++_ids,
@@ -276,6 +387,21 @@ internal sealed class Disk(World world)
         else if (world.Happens(Fault.DiskIsSlow, 0.01)) milliseconds += 800 * world.Random.NextDouble();
         return TimeSpan.FromMilliseconds(milliseconds);
     }
+}
+
+/// <summary>
+/// One connection of a node to the journal's table: stores the writes of several devices in one transaction, and looks up what became of them. Whatever throws leaves the
+/// outcome unknown: some, all or none of it may be stored, or will be.
+/// </summary>
+internal sealed class SimulatedStore(Disk disk, Node node)
+{
+    /// <summary>One write per device, each as a whole or not at all. For each: true if it is stored, false if one of its keys is taken.</summary>
+    public Task<bool[]> WriteAsync(IReadOnlyList<IReadOnlyList<IPersistentRepresentation>> writes) =>
+        disk.DoAsync(node, "journal", () => writes.Select(rows => disk.Insert(node, rows)).ToArray());
+
+    /// <summary>What is stored under these keys, whoever wrote it.</summary>
+    public Task<IReadOnlyList<IPersistentRepresentation>> FindAsync(IReadOnlyList<IPersistentRepresentation> rows) =>
+        disk.DoAsync(node, "look up", () => disk.Find(rows));
 }
 
 /// <summary>The journal plugin: hands everything to the <see cref="Disk"/> of the history that runs.</summary>
@@ -309,11 +435,11 @@ internal sealed class SimulatedCalls() : WakeUpCalls(null!)
     public override Task DeleteAsync(string deviceId, Guid token) => Node.World.Disk.DeleteCall(Node, deviceId, token);
 
     public override Task<IReadOnlyList<Ring>> TakeDueAsync(DateTimeOffset now, int count, TimeSpan lease, CancellationToken cancel) =>
-        Node.World.Disk.TakeDueCalls(Node, count, lease);
+        Node.World.Disk.TakeDueCalls(Node, now, count, lease);
 }
 
 /// <summary>The tables of the push as one node sees them. Their rules are those of the statements in <see cref="PushBacklog"/>.</summary>
-internal sealed class SimulatedBacklog(Node node, PushMetrics metrics) : PushBacklog(null!, metrics, OneThread.Instance)
+internal sealed class SimulatedBacklog(Node node, PushMetrics metrics) : PushBacklog(null!, metrics, node.Clock)
 {
     private Disk Disk => node.World.Disk;
 
@@ -336,12 +462,12 @@ internal sealed class SimulatedBacklog(Node node, PushMetrics metrics) : PushBac
                 if (!done[i]) continue;
                 foreach (var (number, body) in notifications)
                 {
-                    if (mode == WriteMode.GiveUp) Disk.GiveUp(actionId, deviceId, number, body, reason);
-                    else Disk.AddRow(actionId, deviceId, number, body);
+                    if (mode == WriteMode.GiveUp) Disk.GiveUp(node, actionId, deviceId, number, body, reason);
+                    else Disk.AddRow(node, actionId, deviceId, number, body);
                 }
             }
 
-            foreach (var actionId in opened) Disk.Breakers.TryAdd(actionId, OneThread.Instance.Now.ToUnixTimeMilliseconds());
+            foreach (var actionId in opened) Disk.Breakers.TryAdd(actionId, node.Clock.GetUtcNow().ToUnixTimeMilliseconds());
             return done;
         });
 
@@ -359,11 +485,11 @@ internal sealed class SimulatedBacklog(Node node, PushMetrics metrics) : PushBac
         {
             foreach (var (row, reason) in settled)
             {
-                if (reason is not null) Disk.GiveUp(row.ActionId, row.DeviceId, row.Number, row.Body, reason);
+                if (reason is not null) Disk.GiveUp(node, row.ActionId, row.DeviceId, row.Number, row.Body, reason);
                 Disk.Backlog.RemoveAll(r => r.Id == row.Id);
             }
 
-            if (isOpen is true) Disk.Breakers.TryAdd(actionId, OneThread.Instance.Now.ToUnixTimeMilliseconds());
+            if (isOpen is true) Disk.Breakers.TryAdd(actionId, node.Clock.GetUtcNow().ToUnixTimeMilliseconds());
             if (isOpen is false) Disk.Breakers.Remove(actionId);
             return 0;
         });

@@ -60,6 +60,11 @@ public enum Fault
     /// <summary>The device answers with a reason code of 0x80 or more.</summary>
     AckRefuses,
 
+    /// <summary>
+    /// A device with a lasting session acknowledges when its handler is done: what it received on one connection it acknowledges on a later one that has the session.
+    /// </summary>
+    AckOnLaterConnection,
+
     /// <summary>The application's webhook is not reached.</summary>
     WebhookFails,
 
@@ -77,6 +82,42 @@ public enum Fault
 
     /// <summary>The application does not hear the answer to a POST or asks twice.</summary>
     PostRepeated,
+
+    /// <summary>The application deletes a device, and creates it again some time later.</summary>
+    DeviceIsDeleted,
+
+    /// <summary>The DELETE of a device is sent twice.</summary>
+    DeletionRepeated,
+
+    /// <summary>What tells an outbox of the deletion lies in a shard's buffer and comes once more, late.</summary>
+    RetireIsLate,
+
+    /// <summary>A notification is to be told of a device whose row is gone.</summary>
+    HeaderIsGone,
+
+    /// <summary>A gateway's connection carries sub-devices.</summary>
+    GatewayCarries,
+
+    /// <summary>The webhook answers 200, but only after 5 to 60 s, for minutes.</summary>
+    WebhookIsSlowForLong,
+
+    /// <summary>More sleeping devices than may ring at once are due at the same moment, while every webhook is slow.</summary>
+    SleepersDueTogether,
+
+    /// <summary>A statement waits for a lock until another one is done.</summary>
+    StatementWaits,
+
+    /// <summary>A statement hangs for up to 30 s; whoever asked gives up after ten, and it may be done all the same.</summary>
+    StatementHangs,
+
+    /// <summary>A statement has failed for whoever asked, and is done later.</summary>
+    StatementIsDoneLate,
+
+    /// <summary>Each machine's clock is wrong by up to 30 s, that of the database, too.</summary>
+    ClocksDiffer,
+
+    /// <summary>A machine's clock jumps by up to an hour in either direction. It is put right later.</summary>
+    ClockJumps,
 }
 
 /// <summary>A rule broken on purpose, to see whether the checker finds it.</summary>
@@ -105,4 +146,22 @@ public enum BrokenRule
 
     /// <summary>Ringing removes the wake-up call, instead of the device.</summary>
     CallDeletedByRinging,
+
+    /// <summary>Which of two connections is the younger one is decided by the clocks of two machines.</summary>
+    ClockDecidesEviction,
+
+    /// <summary>Packet ids start at 1 again with each owner of a device, and a late PUBACK is taken for what now has the id.</summary>
+    LatePubAckTaken,
+
+    /// <summary>The deletion of one life of a device ends another one, too.</summary>
+    RetireOfAnotherLife,
+
+    /// <summary>Two sub-devices of a gateway have the same packet id.</summary>
+    SubDeviceIdShared,
+
+    /// <summary>A ring counts as answered only when the application was told what came of it.</summary>
+    SlowReceiverBlocksReminders,
+
+    /// <summary>A commit whose answer is lost counts as done, and nobody looks.</summary>
+    CommitOutcomeGuessed,
 }

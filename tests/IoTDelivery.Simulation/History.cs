@@ -6,18 +6,24 @@ namespace IoTDelivery.Simulation;
 /// <param name="Fingerprint">The same for the same seed, always.</param>
 public sealed record History(int Seed, string? Violation, int Messages, IReadOnlyDictionary<string, int> Counts, long Fingerprint)
 {
+    /// <summary>What does not happen unless asked for, because the product is not ready for it.</summary>
+    public static IReadOnlyCollection<Fault> NotYet => World.NotYet;
+
     /// <summary>Lives through one history.</summary>
-    public static History Run(int seed, BrokenRule broken = BrokenRule.None) => Run(seed, broken, [], trace: null);
+    /// <param name="with">What happens although the product is not ready for it (<see cref="World.NotYet"/>).</param>
+    public static History Run(int seed, BrokenRule broken = BrokenRule.None, IReadOnlyCollection<Fault>? with = null) =>
+        Run(seed, broken, Without(broken, with), trace: null);
 
     /// <summary>The same history told line by line, without the kinds of faults that it does not need to fail.</summary>
-    public static (History History, IReadOnlyList<string> Trace) Shortest(int seed, BrokenRule broken = BrokenRule.None)
+    public static (History History, IReadOnlyList<string> Trace) Shortest(
+        int seed, BrokenRule broken = BrokenRule.None, IReadOnlyCollection<Fault>? with = null)
     {
-        HashSet<Fault> without = [];
+        var without = Without(broken, with);
         if (Kind(without) is { } kind)
         {
             foreach (var fault in Enum.GetValues<Fault>())
             {
-                without.Add(fault);
+                if (!without.Add(fault)) continue;
                 if (Kind(without) != kind) without.Remove(fault);
             }
         }
@@ -29,6 +35,15 @@ public sealed record History(int Seed, string? Violation, int Messages, IReadOnl
         string? Kind(HashSet<Fault> faults) => Run(seed, broken, faults, trace: null).Violation is { } violation
             ? string.Concat(violation.Where(c => !char.IsAsciiDigit(c)))
             : null;
+    }
+
+    // A broken rule can only show where what it is about happens.
+    private static HashSet<Fault> Without(BrokenRule broken, IReadOnlyCollection<Fault>? with)
+    {
+        HashSet<Fault> without = [.. World.NotYet];
+        without.ExceptWith(with ?? []);
+        without.ExceptWith(World.NeededBy(broken));
+        return without;
     }
 
     private static History Run(int seed, BrokenRule broken, HashSet<Fault> without, List<string>? trace)
@@ -51,22 +66,24 @@ public sealed record History(int Seed, string? Violation, int Messages, IReadOnl
 }
 
 /// <summary>What came out of many.</summary>
-public sealed record Summary(int Histories, int Messages, IReadOnlyDictionary<string, int> Faults, IReadOnlyList<History> Bad)
+/// <param name="Fingerprint">Of all of them in this order: the same in every process.</param>
+public sealed record Summary(int Histories, int Messages, IReadOnlyDictionary<string, int> Faults, IReadOnlyList<History> Bad, long Fingerprint)
 {
     public static Summary Of(IEnumerable<History> histories)
     {
-        var (count, messages, faults, bad) = (0, 0, new SortedDictionary<string, int>(StringComparer.Ordinal), new List<History>());
+        var (count, messages, fingerprint, faults, bad) = (0, 0, 0L, new SortedDictionary<string, int>(StringComparer.Ordinal), new List<History>());
         foreach (var history in histories)
         {
             count++;
             messages += history.Messages;
+            fingerprint = unchecked(fingerprint * 31 + history.Fingerprint);
             foreach (var (fault, times) in history.Counts) faults[fault] = faults.GetValueOrDefault(fault) + times;
             if (history.Violation is not null) bad.Add(history);
         }
 
-        return new Summary(count, messages, faults, bad);
+        return new Summary(count, messages, faults, bad, fingerprint);
     }
 
     public override string ToString() =>
-        $"{Histories:n0} histories, {Messages:n0} messages, faults: {string.Join(", ", Faults.Select(f => $"{f.Key} {f.Value:n0}"))}; violations: {Bad.Count}";
+        $"{Histories:n0} histories, {Messages:n0} messages, faults: {string.Join(", ", Faults.Select(f => $"{f.Key} {f.Value:n0}"))}; violations: {Bad.Count}, fingerprint {Fingerprint:x}";
 }

@@ -85,18 +85,20 @@ internal sealed class Node : ISnapshotLog
     private readonly OwedSettler _pushers = new(), _settler = new();
     private readonly BacklogSignal _signal = new();
     private readonly SimulatedBacklog _backlog;
+    private readonly SimulatedRuleBook _rules;
     private readonly SimulatedWebhook _webhook;
     private readonly ActorMaterializer _materializer;
     private readonly MqttServices _mqtt;
     private readonly List<IActorRef> _actors = [];
-    private readonly IActorRef _watch;
     private IActorRef? _drainers;
 
     public Node(World world, int index)
     {
         (World, Index, Name) = (world, index, $"n{index}-{_names++}");
         ByName.Add(Name, this);
-        var clock = OneThread.Instance;
+        var clock = Clock = world.Clocks[index];
+        WasBootedSane = clock.IsSane;
+        _rules = new SimulatedRuleBook(this);
         var calls = Site.Calls[index];
         calls.Node = this;
         Region = new RegionRef(this, $"{Name}-region");
@@ -105,16 +107,15 @@ internal sealed class Node : ISnapshotLog
         Services = new DeviceServices(World.Policy, World.DeviceOptions, clock, calls, _settler, Fence, Site.DeviceMetrics, this);
         (_backlog, _webhook) = (new SimulatedBacklog(this, Site.PushMetrics), new SimulatedWebhook(this));
 
-        _watch = Start(Props.Create(typeof(Mortality), this));
         Shard = Start(Props.Create(typeof(Shard), this));
-        Start(Props.Create(typeof(WakeUpClock), calls, Gateway, clock, World.WakeUpOptions, Fence));
+        Start(Props.Create(typeof(WakeUpClock), calls, Gateway, clock, world.WakeUpOptions, Fence));
         var settings = ActorMaterializerSettings.Create(Site.System).WithInputBuffer(1, 4).WithDispatcher($"node-{index}");
         _materializer = ActorMaterializer.Create(Site.System, settings, $"{Name}-mqtt");
         _mqtt = new MqttServices(
-            Site.System, Gateway, (_, _) => Task.FromResult<IReadOnlyList<DeviceId>>([]), Start(Props.Create(typeof(DeviceWatch))), world.MqttOptions, clock,
+            Site.System, Gateway, (gateway, _) => world.Disk.FindWaiting(this, gateway), Start(Props.Create(typeof(DeviceWatch))), world.MqttOptions, clock,
             NullLogger.Instance, (_, _) => { }, (_, _, _) => ValueTask.CompletedTask, new UplinkBytes(world.MqttOptions.UplinkBytesMax), ActorRefs.Nobody,
             new HandOver(Site.System, world.MqttOptions));
-        clock.Drain();
+        OneThread.Instance.Drain();
         StartPusher();
     }
 
@@ -125,6 +126,11 @@ internal sealed class Node : ISnapshotLog
     public string Name { get; }
 
     public bool IsAlive { get; private set; } = true;
+
+    public MachineClock Clock { get; }
+
+    /// <summary>The clock was about right when this process began, and the process can tell that it jumped since.</summary>
+    public bool WasBootedSane { get; }
 
     public bool IsPaused => Lane.IsPaused;
 
@@ -182,23 +188,25 @@ internal sealed class Node : ISnapshotLog
     /// <summary>A connection of this node, so that others can be told where it lives.</summary>
     public void Know(ToDevice.Attach attach)
     {
-        if (World.Own(attach.Connection, this)) WhenGone(attach.Connection, World.Wires[attach.ConnectionId].ServerEnded);
+        if (!World.Own(attach.Connection, this)) return;
+        var wire = World.Wires[attach.ConnectionId];
+        World.Connections.Add(attach.Connection, wire);
+        if (attach.DeviceId == wire.Device.Id) WhenGone(attach.Connection, wire.ServerEnded);
+        else QueueingDispatcherConfigurator.LanesByParent[attach.Connection.Path.Parent] = Lane; // of a gateway's stage, which makes it where it likes
     }
 
     /// <summary>
-    /// Runs <paramref name="then"/> when an actor of this node has ended. Each actor has one real watcher, its shard or <see cref="Mortality"/>: several would hear of
-    /// its end in an order that no seed decides.
+    /// Runs <paramref name="then"/> when an actor of this node has ended. Each actor has one real watcher at most: several would hear of its end in an order that no seed
+    /// decides. That of a device is its shard; a connection says Detach as its last word.
     /// </summary>
     public void WhenGone(IActorRef actor, Action then)
     {
-        if (!_whenGone.TryGetValue(actor, out var all))
-        {
-            _whenGone.Add(actor, all = []);
-            if (Of(actor) is null) _watch.Tell(actor);
-        }
-
+        if (!_whenGone.TryGetValue(actor, out var all)) _whenGone.Add(actor, all = []);
         all.Add(then);
     }
+
+    /// <summary>A connection of this node says that it ends.</summary>
+    public void Ends(IActorRef connection) => World.After(TimeSpan.Zero, () => Ended(connection));
 
     /// <summary>An actor of this node has ended.</summary>
     public void Ended(IActorRef actor)
@@ -231,8 +239,8 @@ internal sealed class Node : ISnapshotLog
         Site.System.Stop(Pusher);
         _settler.Current = ActorRefs.Nobody;
         Pusher = Start(Props.CreateBy(new Producer(() => new StatusPusher(
-            _pushers, new Reports(), World.Rules, _backlog, _webhook, _ => new(World.Header), _signal, World.PushOptions, Site.PushMetrics,
-            NullLogger<StatusPusher>.Instance, OneThread.Instance))));
+            _pushers, new Reports(), _rules, _backlog, _webhook, World.Registry.FindHeaderAsync, _signal, World.PushOptions, Site.PushMetrics,
+            NullLogger<StatusPusher>.Instance, Clock))));
         var pusher = Pusher;
         _payers.Clear();
         _settler.Current = new FunctionRef($"{Name}-settler-{_names++}", (message, device) => Offer(pusher, (Owed)message, device));
@@ -240,7 +248,7 @@ internal sealed class Node : ISnapshotLog
 
     public void StartDrainers() => _drainers ??= Start(Props.CreateBy(new Producer(() => new BacklogDrainers(
         World.RuleActions, _backlog, _webhook, new AmqpConsumers(), _signal, World.PushOptions, Site.PushMetrics, NullLogger<BacklogDrainers>.Instance,
-        OneThread.Instance))));
+        Clock))));
 
     private void Offer(IActorRef pusher, Owed owed, IActorRef device)
     {
@@ -274,16 +282,6 @@ internal sealed class Node : ISnapshotLog
         private readonly Source<Akka.NotUsed, Akka.NotUsed> _nothing = Source.Empty<Akka.NotUsed>();
 
         public void Run(MqttConnectionStage stage, ActorMaterializer materializer) => _nothing.RunWith(stage, materializer);
-    }
-
-    // Watches for those who are no actors.
-    private sealed class Mortality(Node node) : UntypedActor
-    {
-        protected override void OnReceive(object message)
-        {
-            if (message is IActorRef actor) Context.Watch(actor);
-            else if (message is Terminated gone) node.Ended(gone.ActorRef);
-        }
     }
 }
 

@@ -1,3 +1,4 @@
+using System.Runtime.CompilerServices;
 using Akka.Actor;
 using Akka.Configuration;
 using Akka.Dispatch;
@@ -104,6 +105,7 @@ internal sealed class OneThread : TimeProvider
     {
         Drain(isFree: true);
         _timers.Clear();
+        QueueingDispatcherConfigurator.LanesByParent.Clear();
         (Ticks, _ages) = (0, 0);
     }
 
@@ -200,6 +202,9 @@ internal sealed class QueueingDispatcherConfigurator : MessageDispatcherConfigur
     /// <summary>By dispatcher id; others belong to no node.</summary>
     public static readonly Dictionary<string, OneThread.Lane> Lanes = [];
 
+    /// <summary>By the parent of an actor that was started without a dispatcher of its node.</summary>
+    public static readonly Dictionary<ActorPath, OneThread.Lane> LanesByParent = [];
+
     private readonly QueueingDispatcher _dispatcher;
 
     public QueueingDispatcherConfigurator(Config config, IDispatcherPrerequisites prerequisites)
@@ -209,7 +214,16 @@ internal sealed class QueueingDispatcherConfigurator : MessageDispatcherConfigur
 
     private sealed class QueueingDispatcher(MessageDispatcherConfigurator configurator, OneThread.Lane? lane) : MessageDispatcher(configurator)
     {
-        protected override void ExecuteTask(IRunnable run) => OneThread.Instance.Enqueue(lane, run);
+        protected override void ExecuteTask(IRunnable run) => OneThread.Instance.Enqueue(lane ?? LaneOf(run), run);
+
+        private static OneThread.Lane? LaneOf(IRunnable run)
+        {
+            if (LanesByParent.Count == 0 || run is not Mailbox mailbox || ActorOf(mailbox) is not { } actor) return null;
+            return LanesByParent.GetValueOrDefault(actor.Self.Path) ?? LanesByParent.GetValueOrDefault(actor.Self.Path.Parent);
+        }
+
+        [UnsafeAccessor(UnsafeAccessorKind.Method, Name = "get_Actor")]
+        private static extern ActorCell? ActorOf(Mailbox mailbox);
 
         protected override void Shutdown() { }
     }

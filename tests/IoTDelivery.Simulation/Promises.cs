@@ -1,3 +1,4 @@
+using Akka.Actor;
 using IoTDelivery.Domain;
 using IoTDelivery.Push;
 
@@ -9,9 +10,14 @@ namespace IoTDelivery.Simulation;
 /// </summary>
 internal sealed class Promises(World world)
 {
+    private static readonly string RefusedCode = ErrorInfo.RefusedByDevice(0x80).Code;
+
     private sealed class Message(long number, OutboxEvent.MessageAccepted accepted)
     {
         public long Number { get; } = number;
+        public int Life { get; init; }
+        public DateTimeOffset StoredAt { get; init; }
+        public bool IsWellTimed { get; init; } = true; // by a clock that had not jumped
         public OutboxEvent.MessageAccepted Accepted { get; } = accepted;
         public MessageStatus? End { get; set; }
         public DateTimeOffset EndedAt { get; set; }
@@ -19,16 +25,19 @@ internal sealed class Promises(World world)
     }
 
     private readonly Dictionary<(string DeviceId, string MessageId), Message> _messages = [];
+    private readonly List<(string DeviceId, Message Message)> _former = []; // of earlier lives of a device, whose id was accepted again in a later one
     private readonly Dictionary<Guid, (string DeviceId, Notification Notification)> _owed = [];
     private readonly Dictionary<(string ActionId, string DeviceId), long> _told = []; // first arrivals at the application
     private readonly HashSet<(string ActionId, Guid RequestId)> _answered = []; // by the application
     private readonly Dictionary<(string DeviceId, string Topic), long> _arrived = []; // first arrivals at the device
     private readonly HashSet<(string DeviceId, string MessageId)> _known = [];
+    private readonly Dictionary<string, int> _lives = []; // as the journal tells them
+    private readonly Dictionary<string, (DateTimeOffset Since, int Rows, int Times)> _rung = [];
 
     /// <summary>What was broken first; null if nothing was.</summary>
     public string? Violation { get; private set; }
 
-    public int Accepted => _messages.Count;
+    public int Accepted => _messages.Count + _former.Count;
 
     public bool IsEverythingTold => _owed.Values.All(o => world.Actions.All(a => _told.GetValueOrDefault((a, o.DeviceId)) >= o.Notification.Number));
 
@@ -39,26 +48,44 @@ internal sealed class Promises(World world)
         Violation = what;
     }
 
+    /// <summary>What must not be, and becomes the violation unless something worse comes of it.</summary>
+    public void Suspect(string what)
+    {
+        if (_suspicion is null) world.Trace($"SUSPICION: {what}");
+        _suspicion ??= what;
+    }
+
+    private string? _suspicion;
+
     // ---- the journal
 
     /// <summary>A fact is in the journal. Returns the outbox after it.</summary>
-    public Outbox Stored(string deviceId, OutboxEvent @event, Outbox before)
+    public Outbox Stored(Node node, string deviceId, OutboxEvent @event, Outbox before)
     {
+        var device = world.AddresseeOf(DeviceId.Parse(deviceId));
         switch (@event)
         {
             case OutboxEvent.MessageAccepted e:
-                if (!_messages.TryAdd((deviceId, e.MessageId.Value), new Message(before.NextNumber, e))) Break($"{e.MessageId} was accepted twice");
+                Accept(deviceId, new Message(before.NextNumber, e) { IsWellTimed = IsWellTimed(node, e.At), Life = Life(deviceId), StoredAt = world.Now });
+                break;
+            case OutboxEvent.Registered:
+                _lives[deviceId] = Life(deviceId) + 1;
+                break;
+            case OutboxEvent.Retired e:
+                Retire(deviceId, e, before);
                 break;
             case OutboxEvent.MessageDelivered e:
                 End(deviceId, e.MessageId, MessageStatus.Delivered, e.At);
-                var device = world.Devices.First(d => d.Id.Value == deviceId);
                 if (!device.Acknowledged.Contains(e.MessageId.Value) && !device.Taken.Contains(e.MessageId.Value)) Break($"{e.MessageId} is DELIVERED, but {deviceId} sent no PUBACK for it");
                 break;
             case OutboxEvent.MessageTimedOut e:
                 End(deviceId, e.MessageId, MessageStatus.TimedOut, e.At);
+                NotTooEarly(node, deviceId, e.MessageId);
                 break;
             case OutboxEvent.MessageFailed e:
                 End(deviceId, e.MessageId, MessageStatus.Failed, e.At);
+                if (e.Error.Code != RefusedCode || device.Refused.Contains(e.MessageId.Value)) break;
+                Break($"{e.MessageId} ended FAILED as refused, but {deviceId} refused another one");
                 break;
             case OutboxEvent.MessageDeleted e:
                 End(deviceId, e.MessageId, MessageStatus.Failed, e.At);
@@ -88,6 +115,14 @@ internal sealed class Promises(World world)
         return after;
     }
 
+    /// <summary>A snapshot is stored. It may know of payments that are in no row yet, and never will be: whoever starts from it takes them for stored.</summary>
+    public void Snapshot(Node node, string deviceId, Outbox snapshot)
+    {
+        var outbox = world.Disk.Outboxes[deviceId];
+        var paid = snapshot.Owed.IsEmpty ? snapshot.NextNotification - 1 : snapshot.Owed[0].Number - 1;
+        if (!outbox.Owed.IsEmpty && outbox.Owed[0].Number <= paid) world.Disk.Outboxes[deviceId] = Stored(node, deviceId, new OutboxEvent.Paid(paid), outbox);
+    }
+
     /// <summary>What one device may hold.</summary>
     public void BoundsHold(string deviceId)
     {
@@ -108,12 +143,92 @@ internal sealed class Promises(World world)
             return;
         }
 
-        // A call that rang is due again one lease later, whatever it was for.
-        var ringing = world.Now + World.WakeUpOptions.Lease;
-        var recall = world.Now + World.DeviceOptions.Recall;
-        var latest = outbox.NextExpiry is { } expiry && expiry > world.Now && (outbox.Owed.IsEmpty || expiry < recall) ? expiry : recall;
-        if (world.HasStrayNode && latest < recall) latest = recall; // one that does not know that it was taken for dead may put the call off, once
-        if (call.DueAt > (latest > ringing ? latest : ringing)) Break($"the wake-up call of {deviceId} is due at {call.DueAt:mm:ss.fff}, too late");
+        if (call.DueAt - world.Disk.Skew > Latest() + world.ClockSlack) Break($"the wake-up call of {deviceId} is due at {call.DueAt:mm:ss.fff}, too late");
+
+        DateTimeOffset Latest()
+        {
+            // A call that rang is due again one lease later, whatever it was for.
+            var ringing = world.Now + World.Lease;
+            var recall = world.Now + World.DeviceOptions.Recall;
+            var latest = outbox.NextExpiry is { } expiry && expiry > world.Now && (outbox.Owed.IsEmpty || expiry < recall) ? expiry : recall;
+            if (world.HasStrayNode && latest < recall) latest = recall; // one that does not know that it was taken for dead may put the call off, once
+            return latest > ringing ? latest : ringing;
+        }
+    }
+
+    /// <summary>The faults are over, and a call that is due rings, whatever other devices and their applications do.</summary>
+    public void NobodyIsLate()
+    {
+        foreach (var call in world.Disk.Calls.Values)
+        {
+            var late = world.Now + world.Disk.Skew - call.DueAt;
+            if (late > TimeSpan.FromSeconds(5) + world.ClockSlack) Break($"the wake-up call of {call.DeviceId} is due since {late.TotalSeconds:f1} s, and nobody rings");
+        }
+    }
+
+    /// <summary>A call rings. That a device is woken and has nothing to do may happen; again and again it may not.</summary>
+    public void Rang(string deviceId, int rows)
+    {
+        var rung = _rung.GetValueOrDefault(deviceId);
+        if (rung.Rows != rows || world.Now - rung.Since > World.Lease) rung = (world.Now, rows, 0);
+        _rung[deviceId] = rung = rung with { Times = rung.Times + 1 };
+        if (rung.Times > 4) Break($"{deviceId} is rung in circles: {rung.Times} times within a lease, and nothing came of it");
+    }
+
+    // The ttl is calendar time, and clocks may be wrong by their skew, or by a minute that nobody can notice; a jump must not end it.
+    private void NotTooEarly(Node node, string deviceId, MessageId id)
+    {
+        if (!_messages.TryGetValue((deviceId, id.Value), out var message) || !message.IsWellTimed || !node.WasBootedSane) return;
+        var left = message.Accepted.ExpiresAt - (world.Now + node.Clock.Skew);
+        if (left > TimeSpan.FromSeconds(62)) Break($"{id} timed out {left.TotalSeconds:f0} s before its time, because a clock had jumped");
+    }
+
+    // Between deciding and storing lies as much as a statement may take.
+    private bool IsWellTimed(Node node, DateTimeOffset at) => (at - world.Now - node.Clock.Skew).Duration() < TimeSpan.FromSeconds(100);
+
+    /// <summary>
+    /// A connection is told that a younger one took over. CONNECTs within a second and what a message may take between two nodes count as simultaneous.
+    /// </summary>
+    public void TakenOver(IActorRef connection)
+    {
+        if (!world.Connections.TryGetValue(connection, out var wire) || wire.Device.Youngest != wire || wire.SinceFormer < TimeSpan.FromSeconds(2.6)) return;
+        Break($"the youngest connection of {wire.Device.Id} was closed for an older one");
+    }
+
+    private int Life(string deviceId) => _lives.GetValueOrDefault(deviceId);
+
+    private void Accept(string deviceId, Message message)
+    {
+        var key = (deviceId, message.Accepted.MessageId.Value);
+        if (_messages.TryGetValue(key, out var former))
+        {
+            if (former.Life == message.Life) Break($"{message.Accepted.MessageId} was accepted twice");
+            else _former.Add((deviceId, former));
+        }
+
+        _messages[key] = message;
+    }
+
+    private void Retire(string deviceId, OutboxEvent.Retired e, Outbox before)
+    {
+        var (life, lives) = (SimulatedRegistry.LifeIn(e.Header), world.Registry.LifeOf(DeviceId.Parse(deviceId)));
+        if (world.Registry.Has(DeviceId.Parse(deviceId)) && lives != life) Break($"life {lives} of {deviceId} was ended by the deletion of life {life}");
+        foreach (var open in before.Open) End(deviceId, open.MessageId, MessageStatus.Failed, e.At);
+    }
+
+    /// <summary>A device exists again.</summary>
+    public void Created(DeviceId deviceId)
+    {
+        if (world.Disk.Outboxes.GetValueOrDefault(deviceId.Value) is { IsRetired: true }) Break($"{deviceId} exists, and its outbox is retired");
+    }
+
+    /// <summary>A device does not exist any more.</summary>
+    public void Removed(DeviceId deviceId, DateTimeOffset markedAt)
+    {
+        foreach (var open in world.Disk.Outboxes.GetValueOrDefault(deviceId.Value, Outbox.Empty).Open)
+        {
+            if (_messages[(deviceId.Value, open.MessageId.Value)].StoredAt < markedAt) Break($"{deviceId} is deleted, and {open.MessageId} is open");
+        }
     }
 
     private void End(string deviceId, MessageId id, MessageStatus status, DateTimeOffset at)
@@ -141,6 +256,7 @@ internal sealed class Promises(World world)
     public void Answered(DeviceId deviceId, string id, OutboxReply.Accepted reply)
     {
         if (!_messages.TryGetValue((deviceId.Value, id), out var message)) Break($"{id} was answered 201 and is not stored");
+        else if (_former.Exists(f => f.DeviceId == deviceId.Value && f.Message.Accepted.MessageId.Value == id)) return; // of which life, only the answer knows
         else if (reply.Status != message.Accepted.Answer || reply.CreatedAt != message.Accepted.At) Break($"{id} was answered {reply.Status}, and not as the first time");
         _known.Add((deviceId.Value, id));
     }
@@ -150,6 +266,7 @@ internal sealed class Promises(World world)
     /// <summary>A DELETE was answered 204.</summary>
     public void Deleted(DeviceId deviceId, string id)
     {
+        if (_former.Exists(f => f.DeviceId == deviceId.Value && f.Message.Accepted.MessageId.Value == id)) return;
         if (_messages.TryGetValue((deviceId.Value, id), out var message) && message.End != MessageStatus.Failed) Break($"{id} was deleted and did not end FAILED");
     }
 
@@ -198,14 +315,18 @@ internal sealed class Promises(World world)
     /// <summary>The faults are long over: everything has come to its end, and the application knows.</summary>
     public void AtTheEnd()
     {
-        foreach (var ((deviceId, id), message) in _messages)
+        if (_suspicion is not null) Break(_suspicion);
+        foreach (var (deviceId, message) in _messages.Select(m => (m.Key.DeviceId, m.Value)).Concat(_former))
         {
+            var id = message.Accepted.MessageId;
+            if (message.End is null && message.Accepted.ExpiresAt > world.Now && !message.IsWellTimed) continue; // a clock said so
             if (message.End is not { } end) Break($"{id} of {deviceId} was accepted and has no end, {(world.Now - message.Accepted.ExpiresAt).TotalSeconds:f0} s after its ttl");
             else if (!message.Owed.SequenceEqual(message.Accepted.Answer == MessageStatus.Pending ? [MessageStatus.Pending, end] : [end])) Break($"{id} ended {end} and the application is told {string.Join(", ", message.Owed)}");
         }
 
         foreach (var (deviceId, outbox) in world.Disk.Outboxes)
         {
+            if (outbox.IsRetired && world.Registry.Has(DeviceId.Parse(deviceId))) Break($"{deviceId} exists, and its outbox is retired");
             if (!outbox.Owed.IsEmpty) Break($"{deviceId} still owes notification {outbox.Owed[0].Number}");
         }
 

@@ -17,7 +17,9 @@ internal sealed class SimulatedWebhook(Node node) : Webhook(World.PushOptions)
         world.After(there, () =>
         {
             var result = world.Application.Hear(to.Url.Host, body);
-            world.After(TimeSpan.FromMilliseconds(1 + 10 * world.Random.NextDouble()), () =>
+            var back = TimeSpan.FromMilliseconds(1 + 10 * world.Random.NextDouble()) + world.Application.ThinkTime(to.Url.Host);
+            if (back > World.PushOptions.Timeout) (back, result) = (World.PushOptions.Timeout, new(PushOutcome.Failed, "no answer in time"));
+            world.After(back, () =>
             {
                 if (node.IsAlive && !cancel.IsCancellationRequested) done.SetResult(result);
             });
@@ -27,11 +29,11 @@ internal sealed class SimulatedWebhook(Node node) : Webhook(World.PushOptions)
 }
 
 /// <summary>The rules of the site: every action receives every status.</summary>
-internal sealed class SimulatedRuleBook(World world) : RuleBook(null!, NullLogger<RuleBook>.Instance, OneThread.Instance)
+internal sealed class SimulatedRuleBook(Node node) : RuleBook(null!, NullLogger<RuleBook>.Instance, node.Clock)
 {
     public override ValueTask<RuleSnapshot> LoadedAfterAsync(long timestamp, CancellationToken cancel)
     {
-        var (from, read) = (OneThread.Instance.GetTimestamp(), new TaskCompletionSource<RuleSnapshot>());
+        var (world, from, read) = (node.World, node.Clock.GetTimestamp(), new TaskCompletionSource<RuleSnapshot>());
         world.After(TimeSpan.FromMilliseconds(1 + 8 * world.Random.NextDouble()), () => read.SetResult(Load(from)));
         return new(read.Task);
     }
@@ -49,7 +51,7 @@ internal sealed class SimulatedRuleBook(World world) : RuleBook(null!, NullLogge
             CreatedAt = 0,
         };
         var active = new RuleActivity { RuleId = rule.RuleId, ActiveFrom = 0 };
-        return RuleSnapshot.Of(1, from, [rule], new[] { active }.ToLookup(a => a.RuleId), world.Actions.Select(SimulatedRules.Action).ToLookup(a => a.RuleId));
+        return RuleSnapshot.Of(1, from, [rule], new[] { active }.ToLookup(a => a.RuleId), node.World.Actions.Select(SimulatedRules.Action).ToLookup(a => a.RuleId));
     }
 }
 

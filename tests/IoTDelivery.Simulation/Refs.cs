@@ -60,11 +60,19 @@ internal sealed class FarRef(string name, Node seenFrom, Node livesOn, IActorRef
 
     protected override void TellInternal(object message, IActorRef sender)
     {
+        if (message is ToDevice.Detach) seenFrom.Ends(sender);
         if (_isGone) return;
+        if (seenFrom.World.Broken == BrokenRule.SlowReceiverBlocksReminders && message is Acted acted && seenFrom.World.Disk.Owes(acted.DeviceId))
+        {
+            seenFrom.World.After(TimeSpan.FromMilliseconds(100), () => Tell(message, sender));
+            return;
+        }
+
+        if (message is ToConnection.Evicted { TakenOver: true }) seenFrom.World.Promises.TakenOver(target);
         if (seenFrom == livesOn) Arrive();
         else seenFrom.World.Network.Send(seenFrom, livesOn, Arrive);
 
-        void Arrive() => seenFrom.World.Arrived(message, () => target.Tell(Travelling(message, livesOn), livesOn.See(sender, seenFrom)));
+        void Arrive() => seenFrom.World.Arrived(message, () => target.Tell(Travelling(Renumbered(message, sender), livesOn), livesOn.See(sender, seenFrom)));
     }
 
     /// <summary>References inside a message change with the place they are seen from.</summary>
@@ -72,6 +80,14 @@ internal sealed class FarRef(string name, Node seenFrom, Node livesOn, IActorRef
     {
         ToDevice.Attach attach => attach with { Connection = to.See(attach.Connection) },
         ToConnection.Transmit transmit when to.World.Broken is BrokenRule.LossUnnoticed or BrokenRule.OrderBrokenOnRepetition => transmit with { Sequence = 0 },
+        _ => message,
+    };
+
+    private object Renumbered(object message, IActorRef sender) => message switch
+    {
+        _ when seenFrom.World.Broken != BrokenRule.LatePubAckTaken => message,
+        ToConnection.Transmit transmit => seenFrom.World.Misnumbering.Down(sender, transmit),
+        ToDevice.Answered answered => seenFrom.World.Misnumbering.Up(target, answered),
         _ => message,
     };
 
@@ -98,9 +114,27 @@ internal sealed class RegionRef(Node node, string name) : BareRef(name)
     protected override void TellInternal(object message, IActorRef sender)
     {
         if (!node.IsAlive || message is not ToDevice toDevice) return;
-        if (message is ToDevice.Attach attach) node.Know(attach);
+        if (message is ToDevice.Detach) node.Ends(sender);
+        if (message is ToDevice.Attach attach)
+        {
+            node.Know(attach);
+            if (node.World.Broken == BrokenRule.ClockDecidesEviction) message = Misdated(attach);
+        }
+
         Deliver(toDevice.DeviceId, message, sender);
+        if (message is ToDevice.Command { Ask: OutboxCommand.Retire retire } && node.World.Happens(Fault.RetireIsLate, 0.3)) DeliverLate(toDevice.DeviceId, retire, sender);
     }
+
+    // The ask before this one: it waited in the buffer of a shard.
+    private void DeliverLate(DeviceId deviceId, OutboxCommand.Retire retire, IActorRef sender) => node.World.After(node.World.Seconds(0.5, 25), () =>
+    {
+        if (!node.IsAlive) return;
+        if (node.World.Broken == BrokenRule.RetireOfAnotherLife) retire = node.World.Registry.Disguised(deviceId, retire);
+        Deliver(deviceId, new ToDevice.Command(deviceId, retire), sender);
+    });
+
+    // As if the moment of the CONNECT were told by a clock: those of the machines are 20 s apart.
+    private ToDevice.Attach Misdated(ToDevice.Attach attach) => attach with { ConnectedAt = attach.ConnectedAt + (node.Index - 1) * TimeSpan.FromSeconds(20) };
 
     private void Deliver(DeviceId deviceId, object message, IActorRef sender)
     {

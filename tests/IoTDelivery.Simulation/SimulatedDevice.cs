@@ -9,7 +9,7 @@ using MQTTnet.Protocol;
 namespace IoTDelivery.Simulation;
 
 /// <summary>A device that comes and goes, subscribes, answers, answers late, twice or not at all. It never lies: what it answered is what it got.</summary>
-internal sealed class SimulatedDevice
+internal sealed class SimulatedDevice : Addressee
 {
     private static readonly TimeSpan KeepAlive = TimeSpan.FromSeconds(30);
 
@@ -18,6 +18,8 @@ internal sealed class SimulatedDevice
     private readonly uint _sessionExpiry;
     private readonly int _receiveMaximum;
     private readonly int[] _qos; // by topic
+    private readonly bool _acknowledgesLater;
+    private readonly SortedDictionary<ushort, string> _held = []; // what it received in this session and has not acknowledged, if it may do so on a later connection
     private Wire? _wire;
     private ushort _packetIds;
     private bool _staysAway;
@@ -25,25 +27,21 @@ internal sealed class SimulatedDevice
     private int _connects;
 
     public SimulatedDevice(World world, string name)
+        : base(DeviceId.Parse(name), [SystemTopics.MessagesDown(DeviceId.Parse(name)), SystemTopics.User(DeviceId.Parse(name), "a")])
     {
-        (_world, Id) = (world, DeviceId.Parse(name));
+        _world = world;
         _version = world.Chance(0.5) ? MqttProtocolVersion.V500 : MqttProtocolVersion.V311;
         _sessionExpiry = world.Random.Next(4) switch { 0 or 1 => 0, 2 when _version == MqttProtocolVersion.V500 => (uint)world.Random.Next(5, 40), _ => uint.MaxValue };
         _receiveMaximum = _version == MqttProtocolVersion.V500 ? world.Random.Next(1, 8) : ushort.MaxValue;
-        Topics = [SystemTopics.MessagesDown(Id), SystemTopics.User(Id, "a")];
         _qos = [world.Chance(0.75) ? 1 : 0, world.Chance(0.75) ? 1 : 0];
+        _acknowledgesLater = world.Happens(Fault.AckOnLaterConnection, 0.6) && _sessionExpiry > 0;
     }
 
-    public DeviceId Id { get; }
+    /// <summary>What its connection carries, if it is a gateway.</summary>
+    public IReadOnlyList<Addressee> SubDevices { get; set; } = [];
 
-    /// <summary>Where messages may be sent to.</summary>
-    public IReadOnlyList<string> Topics { get; }
-
-    /// <summary>Messages it answered with a PUBACK.</summary>
-    public HashSet<string> Acknowledged { get; } = [];
-
-    /// <summary>Messages whose QoS 0 PUBLISH the transport took.</summary>
-    public HashSet<string> Taken { get; } = [];
+    /// <summary>The connection it opened last.</summary>
+    public Wire? Youngest { get; private set; }
 
     private bool IsMqtt5 => _version == MqttProtocolVersion.V500;
 
@@ -93,7 +91,7 @@ internal sealed class SimulatedDevice
     private void ComeOnline()
     {
         if (_wire is not null || _staysAway) return;
-        if (_world.AnyNode() is not { IsPaused: false } node)
+        if (!_world.Registry.Has(Id) || _world.AnyNode() is not { IsPaused: false } node) // no row: the login is refused
         {
             _world.After(TimeSpan.FromSeconds(1), ComeOnline);
             return;
@@ -102,8 +100,10 @@ internal sealed class SimulatedDevice
         _isAccepted = false;
         var id = new Guid(++_connects, (short)Id.Value[1], 0, 0, 0, 0, 0, 0, 0, 0, 0);
         var connect = new AcceptedConnect(
-            Id, id, _world.Now, _version, KeepAlive, StartsClean: _sessionExpiry == 0 || _world.Chance(0.05), _sessionExpiry, _receiveMaximum);
-        var wire = _wire = new Wire(_world, this, node, _version, id);
+            Id, id, node.Clock.GetUtcNow(), _version, KeepAlive, StartsClean: _sessionExpiry == 0 || _world.Chance(0.05), _sessionExpiry, _receiveMaximum, IsGateway: SubDevices.Count > 0);
+        if (connect.StartsClean) _held.Clear();
+        var wire = _wire = new Wire(_world, this, node, _version, id, Youngest);
+        Youngest = wire;
         _world.Wires.Add(id, wire);
         if (_world.IsTracing) _world.Trace($"{Id} connects to {node}: {_version} qos {_qos[0]}/{_qos[1]} clean {connect.StartsClean} expiry {_sessionExpiry} receive maximum {_receiveMaximum}");
         wire.Open();
@@ -146,7 +146,15 @@ internal sealed class SimulatedDevice
     /// <summary>The node's transport took these bytes.</summary>
     public void Written(MqttPublishPacket publish)
     {
-        if (publish.QualityOfServiceLevel == MqttQualityOfServiceLevel.AtMostOnce) Taken.Add(MessageOf(publish));
+        if (publish.QualityOfServiceLevel == MqttQualityOfServiceLevel.AtMostOnce) Addressed(MessageOf(publish)).Taken.Add(MessageOf(publish));
+    }
+
+    // Itself, or whom it carries.
+    private Addressee Addressed(string id)
+    {
+        var to = _world.Application.AddresseeOf(id);
+        if (to != this && to.Gateway != this) _world.Promises.Break($"{Id} got {id}, which is for {to.Id}");
+        return to;
     }
 
     public void On(MqttPacket packet, Wire wire)
@@ -156,6 +164,8 @@ internal sealed class SimulatedDevice
         {
             case MqttConnAckPacket { ReasonCode: MqttConnectReasonCode.Success } accepted:
                 _isAccepted = true;
+                if (!accepted.IsSessionPresent) _held.Clear(); // a new session: its packet ids begin anew
+                foreach (var (packetId, id) in _held) _world.After(_world.Seconds(0, 15), () => AnswerHeld(packetId, id, wire));
                 if (!accepted.IsSessionPresent || _world.Chance(0.5)) _world.After(_world.Seconds(0, 1), () => Subscribe(wire));
                 break;
             case MqttPublishPacket publish:
@@ -186,12 +196,19 @@ internal sealed class SimulatedDevice
     {
         var (text, id, packetId) = (Encoding.UTF8.GetString(publish.Payload.ToArray()), MessageOf(publish), publish.PacketIdentifier);
         if (_world.IsTracing) _world.Trace($"{Id} receives {id} packet {packetId} dup {publish.Dup}");
-        _world.Promises.Arrived(Id, publish.Topic, id, text);
+        _world.Promises.Arrived(Addressed(id).Id, publish.Topic, id, text);
         if (publish.QualityOfServiceLevel == MqttQualityOfServiceLevel.AtMostOnce) return;
 
+        if (wire.AnsweredAhead.GetValueOrDefault(packetId) == id && publish.Dup) return; // crossed the PUBACK of what an earlier connection brought
         if (wire.Unanswered.TryGetValue(packetId, out var carried) && carried != id) _world.Promises.Break($"{Id} got packet id {packetId} for {id} while {carried} has it");
         wire.Unanswered[packetId] = id;
+        if (_acknowledgesLater && !_held.TryAdd(packetId, id) && _held[packetId] != id)
+        {
+            _world.Promises.Suspect($"{Id} got packet id {packetId} for {id}, and has not acknowledged {_held[packetId]}, which has it in this session");
+        }
+
         if (wire.Unanswered.Count > _receiveMaximum) _world.Promises.Break($"{Id} got {wire.Unanswered.Count} packets at once and takes {_receiveMaximum}");
+        if (_acknowledgesLater && _world.Happens(Fault.AckOnLaterConnection, 0.3)) return;
         if (_world.Happens(Fault.AckWithheld, 0.08)) return;
         var delay = _world.Happens(Fault.AckLate, 0.1) ? _world.Seconds(0.5, 8) : TimeSpan.FromMilliseconds(5 * _world.Random.NextDouble());
         _world.After(delay, () => Answer(packetId, id, wire));
@@ -201,12 +218,22 @@ internal sealed class SimulatedDevice
     {
         if (_wire != wire || wire.Unanswered.GetValueOrDefault(packetId) != id) return;
         var refuses = IsMqtt5 && _world.Happens(Fault.AckRefuses, 0.01);
-        if (!refuses) Acknowledged.Add(id);
         var ack = new MqttPubAckPacket { PacketIdentifier = packetId, ReasonCode = refuses ? MqttPubAckReasonCode.UnspecifiedError : MqttPubAckReasonCode.Success };
-        wire.Send(ack);
+        wire.Send(ack, () => (refuses ? Addressed(id).Refused : Addressed(id).Acknowledged).Add(id));
+        if (_held.GetValueOrDefault(packetId) == id) _held.Remove(packetId);
         if (_world.Broken != BrokenRule.PubAckOfAnotherPacket) wire.Unanswered.Remove(packetId);
         else _world.After(TimeSpan.FromSeconds(1), () => wire.Unanswered.Remove(packetId));
         if (!IsMqtt5 && _world.Happens(Fault.AckDoubled, 0.03)) wire.Send(ack);
+    }
+
+    private void AnswerHeld(ushort packetId, string id, Wire wire)
+    {
+        if (_wire != wire || _held.GetValueOrDefault(packetId) != id) return;
+        if (_world.IsTracing) _world.Trace($"{Id} acknowledges {id} packet {packetId} of an earlier connection");
+        _held.Remove(packetId);
+        if (wire.Unanswered.GetValueOrDefault(packetId) == id) wire.Unanswered.Remove(packetId);
+        wire.AnsweredAhead[packetId] = id;
+        wire.Send(new MqttPubAckPacket { PacketIdentifier = packetId }, () => Addressed(id).Acknowledged.Add(id));
     }
 
     private static string MessageOf(MqttPublishPacket publish)

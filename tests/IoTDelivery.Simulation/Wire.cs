@@ -16,21 +16,31 @@ internal sealed class Wire : ConnectionContext, IDuplexPipe
 {
     private static readonly PipeOptions Inline = new(readerScheduler: PipeScheduler.Inline, writerScheduler: PipeScheduler.Inline, useSynchronizationContext: false);
 
+    private const ushort Shared = Domain.PacketIds.Max + 1;
+
     private readonly World _world;
-    private readonly SimulatedDevice _device;
     private readonly MqttProtocolVersion _version;
     private readonly Pipe _up = new(Inline), _down = new(Inline);
     private DateTimeOffset _lastUp, _lastDown;
+    private ushort _shared; // what the node means by the id that all sub-devices share, if that rule is broken
     private bool _isBroken; // nothing passes any more
     private bool _isClosed; // the server has been told, or has ended it
 
-    public Wire(World world, SimulatedDevice device, Node node, MqttProtocolVersion version, Guid id)
+    public Wire(World world, SimulatedDevice device, Node node, MqttProtocolVersion version, Guid id, Wire? former)
     {
-        (_world, _device, Node, _version, Id) = (world, device, node, version, id);
+        (_world, Device, Node, _version, Id) = (world, device, node, version, id);
+        (OpenedAt, SinceFormer) = (world.Now, former is null ? TimeSpan.MaxValue : world.Now - former.OpenedAt);
         Transport = this;
     }
 
+    public SimulatedDevice Device { get; }
+
     public Node Node { get; }
+
+    public DateTimeOffset OpenedAt { get; }
+
+    /// <summary>How much younger it is than the device's connection before.</summary>
+    public TimeSpan SinceFormer { get; }
 
     public Guid Id { get; }
 
@@ -49,11 +59,15 @@ internal sealed class Wire : ConnectionContext, IDuplexPipe
     // Packet ids the device has not answered, and the message each one carried.
     public Dictionary<ushort, string> Unanswered { get; } = [];
 
+    // Packet ids of an earlier connection that the device has answered on this one.
+    public Dictionary<ushort, string> AnsweredAhead { get; } = [];
+
     /// <summary>What the node writes is read from here on.</summary>
     public void Open() => Pump();
 
     /// <summary>The device sends a packet.</summary>
-    public void Send(MqttPacket packet)
+    /// <param name="arrived">Runs when the node has it, if it ever does.</param>
+    public void Send(MqttPacket packet, Action? arrived = null)
     {
         if (_isBroken) return;
         _lastUp = Later(_lastUp);
@@ -65,6 +79,8 @@ internal sealed class Wire : ConnectionContext, IDuplexPipe
                 packet = new MqttPubAckPacket { PacketIdentifier = Unanswered.Keys.Min() };
             }
 
+            arrived?.Invoke();
+            if (_shared != 0 && packet is MqttPubAckPacket { PacketIdentifier: Shared }) packet = new MqttPubAckPacket { PacketIdentifier = _shared };
             MqttFraming.Write(_up.Writer, packet, _version);
             _ = _up.Writer.FlushAsync();
         });
@@ -85,7 +101,7 @@ internal sealed class Wire : ConnectionContext, IDuplexPipe
         _lastDown = Later(_lastDown);
         _world.After(_lastDown - _world.Now, () =>
         {
-            if (!_isBroken) _device.Lost(this);
+            if (!_isBroken) Device.Lost(this);
             _isBroken = true;
         });
     }
@@ -126,12 +142,17 @@ internal sealed class Wire : ConnectionContext, IDuplexPipe
         var bytes = result.Buffer;
         while (MqttFraming.TryRead(ref bytes, _version, int.MaxValue, out var packet) == Frame.Packet)
         {
-            if (packet is MqttPublishPacket publish) _device.Written(publish);
+            if (packet is MqttPublishPacket publish)
+            {
+                if (_world.Broken == BrokenRule.SubDeviceIdShared && publish.PacketIdentifier >= Shared) (_shared, publish.PacketIdentifier) = (publish.PacketIdentifier, Shared);
+                Device.Written(publish);
+            }
+
             if (_isBroken) continue;
             _lastDown = Later(_lastDown);
             _world.After(_lastDown - _world.Now, () =>
             {
-                if (!_isBroken) _device.On(packet!, this);
+                if (!_isBroken) Device.On(packet!, this);
             });
         }
 

@@ -24,7 +24,7 @@ internal sealed class World
         SnapshotEvery = 12,
     };
 
-    public static readonly WakeUpOptions WakeUpOptions = new() { Lease = TimeSpan.FromSeconds(10) };
+    public static readonly TimeSpan Lease = TimeSpan.FromSeconds(10);
 
     public static readonly PushOptions PushOptions = new()
     {
@@ -37,6 +37,33 @@ internal sealed class World
 
     public static readonly DeviceHeader Header = new("project", null, "node", "product", null);
 
+    /// <summary>
+    /// What the product is not ready for: it does not happen unless asked for (<c>--with</c>). Each waits for a rule of the product; whoever mends that takes it off this list.
+    /// </summary>
+    public static readonly IReadOnlyCollection<Fault> NotYet =
+    [
+        Fault.ClocksDiffer, // until clocks of two machines are never compared (who is younger, when to ring)
+        Fault.ClockJumps,   // until delays in memory count monotonic time, and expiries wait for a clock that has jumped
+
+        // Until a packet id means one message only, whoever owns the device, and a session that goes on goes on with its ids.
+        Fault.AckOnLaterConnection,
+
+        // Until a Retire ends only the life of a device that it was meant for.
+        Fault.DeviceIsDeleted,
+        Fault.DeletionRepeated,
+        Fault.RetireIsLate,
+
+        // Until a ring is answered when the fact is stored.
+        Fault.SleepersDueTogether,
+
+        // Until a message whose end is decided and not stored is not overtaken: if the write fails, it comes behind what overtook it.
+        Fault.StatementWaits,
+        Fault.StatementHangs,
+
+        // Until a notification whose device has no row is offered again with its own header, instead of settled.
+        Fault.HeaderIsGone,
+    ];
+
     private static readonly TimeSpan StableAfter = TimeSpan.FromSeconds(5);
 
     private readonly HashSet<Fault> _without;
@@ -47,6 +74,7 @@ internal sealed class World
     private readonly Dictionary<DeviceId, Node?> _homes = [];
     private readonly Dictionary<DeviceId, Node> _leaving = []; // from where
     private readonly List<SimulatedDevice> _devices = [];
+    private readonly Dictionary<DeviceId, Addressee> _addressees = [];
     private bool _isCalm;
 
     public World(int seed, BrokenRule broken, HashSet<Fault> without, List<string>? trace)
@@ -55,11 +83,41 @@ internal sealed class World
         MqttOptions = new() { Chance = Random };
         (Disk, Network, Promises) = (new Disk(this), new Network(this), new Promises(this));
         Actions = [.. Enumerable.Range(0, Random.Next(1, 3)).Select(i => $"action-{i}")];
-        (Rules, RuleActions) = (new SimulatedRuleBook(this), new SimulatedRules(this));
+        (Registry, RuleActions) = (new SimulatedRegistry(this), new SimulatedRules(this));
         Application = new Application(this);
+        Clocks = [.. Enumerable.Range(0, Site.Nodes).Select(i => new MachineClock(i))];
+        LooksUp = Chance(0.5);
+        if (Happens(Fault.SleepersDueTogether, 0.1))
+        {
+            Sleepers = [.. Enumerable.Range(1, 9).Select(i => DeviceId.Parse($"s{i}")).Select(s => new Addressee(s, [SystemTopics.MessagesDown(s)]))];
+        }
+
+        MayJump = Happens(Fault.ClockJumps, 0.3);
+        if (!Happens(Fault.ClocksDiffer, 0.4)) return;
+        foreach (var clock in Clocks) clock.Skew = Seconds(-1, 1) * MachineClock.SkewMax.TotalSeconds;
+        Disk.Skew = Seconds(-1, 1) * MachineClock.SkewMax.TotalSeconds;
+        ClockSlack = 2 * MachineClock.SkewMax;
     }
 
+    /// <summary>What of <see cref="NotYet"/> a broken rule is about.</summary>
+    public static IReadOnlyCollection<Fault> NeededBy(BrokenRule broken) => broken switch
+    {
+        BrokenRule.LatePubAckTaken => [Fault.AckOnLaterConnection],
+        BrokenRule.SlowReceiverBlocksReminders => [Fault.SleepersDueTogether],
+        BrokenRule.RetireOfAnotherLife => [Fault.DeviceIsDeleted, Fault.RetireIsLate],
+        _ => [],
+    };
+
     public Random Random { get; }
+
+    /// <summary>By machine. A process that ends and comes again finds the same one.</summary>
+    public IReadOnlyList<MachineClock> Clocks { get; }
+
+    /// <summary>True if clocks jump in this history.</summary>
+    public bool MayJump { get; }
+
+    /// <summary>How far what two machines take for the same time may have been apart so far.</summary>
+    public TimeSpan ClockSlack { get; private set; }
 
     public MqttOptions MqttOptions { get; }
 
@@ -73,13 +131,28 @@ internal sealed class World
 
     public Application Application { get; }
 
-    public IReadOnlyList<string> Actions { get; }
+    public SimulatedRegistry Registry { get; }
 
-    public SimulatedRuleBook Rules { get; }
+    public IReadOnlyList<string> Actions { get; }
 
     public SimulatedRules RuleActions { get; }
 
+    /// <summary>Those that connect.</summary>
     public IReadOnlyList<SimulatedDevice> Devices => _devices;
+
+    /// <summary>Whom messages are sent to while things go wrong: those that connect, and the sub-devices.</summary>
+    public IReadOnlyList<Addressee> Addressees { get; private set; } = [];
+
+    /// <summary>Who never connects.</summary>
+    public IReadOnlyList<Addressee> Sleepers { get; private set; } = [];
+
+    public Addressee AddresseeOf(DeviceId deviceId) => _addressees[deviceId];
+
+    /// <summary>With many sleepers one ring at a time has to do, or they would not be many.</summary>
+    public WakeUpOptions WakeUpOptions => new() { Lease = Lease, Concurrency = Sleepers.Count > 0 ? 1 : 20 };
+
+    /// <summary>True if the journal of this history looks up what became of a commit whose answer is lost; else it counts as failed.</summary>
+    public bool LooksUp { get; }
 
     /// <summary>Where time and chance stand: two runs of one seed end alike.</summary>
     public long Fingerprint => OneThread.Instance.Ticks + Random.Next();
@@ -122,6 +195,12 @@ internal sealed class World
 
     public Node? OwnerOf(IActorRef actor) => _owners.GetValueOrDefault(actor);
 
+    /// <summary>For <see cref="BrokenRule.LatePubAckTaken"/>.</summary>
+    public Misnumbering Misnumbering { get; } = new();
+
+    /// <summary>The wires by the actor that stands for them on their node.</summary>
+    public Dictionary<IActorRef, Wire> Connections { get; } = [];
+
     /// <summary>The wires by connection id.</summary>
     public Dictionary<Guid, Wire> Wires { get; } = [];
 
@@ -140,13 +219,17 @@ internal sealed class World
         Site.Failed = OnError;
         RetryDelay.Chance = Random;
         for (var i = 0; i < Site.Nodes; i++) Boot(i);
+        foreach (var sleeper in Sleepers) Add(sleeper);
         for (var i = Random.Next(1, 4); i > 0; i--)
         {
             var device = new SimulatedDevice(this, $"d{i}");
             _devices.Add(device);
-            SetHome(device.Id, _nodes[Random.Next(Site.Nodes)]);
+            Add(device);
+            if (Happens(Fault.GatewayCarries, 0.3)) device.SubDevices = [.. Enumerable.Range(1, Random.Next(1, 4)).Select(n => SubDevice(device, n))];
             device.Begin();
         }
+
+        Addressees = [.. _devices.SelectMany(d => d.SubDevices.Prepend(d))];
 
         var trouble = Seconds(20, 60);
         Application.Begin(trouble);
@@ -154,9 +237,28 @@ internal sealed class World
         var calm = Now + trouble;
         while (Now < calm && Promises.Violation is null) OneThread.Instance.RunUntil(Now + TimeSpan.FromSeconds(1));
         if (Promises.Violation is null) Calm();
-        var end = Now + TimeSpan.FromSeconds(400);
-        while (Now < end && Promises.Violation is null && !IsSettled()) OneThread.Instance.RunUntil(Now + TimeSpan.FromSeconds(5));
+        var end = Now + TimeSpan.FromSeconds(400) + (MayJump ? TimeSpan.FromSeconds(800) : TimeSpan.Zero); // who saw a jump may wait ten minutes for its correction
+        while (Now < end && Promises.Violation is null && !IsSettled())
+        {
+            if (Now > calm + TimeSpan.FromSeconds(25)) Promises.NobodyIsLate();
+            OneThread.Instance.RunUntil(Now + TimeSpan.FromSeconds(Sleepers.Count > 0 ? 1 : 5));
+        }
+
         if (Promises.Violation is null) Promises.AtTheEnd();
+    }
+
+    private Addressee SubDevice(SimulatedDevice gateway, int number)
+    {
+        var subDevice = new Addressee(DeviceId.Parse($"{gateway.Id}-{number}"), gateway.Topics, gateway);
+        Add(subDevice);
+        return subDevice;
+    }
+
+    private void Add(Addressee addressee)
+    {
+        _addressees.Add(addressee.Id, addressee);
+        Registry.Add(addressee.Id);
+        SetHome(addressee.Id, _nodes[Random.Next(Site.Nodes)]);
     }
 
     /// <summary>Leaves nothing behind for the next history.</summary>
@@ -183,28 +285,47 @@ internal sealed class World
 
     private void NextFault()
     {
-        switch (Random.Next(11))
+        switch (Random.Next(14))
         {
             case 0 when AllWell() && Happens(Fault.NodeCrashes, 1): Crash(AnyNode()!); break;
             case 1 when AllWell() && Happens(Fault.NodePauses, 0.7): Pause(AnyNode()!); break;
             case 2 when AllWell() && Happens(Fault.NodeIsCutOff, 1): CutOff(AnyNode()!); break;
-            case 3 or 4 when Happens(Fault.HomeMoves, 1): MoveHome(_devices[Random.Next(_devices.Count)].Id); break;
+            case 3 or 4 when Happens(Fault.HomeMoves, 1): MoveHome(Addressees[Random.Next(Addressees.Count)].Id); break;
             case 5 when Happens(Fault.PusherFails, 1): AnyNode()?.StartPusher(); break;
             case 6 when Happens(Fault.DatabaseIsAway, 0.7): Disk.GoAway(Seconds(0.1, 6)); break;
             case 7 when Happens(Fault.DiskIsSlow, 1): Disk.GetSlow(Seconds(1, 8)); break;
             case 8 when Happens(Fault.WebhookIsDown, 1): Application.GoDown(Seconds(1, 25)); break;
             case 9 when AllWell() && Happens(Fault.AllNodesCrash, 0.3): CrashAll(); break;
             case 10: _devices[Random.Next(_devices.Count)].LoseWire(); break;
+            case 12 when Happens(Fault.DeviceIsDeleted, 0.4): Application.DeleteDevice(Addressees[Random.Next(Addressees.Count)]); break;
+            case 13 when Happens(Fault.WebhookIsSlowForLong, 0.5): Application.GetSlow(Seconds(10, 120)); break;
+            case 11 when MayJump: JumpClock(); break;
         }
 
         // One node in trouble at a time: two of three are no majority.
         bool AllWell() => AliveNodes.Count == Site.Nodes && _members.Count == Site.Nodes && Network.CutOff is null && !AliveNodes.Any(n => n.IsPaused);
     }
 
+    // Within a minute nobody can tell; beyond it two minutes at least, so that what the checker takes for a jump is one.
+    private void JumpClock()
+    {
+        var clock = Clocks[Random.Next(Clocks.Count)];
+        var jump = Chance(0.3) ? Seconds(1, 50) : Seconds(150, 3600);
+        if (Chance(0.5)) jump = -jump;
+        Trace($"the clock of machine {Clocks.ToList().IndexOf(clock)} jumps to {jump.TotalSeconds:+0.0;-0.0} s");
+        clock.Jump = jump;
+        ClockSlack = 2 * (MachineClock.SkewMax + TimeSpan.FromHours(1));
+        After(Seconds(2, 40), () =>
+        {
+            if (clock.Jump == jump) clock.Jump = TimeSpan.Zero;
+        });
+    }
+
     private void Calm()
     {
         Trace("---- the faults are over");
         _isCalm = true;
+        foreach (var clock in Clocks) clock.Jump = TimeSpan.Zero;
         if (Network.CutOff is { } cutOff) End(cutOff);
         foreach (var node in AliveNodes.Where(n => n.IsPaused)) End(node);
         Disk.GoAway(TimeSpan.Zero);
@@ -233,6 +354,7 @@ internal sealed class World
         foreach (var former in _members.Where(m => m.Index == index).ToList()) TakeForDead(former); // the new life of an address ends the former one at once
         _members.Add(node);
         Elect();
+        Registry.Resume(node);
     }
 
     // One node drains the backlog: the oldest member.
