@@ -10,6 +10,9 @@ internal sealed class DeviceStatus(StatusChange change) : Report(
 {
     public StatusChange Change => change;
 
+    // A device that is gone has no state any more, and its row is to go.
+    public override bool IsKeptElsewhere => true;
+
     /// <summary>The millisecond and the state: a change that is told again, by whomever, has the same number.</summary>
     public static long NumberOf(StatusChange change) => (change.ChangedAt << 1) | (change.Status == StatusChange.Online ? 1L : 0L);
 

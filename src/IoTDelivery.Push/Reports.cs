@@ -14,6 +14,9 @@ internal abstract class Report(DeviceId deviceId, long number, string resource, 
     public string Event { get; } = @event;
     public DateTimeOffset At { get; } = at;
 
+    /// <summary>True if nothing is lost when nobody can be told: what it says stands elsewhere. Else it is not settled then.</summary>
+    public virtual bool IsKeptElsewhere => false;
+
     /// <summary>The device it claims to be about, if that is another one.</summary>
     public virtual DeviceId? ObjectDeviceId => null;
 
@@ -64,13 +67,15 @@ public sealed class Reports
         }
     }
 
-    internal void Settled(Report report)
+    /// <param name="isTold">False if the registry did not know the device: nobody was told, and the task of whoever brought the report is cancelled.</param>
+    internal void Settled(Report report, bool isTold)
     {
         lock (_gate)
         {
             if (!_places.Remove(report, out var place)) return; // an earlier pusher was quicker
             _unsettled.Remove(place);
-            place.Value.Done.SetResult();
+            if (isTold) place.Value.Done.SetResult();
+            else place.Value.Done.SetCanceled();
         }
     }
 }

@@ -12,6 +12,7 @@ public delegate ValueTask<DeviceHeader?> DeviceHeaders(DeviceId deviceId);
 //                                                                     ┌── no action ─────────────────────────────┐
 //                                                                     │                                          ▼
 //   Owed ──► header ──► look at rules and backlog ──► match ──► one lane per (action, device)               settled ──► Paid
+//             └── none, or no room: dropped with all behind it; the device offers it again, after a deletion with its header
 //                                                                     │                                       ▲  ▲
 //                     ┌── nothing of the device waits there, a slot is free ──► POST ── 200 ─────────────────┘  │
 //   head of the lane ─┤                                                          ├── refused ──► dead letter ───┤
@@ -31,6 +32,10 @@ public delegate ValueTask<DeviceHeader?> DeviceHeaders(DeviceId deviceId);
 public sealed class StatusPusher : UntypedActor
 {
     private const int RowsPerWrite = 1000;
+
+    // A device offers again after Devices:OfferAgainAfter. An offer that comes this long after a drop was made behind it, and behind the deletion of the device's row,
+    // which stores the header with everything that is owed. No header even then: the device was never in the registry.
+    private static readonly TimeSpan UnknownAfter = TimeSpan.FromSeconds(10);
 
     private readonly OwedSettler _settler;
     private readonly Reports _reports;
@@ -55,6 +60,7 @@ public sealed class StatusPusher : UntypedActor
     private List<Item> _arrived = []; // came after it began: matched by the next one
     private Queue<LaneWrite> _writes = new();
     private List<Receiver> _opened = [];
+    private int _pending; // notifications of devices that are here and not settled
     private bool _isLooking;
     private bool _isWriting;
 
@@ -90,8 +96,9 @@ public sealed class StatusPusher : UntypedActor
             case Report report: OnReport(report); break;
             case Looked looked: OnLooked(looked); break;
             case Written written: OnWritten(written); break;
-            case HeaderRead read: OnHeaderRead(read.Debt, read.Header); break;
+            case HeaderRead read: OnHeaderRead(read); break;
             case ObjectRead read: OnObjectRead(read.Item, read.Header); break;
+            case Terminated gone: OnDeviceGone(gone.ActorRef); break;
             default: Unhandled(message); break;
         }
 
@@ -110,21 +117,64 @@ public sealed class StatusPusher : UntypedActor
         // It was somewhere else meanwhile, or started again, and offers everything it knows to be unpaid: what is before that was settled there.
         if (!Sender.Equals(debt.Device) && first > debt.OfferedUpTo + 1) debt.OfferedUpTo = first - 1;
         if (!Sender.Equals(debt.Device) && debt.Items.Count > 0) LookAgain(debt.DeviceId);
-        debt.Device = Sender; // a device that moved or restarted offers again and wants to be paid where it is now
+        MoveTo(debt, Sender); // a device that moved or restarted offers again and wants to be paid where it is now
         if (first <= debt.SettledUpTo) debt.Pay(_self); // it has not heard
         if (first > debt.OfferedUpTo + 1) return; // an offer in between was lost; paying this one would pay that one too. The device offers again
 
+        var now = _clock.GetTimestamp();
         foreach (var notification in owed.Notifications)
         {
+            if (notification.Header is { } header) debt.Retire(notification.Number, header);
             if (notification.Number <= debt.OfferedUpTo) continue; // being settled
+            if (_pending >= _options.PendingMax)
+            {
+                Remember(debt);
+                break; // no room: the device offers it again, and until then nothing behind it is taken
+            }
+
             debt.OfferedUpTo = notification.Number;
-            var item = new Item(debt, notification);
+            var item = new Item(debt, notification) { ArrivedAt = now };
             debt.Items.Enqueue(item);
             debt.Headerless.Enqueue(item);
+            _pending++;
         }
 
         if (!debt.IsReadingHeader) Admit(debt);
-        if (debt.Items.Count == 0) _debts.Remove(debt.DeviceId);
+        if (debt.OfferedUpTo >= owed.Notifications[^1].Number) Forget(debt);
+        if (debt.Items.Count == 0 && !debt.IsRemembered) _debts.Remove(debt.DeviceId);
+    }
+
+    // What was dropped has to be offered again before anything behind it is taken, and only this actor knows that: it keeps the numbers as long as the device lives here.
+    private void Remember(Debt debt)
+    {
+        if (debt.IsRemembered) return;
+        debt.IsRemembered = true;
+        Context.Watch(debt.Device);
+    }
+
+    private void Forget(Debt debt)
+    {
+        if (!debt.IsRemembered) return;
+        debt.IsRemembered = false;
+        if (!_debts.Values.Any(d => d.IsRemembered && d.Device.Equals(debt.Device))) Context.Unwatch(debt.Device);
+    }
+
+    private void MoveTo(Debt debt, IActorRef device)
+    {
+        if (device.Equals(debt.Device)) return;
+        var isRemembered = debt.IsRemembered;
+        Forget(debt);
+        debt.Device = device;
+        if (isRemembered) Remember(debt);
+    }
+
+    private void OnDeviceGone(IActorRef device)
+    {
+        foreach (var debt in _debts.Values.Where(d => d.IsRemembered && d.Device.Equals(device)).ToArray())
+        {
+            debt.IsRemembered = false;
+            if (debt.Items.Count == 0) _debts.Remove(debt.DeviceId); // its next actor offers everything unpaid
+        }
     }
 
     // Another node may have written rows for the device since its lanes here began: what comes now belongs behind them.
@@ -145,20 +195,21 @@ public sealed class StatusPusher : UntypedActor
         if (!debt.IsReadingHeader) Admit(debt);
     }
 
+    // A header counts for what was offered before it was read, and for nothing later: by then the device may be another one of the same id.
     private void Admit(Debt debt)
     {
         if (debt.Headerless.Count == 0) return;
-        if (debt.Header is null && debt.Headerless.Any(i => i.Header is null))
+        if (debt.Headerless.Any(i => i.IsUnresolved))
         {
-            var reading = _headers(debt.DeviceId);
+            var (count, reading) = (debt.Headerless.Count, _headers(debt.DeviceId));
             if (!reading.IsCompletedSuccessfully)
             {
                 debt.IsReadingHeader = true;
-                _ = ReadHeaderAsync(debt.DeviceId, reading.AsTask(), header => new HeaderRead(debt, header));
+                _ = ReadHeaderAsync(debt.DeviceId, reading.AsTask(), header => new HeaderRead(debt, count, header));
                 return;
             }
 
-            debt.Header = reading.Result;
+            Resolve(debt, count, reading.Result);
         }
 
         foreach (var item in debt.Headerless)
@@ -178,11 +229,11 @@ public sealed class StatusPusher : UntypedActor
         Arrive(debt);
     }
 
-    private void OnHeaderRead(Debt debt, DeviceHeader? header)
+    private void OnHeaderRead(HeaderRead read)
     {
-        (debt.IsReadingHeader, debt.Header) = (false, header);
-        if (header is null) Arrive(debt);
-        else Admit(debt);
+        read.Debt.IsReadingHeader = false;
+        Resolve(read.Debt, read.Count, read.Header);
+        Admit(read.Debt);
     }
 
     private void OnObjectRead(Item item, DeviceHeader? header)
@@ -192,17 +243,40 @@ public sealed class StatusPusher : UntypedActor
         Admit(item.Debt);
     }
 
+    private static void Resolve(Debt debt, int count, DeviceHeader? header)
+    {
+        foreach (var item in debt.Headerless.Take(count)) item.Resolve(header);
+    }
+
     private void Arrive(Debt debt)
     {
         var now = _clock.GetTimestamp();
         while (debt.Headerless.TryDequeue(out var item))
         {
+            if (item.Header is null && item.Report is null && !IsUnknown(debt, item.ArrivedAt))
+            {
+                Drop(debt, item, now);
+                break;
+            }
+
             item.ArrivedAt = now;
             _arrived.Add(item);
         }
 
         Look();
     }
+
+    // The registry does not know the device, and the offer is older than that answer: the device may have been deleted in between. Then its outbox has the header by now.
+    private void Drop(Debt debt, Item first, long now)
+    {
+        _logger.OfferDropped(debt.DeviceId, first.Number);
+        debt.DropFrom(first);
+        _pending -= debt.Dropped;
+        debt.DroppedAt ??= now;
+        Remember(debt);
+    }
+
+    private bool IsUnknown(Debt debt, long offeredAt) => debt.DroppedAt is { } at && _clock.GetElapsedTime(at, offeredAt) >= UnknownAfter;
 
     private void Look()
     {
@@ -235,7 +309,7 @@ public sealed class StatusPusher : UntypedActor
 
     private void Match(Item item, Looked look)
     {
-        if ((item.Header ?? item.Debt.Header) is { } header)
+        if (item.Header is { } header)
         {
             var at = item.At.ToUnixTimeMilliseconds();
             foreach (var target in look.Rules.Targets(header.ProjectId, item.Resource, item.Event))
@@ -427,12 +501,20 @@ public sealed class StatusPusher : UntypedActor
             while (debt.Items.TryPeek(out var item) && item.Unsettled == 0)
             {
                 debt.Items.Dequeue();
-                if (item.Report is { } report) _reports.Settled(report);
-                else debt.SettledUpTo = item.Number;
+                if (item.Report is { } report)
+                {
+                    _reports.Settled(report, isTold: item.Header is not null || report.IsKeptElsewhere);
+                }
+                else
+                {
+                    debt.SettledUpTo = item.Number;
+                    debt.DroppedAt = null;
+                    _pending--;
+                }
             }
 
             if (debt.SettledUpTo > before) debt.Pay(_self);
-            if (debt.Items.Count > 0) continue;
+            if (debt.Items.Count > 0 || debt.IsRemembered) continue;
             if (_debts.GetValueOrDefault(debt.DeviceId) == debt) _debts.Remove(debt.DeviceId);
             else _reporting.Remove(debt.DeviceId);
         }
@@ -489,7 +571,7 @@ public sealed class StatusPusher : UntypedActor
 
     private sealed record Looked(long From, RuleSnapshot Rules, BacklogView Backlog);
 
-    private sealed record HeaderRead(Debt Debt, DeviceHeader? Header);
+    private sealed record HeaderRead(Debt Debt, int Count, DeviceHeader? Header);
 
     private sealed record ObjectRead(Item Item, DeviceHeader? Header);
 
@@ -510,13 +592,37 @@ public sealed class StatusPusher : UntypedActor
     {
         public DeviceId DeviceId { get; } = deviceId;
         public IActorRef Device { get; set; } = ActorRefs.Nobody;
-        public DeviceHeader? Header { get; set; }
         public bool IsReadingHeader { get; set; }
         public bool IsTouched { get; set; }
         public long OfferedUpTo { get; set; }
         public long SettledUpTo { get; set; }
-        public Queue<Item> Items { get; } = new();
+
+        /// <summary>True while something that was offered was not taken: it has to be offered again.</summary>
+        public bool IsRemembered { get; set; }
+
+        /// <summary>When the registry first knew nothing of the device since something was settled.</summary>
+        public long? DroppedAt { get; set; }
+
+        /// <summary>How many the last drop took.</summary>
+        public int Dropped { get; private set; }
+        public Queue<Item> Items { get; private set; } = new();
         public Queue<Item> Headerless { get; } = new();
+
+        // A device that is deleted gives everything it owes its header. What comes with one tells whose everything before it was.
+        public void Retire(long upTo, DeviceHeader header)
+        {
+            foreach (var item in Items.Where(i => i.Number <= upTo)) item.Retire(header);
+        }
+
+        // What is before it goes on; it has arrived already.
+        public void DropFrom(Item first)
+        {
+            var kept = Items.Where(i => i.Number < first.Number).ToArray();
+            Dropped = Items.Count - kept.Length;
+            Items = new Queue<Item>(kept);
+            Headerless.Clear();
+            OfferedUpTo = first.Number - 1;
+        }
 
         public void Pay(IActorRef self) => Device.Tell(new ToDevice.Paid(DeviceId, SettledUpTo), self);
     }
@@ -529,7 +635,7 @@ public sealed class StatusPusher : UntypedActor
         public Item(Debt debt, Notification notification)
         {
             (Debt, _about, _notification) = (debt, debt.DeviceId, notification);
-            (Number, At, Header) = (notification.Number, notification.At, notification.Header);
+            (Number, At, Header, IsUnresolved) = (notification.Number, notification.At, notification.Header, notification.Header is null);
         }
 
         public Item(Debt debt, Report report)
@@ -544,7 +650,10 @@ public sealed class StatusPusher : UntypedActor
         public DateTimeOffset At { get; }
         public string Resource => Report?.Resource ?? StatusNotification.Resource;
         public string Event => Report?.Event ?? StatusNotification.Event;
-        public DeviceHeader? Header { get; private set; } // its own; else the debt's
+        public DeviceHeader? Header { get; private set; }
+
+        /// <summary>True until it has a header, or the registry has none.</summary>
+        public bool IsUnresolved { get; private set; } = true;
 
         /// <summary>Whom it claims to be about, as long as nobody has looked whether that is so.</summary>
         public DeviceId? ObjectDeviceId { get; private set; }
@@ -554,6 +663,18 @@ public sealed class StatusPusher : UntypedActor
 
         public byte[] Write(DeviceHeader header, PushShape shape) =>
             Report is null ? StatusNotification.Write(_about, _notification!, header, shape) : Report.Write(_about, header, shape);
+
+        public void Resolve(DeviceHeader? header)
+        {
+            if (!IsUnresolved) return;
+            (Header, IsUnresolved) = (header, false);
+        }
+
+        // What the registry said meanwhile counts no more: it may have been said of the next device of that id. What is matched is written.
+        public void Retire(DeviceHeader header)
+        {
+            if (Unsettled == 1 && Body is null) (Header, IsUnresolved) = (header, false);
+        }
 
         // A gateway speaks for the devices behind it and for nobody else.
         public void IsAbout(DeviceId deviceId, DeviceHeader? header)

@@ -140,6 +140,15 @@ internal sealed class PushWorld : IAsyncDisposable
     /// <summary>What a device does when the pusher is another one, or after a while: it offers everything unpaid again.</summary>
     public void OfferAgain() => Devices.Tell(OwingDevices.OfferAgain.Instance);
 
+    /// <summary>Everything owed gets this header, as when the device is deleted. Nothing is offered.</summary>
+    public void Retire(DeviceId deviceId, DeviceHeader header) => Devices.Tell(new OwingDevices.Retire(deviceId, header));
+
+    /// <summary>The pusher has heard whatever the devices said.</summary>
+    public async Task HeardAsync()
+    {
+        foreach (var actor in (IActorRef[])[Devices, Pusher]) await actor.Ask<ActorIdentity>(new Identify(null), TimeSpan.FromSeconds(20));
+    }
+
     public async Task<int> RowsAsync(string actionId) => (await Backlog.CountAsync(actionId, default)).Rows;
 
     public async Task<IReadOnlyList<DeadLetter>> DeadLettersAsync(string actionId) => (await Backlog.DeadLettersAsync(actionId, 0, 100, default)).Items;
@@ -271,6 +280,11 @@ internal sealed class OwingDevices : ReceiveActor
                 settler.Current.Tell(new Owed(DeviceId.Parse(device), [.. unpaid.Values]));
             }
         });
+        Receive<Retire>(retire =>
+        {
+            var unpaid = _unpaid[retire.DeviceId.Value];
+            foreach (var number in unpaid.Keys.ToArray()) unpaid[number] = unpaid[number] with { Header = retire.Header };
+        });
         Receive<ToDevice.Paid>(paid =>
         {
             if (!owing.Hear(paid)) return;
@@ -280,6 +294,8 @@ internal sealed class OwingDevices : ReceiveActor
     }
 
     public sealed record Owe(DeviceId DeviceId, Notification[] Notifications);
+
+    public sealed record Retire(DeviceId DeviceId, DeviceHeader Header);
 
     public sealed record OfferAgain
     {

@@ -32,17 +32,6 @@ public abstract class StatusPusherSpec<TDatabase>(TDatabase server) : PushSpec(s
     }
 
     [SkippableFact]
-    public async Task An_unknown_device_is_paid_but_one_that_brings_its_header_is_served()
-    {
-        await using var world = await WorldAsync();
-        await world.AddReceiverAsync("a");
-        world.Headers = _ => new((DeviceHeader?)null);
-        world.Owe(Given.Lamp, Given.Notification(1, world.Clock.GetUtcNow()), Given.Notification(2, world.Clock.GetUtcNow()) with { Header = Given.Header });
-        await world.Owing.UntilPaidAsync(Given.Lamp, 2);
-        Assert.Equal([2], world.Application.Numbers("a", "lamp"));
-    }
-
-    [SkippableFact]
     public async Task A_registry_that_does_not_answer_makes_the_device_wait()
     {
         await using var world = await WorldAsync();
