@@ -11,6 +11,9 @@ namespace IoTDelivery.Push;
 //     └── breaker open: nothing in memory; every ProbeInterval the oldest row of a device that is not blocked (else the oldest) decides
 //
 // A page never contains devices that are in memory, and a lane goes only after its rows are removed. So rows of one device are read in order, once.
+// Pages go forward: each begins behind the last. What a page passed over because its device was in memory, the device's lane reads itself when it has nothing else; so a
+// backlog of one device is not looked through for others again and again. Rows of several nodes are not committed in the order of their ids: now and then, and before the end,
+// pages begin at the oldest row again.
 
 /// <summary>Sends the backlog of one action. Stops when there is none.</summary>
 internal sealed class ReceiverDrainer : UntypedActor, IWithTimers
@@ -48,6 +51,10 @@ internal sealed class ReceiverDrainer : UntypedActor, IWithTimers
     private bool _isWritingBreaker;
     private bool _mustInspect = true;
     private bool _mayHaveMore = true;
+    private long _readUpTo; // id; what is older is in memory, or its lane reads it
+    private BacklogCount _count;
+    private bool _isInspecting;
+    private bool _mustTrim; // there was too much for one inspection
     private long _youngUntil; // rows younger than the first repetition are at the front of the page
 
     public ReceiverDrainer(
@@ -77,9 +84,13 @@ internal sealed class ReceiverDrainer : UntypedActor, IWithTimers
         Due,
     }
 
-    private sealed record Inspected(RuleAction? Action, long? OpenedAt);
+    private sealed record Inspected(RuleAction? Action, long? OpenedAt, Trimmed Trimmed);
 
-    private sealed record Page(IReadOnlyList<BacklogRow> Rows, bool IsCut, IReadOnlyList<Lane> Due, bool IsProbe, long? OpenedAt, int BreakerChanges);
+    private sealed record Page(BacklogPage Read, IReadOnlyList<Lane> Due, bool IsProbe, long? OpenedAt, int BreakerChanges)
+    {
+        public IReadOnlyList<BacklogRow> Rows => Read.Rows;
+        public bool IsCut => Read.IsCut;
+    }
 
     private sealed record Sent(Lane Lane, BacklogRow Row, PushResult Result);
 
@@ -95,6 +106,7 @@ internal sealed class ReceiverDrainer : UntypedActor, IWithTimers
         public int Unremoved { get; set; } // settled rows that are still in the table
         public int Attempts { get; set; }
         public long? RetryAt { get; set; }
+        public bool MayHaveMore { get; set; } // in the table, older than what pages read
         public bool IsEmpty => Sending is null && Unremoved == 0 && RetryAt is null && Rows.Count == 0;
     }
 
@@ -144,10 +156,17 @@ internal sealed class ReceiverDrainer : UntypedActor, IWithTimers
     {
         while (MaySend && _ready.TryDequeue(out var lane)) Send(lane);
 
-        if (_settling is null && (_done.Count > 0 || _breakerToWrite is not null)) StartSettling();
+        if (_settling is null && !_isInspecting && (_done.Count > 0 || _breakerToWrite is not null)) StartSettling();
         if (!_isReading) StartReading();
         if (!_isReading && _settling is null && _sending == 0 && _lanes.Count == 0 && !_mayHaveMore && IsInspected)
         {
+            if (_readUpTo > 0)
+            {
+                (_readUpTo, _mayHaveMore) = (0, true); // from the beginning, for what was committed late
+                StartReading();
+                return;
+            }
+
             Context.Stop(Self); // nothing left; the supervisor looks once more
             return;
         }
@@ -160,8 +179,9 @@ internal sealed class ReceiverDrainer : UntypedActor, IWithTimers
         var now = Now;
         if (!IsInspected || _mustInspect)
         {
-            _mustInspect = false;
-            Read(InspectAsync([.. InMemory().Select(r => r.Id)]));
+            if (_settling is not null) return; // counting and removing at once would count wrongly
+            (_mustInspect, _isInspecting) = (false, true);
+            Read(InspectAsync([.. InMemory().Select(r => r.Id)], _count));
             return;
         }
 
@@ -176,13 +196,15 @@ internal sealed class ReceiverDrainer : UntypedActor, IWithTimers
         var due = Blocked().Where(l => l.RetryAt <= now).Take(PageSize).ToArray();
         if (due.Length > 0)
         {
+            foreach (var lane in due) lane.MayHaveMore = false;
             Read(ReadDueAsync(due, _breakerChanges));
         }
         else if (_mayHaveMore && now >= _youngUntil && _ready.Count < PageSize / 2 && Blocked().Take(BlockedMax).Count() < BlockedMax
             && InMemory().Sum(r => (long)r.Bytes) < BytesMax)
         {
             _mayHaveMore = false;
-            Read(ReadNextAsync([.. _lanes.Keys], _breakerChanges));
+            foreach (var lane in _lanes.Values) lane.MayHaveMore = true; // the page passes over them
+            Read(ReadNextAsync(_readUpTo, [.. _lanes.Keys], _breakerChanges));
         }
     }
 
@@ -193,13 +215,14 @@ internal sealed class ReceiverDrainer : UntypedActor, IWithTimers
 
     private void OnBounds()
     {
-        _mustInspect = true;
+        (_mustInspect, _readUpTo, _mayHaveMore) = (true, 0, true);
         if (_queue is not null) Forget(); // what waits for a slow consumer's credit has bounds too
     }
 
     private void OnInspected(Inspected inspected)
     {
-        _isReading = false;
+        (_isReading, _isInspecting) = (false, false);
+        (_count, _mustTrim) = (inspected.Trimmed.Count, inspected.Trimmed.IsCut);
         var to = inspected.Action is null ? null : HttpForwarding.Of(inspected.Action);
         var queue = inspected.Action is null ? null : AmqpForwarding.Of(inspected.Action);
         if (to is null && queue is null)
@@ -222,7 +245,7 @@ internal sealed class ReceiverDrainer : UntypedActor, IWithTimers
 
     private void OnPage(Page page)
     {
-        _isReading = false;
+        (_isReading, _mustInspect, _mustTrim) = (false, _mustInspect || _mustTrim, false); // a page between two parts of a long trim
         if (_breaker.IsOpen && !page.IsProbe)
         {
             _mayHaveMore = true; // opened meanwhile: nothing stays in memory
@@ -248,6 +271,7 @@ internal sealed class ReceiverDrainer : UntypedActor, IWithTimers
             var hasRows = page.Rows.Any(r => r.DeviceId == lane.DeviceId);
             if (!hasRows && page.IsCut) continue; // did not fit: still due
             lane.RetryAt = null;
+            lane.MayHaveMore |= page.IsCut || page.Rows.Count(r => r.DeviceId == lane.DeviceId) >= EachOf(page.Due.Count);
             if (hasRows) _ready.Enqueue(lane);
             else Drop(lane); // sent by somebody else, given up or deleted
         }
@@ -259,6 +283,7 @@ internal sealed class ReceiverDrainer : UntypedActor, IWithTimers
             {
                 if (YoungUntil(row, now) is { } until)
                 {
+                    _readUpTo = row.Id - 1;
                     _youngUntil = until; // the rows behind it wait too: taking them would take later ones of the same device first
                     _mayHaveMore = true;
                     return;
@@ -271,8 +296,12 @@ internal sealed class ReceiverDrainer : UntypedActor, IWithTimers
             lane.Rows.Enqueue(row);
         }
 
+        if (page.Due.Count > 0) return;
+        _readUpTo = page.Read.UpTo;
         if (page.IsCut) _mayHaveMore = true;
     }
+
+    private static int EachOf(int devices) => Math.Max(16, PageSize / devices);
 
     // A row is written when a POST has failed: the first repetition comes RetryFirst later. A time in the future is a clock ahead of ours and no reason to wait.
     private long? YoungUntil(BacklogRow row, long now)
@@ -356,17 +385,18 @@ internal sealed class ReceiverDrainer : UntypedActor, IWithTimers
         _breaker = default;
         _breakerChanges++;
         _breakerToWrite = false;
-        _mayHaveMore = true;
+        (_readUpTo, _mayHaveMore) = (0, true);
         foreach (var lane in _lanes.Values.Where(l => l.RetryAt is not null)) lane.RetryAt = Now; // perhaps they only failed because it was down
     }
 
     private void Forget()
     {
         _ready.Clear();
-        _mayHaveMore = true;
+        (_readUpTo, _mayHaveMore) = (0, true);
         foreach (var lane in _lanes.Values.ToArray())
         {
             lane.Rows.Clear();
+            lane.MayHaveMore = false;
             Drop(lane);
         }
     }
@@ -374,6 +404,12 @@ internal sealed class ReceiverDrainer : UntypedActor, IWithTimers
     private void Drop(Lane lane)
     {
         if (!lane.IsEmpty) return;
+        if (lane.MayHaveMore)
+        {
+            lane.RetryAt = Now; // its own rows are read next
+            return;
+        }
+
         _lanes.Remove(lane.DeviceId);
         _mayHaveMore = true; // pages did not contain it
     }
@@ -393,8 +429,9 @@ internal sealed class ReceiverDrainer : UntypedActor, IWithTimers
     private void OnSettled(List<Done> done)
     {
         (_settling, _isWritingBreaker) = (null, false);
-        foreach (var (lane, _, _) in done)
+        foreach (var (lane, row, _) in done)
         {
+            _count = _count.Without(row.Id, row.Bytes);
             lane.Unremoved--;
             Drop(lane);
         }
@@ -420,41 +457,41 @@ internal sealed class ReceiverDrainer : UntypedActor, IWithTimers
         _ = TellAsync(read);
     }
 
-    private Func<Task<Inspected>> InspectAsync(long[] busy) => async () =>
+    private Func<Task<Inspected>> InspectAsync(long[] busy, BacklogCount count) => async () =>
     {
         var action = await _rules.FindActionAsync(_actionId, _stop);
         if (action is null)
         {
             var (rows, deadLetters) = await _backlog.DropActionAsync(_actionId, _stop);
             _logger.Dropped(_actionId, rows, deadLetters);
-            return new Inspected(null, null);
+            return new Inspected(null, null, default);
         }
 
-        var (tooOld, tooMany, left) = await _backlog.TrimAsync(_actionId, busy, _options, _stop);
-        if (tooOld + tooMany > 0) _logger.Trimmed(_actionId, tooOld, tooMany);
-        _metrics.Backlog(_actionId, left);
-        return new Inspected(action, await _backlog.OpenedAtAsync(_actionId, _stop));
+        var trimmed = await _backlog.TrimAsync(_actionId, busy, _options, count, _stop);
+        if (trimmed.TooOld + trimmed.TooMany > 0) _logger.Trimmed(_actionId, trimmed.TooOld, trimmed.TooMany);
+        _metrics.Backlog(_actionId, trimmed.Count.AllRows);
+        return new Inspected(action, await _backlog.OpenedAtAsync(_actionId, _stop), trimmed);
     };
 
-    private Func<Task<Page>> ReadNextAsync(string[] inMemory, int breakerChanges) => async () =>
+    private Func<Task<Page>> ReadNextAsync(long afterId, string[] inMemory, int breakerChanges) => async () =>
     {
         var openedAt = await _backlog.OpenedAtAsync(_actionId, _stop);
-        var (rows, isCut) = await _backlog.ReadAsync(_actionId, inMemory, PageSize, _stop);
-        return new Page(rows, isCut, [], IsProbe: false, openedAt, breakerChanges);
+        var page = await _backlog.ReadAsync(_actionId, afterId, inMemory, PageSize, _stop);
+        return new Page(page, [], IsProbe: false, openedAt, breakerChanges);
     };
 
     private Func<Task<Page>> ReadDueAsync(Lane[] due, int breakerChanges) => async () =>
     {
         var openedAt = await _backlog.OpenedAtAsync(_actionId, _stop);
-        var (rows, isCut) = await _backlog.ReadDevicesAsync(_actionId, Array.ConvertAll(due, l => l.DeviceId), PageSize, _stop);
-        return new Page(rows, isCut, due, IsProbe: false, openedAt, breakerChanges);
+        var page = await _backlog.ReadDevicesAsync(_actionId, Array.ConvertAll(due, l => l.DeviceId), EachOf(due.Length), _stop);
+        return new Page(page, due, IsProbe: false, openedAt, breakerChanges);
     };
 
     private Func<Task<Page>> ReadProbeAsync(string[] blocked, int breakerChanges) => async () =>
     {
-        var (rows, _) = await _backlog.ReadAsync(_actionId, blocked, 1, _stop);
-        if (rows.Count == 0) (rows, _) = await _backlog.ReadAsync(_actionId, [], 1, _stop);
-        return new Page(rows, IsCut: false, [], IsProbe: true, null, breakerChanges);
+        var page = await _backlog.ReadAsync(_actionId, 0, blocked, 1, _stop);
+        if (page.Rows.Count == 0) page = await _backlog.ReadAsync(_actionId, 0, [], 1, _stop);
+        return new Page(page, [], IsProbe: true, null, breakerChanges);
     };
 
     private async Task SendAsync(Lane lane, BacklogRow row, Task<PushResult> sending)

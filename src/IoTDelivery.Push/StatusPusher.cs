@@ -29,9 +29,11 @@ public delegate ValueTask<DeviceHeader?> DeviceHeaders(DeviceId deviceId);
 /// A device offers another pusher everything unpaid, oldest first, and only then what is new: this one cannot know of anything before the first number it hears.
 /// So that devices notice, the actor never restarts with its old address; its supervisor stops it and starts another.
 /// </summary>
-public sealed class StatusPusher : UntypedActor
+public sealed class StatusPusher : UntypedActor, IWithTimers
 {
     private const int RowsPerWrite = 1000;
+    private const long BytesPerWrite = 8 * 1024 * 1024; // what a device published may have a megabyte
+    private const int ClearMax = 100_000; // some 10 MB
 
     // A device offers again after Devices:OfferAgainAfter. An offer that comes this long after a drop was made behind it, and behind the deletion of the device's row,
     // which stores the header with everything that is owed. No header even then: the device was never in the registry.
@@ -56,11 +58,15 @@ public sealed class StatusPusher : UntypedActor
     private readonly CancellationTokenSource _stopped = new();
     private readonly CancellationToken _stop; // outlives its source: results still come in when the actor is gone
     private readonly IActorRef _self;
-    private List<Item> _looking = []; // matched by the look that is under way
-    private List<Item> _arrived = []; // came after it began: matched by the next one
+    private readonly Queue<Item> _arrived = new(); // waits for a look that is young enough
+
+    // Devices of this node that had no row at an action when it was looked at, by the actor that offered: while it is the same one, only this node writes rows for it.
+    private readonly Dictionary<(string ActionId, DeviceId DeviceId), IActorRef> _clear = [];
+    private Looked? _look;
     private Queue<LaneWrite> _writes = new();
     private List<Receiver> _opened = [];
     private int _pending; // notifications of devices that are here and not settled
+    private bool _isAsked; // something was matched by the look that is there
     private bool _isLooking;
     private bool _isWriting;
 
@@ -73,6 +79,8 @@ public sealed class StatusPusher : UntypedActor
         _stop = _stopped.Token;
         _self = Self;
     }
+
+    public ITimerScheduler Timers { get; set; } = null!;
 
     protected override void PreStart()
     {
@@ -98,6 +106,7 @@ public sealed class StatusPusher : UntypedActor
             case Written written: OnWritten(written); break;
             case HeaderRead read: OnHeaderRead(read); break;
             case ObjectRead read: OnObjectRead(read.Item, read.Header); break;
+            case Retry retry: OnRetry(retry.Lane); break;
             case Terminated gone: OnDeviceGone(gone.ActorRef); break;
             default: Unhandled(message); break;
         }
@@ -251,6 +260,7 @@ public sealed class StatusPusher : UntypedActor
     private void Arrive(Debt debt)
     {
         var now = _clock.GetTimestamp();
+        _isAsked |= debt.Headerless.Count > 0;
         while (debt.Headerless.TryDequeue(out var item))
         {
             if (item.Header is null && item.Report is null && !IsUnknown(debt, item.ArrivedAt))
@@ -260,7 +270,7 @@ public sealed class StatusPusher : UntypedActor
             }
 
             item.ArrivedAt = now;
-            _arrived.Add(item);
+            _arrived.Enqueue(item);
         }
 
         Look();
@@ -278,32 +288,34 @@ public sealed class StatusPusher : UntypedActor
 
     private bool IsUnknown(Debt debt, long offeredAt) => debt.DroppedAt is { } at && _clock.GetElapsedTime(at, offeredAt) >= UnknownAfter;
 
+    // A look serves for a while: rules are answered only when no older look is used any more (RuleBook.MaxAge), what this node wrote since is known here, and a device that
+    // comes from another node takes longer than that, after what it was paid for there was written down. A new one begins before the old one is too old.
     private void Look()
     {
-        if (_isLooking || _arrived.Count == 0) return;
-        _isLooking = true;
-        (_looking, _arrived) = (_arrived, _looking);
-        _ = LookAsync(_clock.GetTimestamp());
+        var now = _clock.GetTimestamp();
+        if (_look is { } look)
+        {
+            while (_arrived.TryPeek(out var item) && _clock.GetElapsedTime(look.From, item.ArrivedAt) <= RuleBook.MaxAge) Match(_arrived.Dequeue(), look);
+        }
+
+        if (_isLooking || (_look is { } last && _clock.GetElapsedTime(last.From, now) < RuleBook.MaxAge / 2) || (_arrived.Count == 0 && !_isAsked)) return;
+        (_isLooking, _isAsked) = (true, false);
+        _ = LookAsync(now);
     }
 
     private void OnLooked(Looked look)
     {
+        (_look, _isLooking) = (look, false);
         foreach (var receiver in _receivers.Values)
         {
+            if (receiver.RowsWrittenAt < look.From) receiver.RowsWrittenAt = long.MinValue; // the look knows
             if (receiver.OpenedAt >= look.From) continue; // opened after this look began: it does not know yet
             var isOpen = look.Backlog.IsOpen.Contains(receiver.ActionId);
             if (receiver.IsOpen && !isOpen) receiver.Breaker = default;
             receiver.IsOpen = isOpen;
         }
 
-        foreach (var item in _looking) Match(item, look);
-        _looking.Clear();
-        _isLooking = false;
-
-        // A look waits a little before it reads; what arrived meanwhile is as old as what it was begun for.
-        var joined = 0;
-        while (joined < _arrived.Count && _arrived[joined].ArrivedAt <= look.Rules.LoadedFrom) Match(_arrived[joined++], look);
-        _arrived.RemoveRange(0, joined);
+        foreach (var receiver in _receivers.Values.Where(r => r.IsIdle).ToArray()) _receivers.Remove(receiver.ActionId);
         Look();
     }
 
@@ -345,13 +357,25 @@ public sealed class StatusPusher : UntypedActor
         if (!receiver.Lanes.TryGetValue(deviceId, out var lane))
         {
             // A row this node wrote after the look began is not in it.
-            var mayBeBehind = look.Backlog.HasRows.Contains(receiver.ActionId) || receiver.RowsWrittenAt >= look.From;
+            var mayBeBehind = (look.Backlog.HasRows.Contains(receiver.ActionId) || receiver.RowsWrittenAt >= look.From) && !IsClear(receiver, item.Debt);
             receiver.Lanes.Add(deviceId, lane = new Lane(receiver, deviceId) { MayBeBehind = mayBeBehind });
         }
 
         lane.Items.Enqueue(item);
         receiver.Items++;
         if (lane.State == LaneState.Idle || (lane.State == LaneState.Queued && MustWrite(receiver))) Next(lane);
+    }
+
+    private bool IsClear(Receiver receiver, Debt debt) =>
+        _clear.TryGetValue((receiver.ActionId, debt.DeviceId), out var device) && device.Equals(debt.Device);
+
+    // Reports come from connections, which move from node to node faster than devices: of their devices nothing is known.
+    private void Clear(Lane lane)
+    {
+        var item = lane.Items.Peek();
+        if (item.Report is not null) return;
+        if (_clear.Count >= ClearMax) _clear.Clear();
+        _clear[(lane.Receiver.ActionId, lane.DeviceId)] = item.Debt.Device;
     }
 
     // What is for a queue always becomes a row: consumers fetch it from there.
@@ -363,10 +387,10 @@ public sealed class StatusPusher : UntypedActor
         if (lane.Items.Count == 0)
         {
             receiver.Lanes.Remove(lane.DeviceId);
-            if (receiver.Lanes.Count == 0 && receiver.Breaker == default && !receiver.IsOpen && receiver.RowsWrittenAt == long.MinValue) _receivers.Remove(receiver.ActionId);
+            if (receiver.IsIdle) _receivers.Remove(receiver.ActionId);
             lane.State = LaneState.Idle;
         }
-        else if (MustWrite(receiver) || _clock.GetElapsedTime(lane.Items.Peek().ArrivedAt) > _options.WaitMax)
+        else if (MustWrite(receiver) || WaitedTooLong(lane))
         {
             Write(lane, WriteMode.Append);
         }
@@ -382,11 +406,19 @@ public sealed class StatusPusher : UntypedActor
         }
     }
 
+    private bool WaitedTooLong(Lane lane) => _clock.GetElapsedTime(lane.Items.Peek().ArrivedAt) > _options.WaitMax;
+
     private void Fill(Receiver receiver)
     {
         while (receiver.Sending < _options.ConcurrencyPerReceiver && receiver.Queue.TryDequeue(out var lane))
         {
             if (lane.State != LaneState.Queued) continue; // went to the backlog instead
+            if (WaitedTooLong(lane))
+            {
+                Write(lane, WriteMode.Append); // a receiver that is slow keeps neither memory nor devices awake
+                continue;
+            }
+
             lane.State = LaneState.Sending;
             receiver.Sending++;
             _ = SendAsync(lane, receiver.To!, lane.Items.Peek().Body!);
@@ -441,7 +473,7 @@ public sealed class StatusPusher : UntypedActor
     private void Write(Lane lane, WriteMode mode, string reason = "")
     {
         lane.State = LaneState.Writing;
-        var items = mode == WriteMode.GiveUp ? [lane.Items.Peek()] : lane.Items.ToArray();
+        var items = mode == WriteMode.GiveUp || lane.Refusals > 0 ? [lane.Items.Peek()] : lane.Items.ToArray();
         _writes.Enqueue(new LaneWrite(lane, items.Length, new BacklogWrite(
             lane.Receiver.ActionId, lane.DeviceId.Value, Array.ConvertAll(items, i => (i.Number, i.Body!)), mode, reason)));
         StartWriting();
@@ -453,7 +485,14 @@ public sealed class StatusPusher : UntypedActor
         if (_isWriting || (_writes.Count == 0 && _opened.Count == 0)) return;
         _isWriting = true;
         var batch = new List<LaneWrite>();
-        for (var rows = 0; rows < RowsPerWrite && _writes.TryDequeue(out var write); rows += write.Items) batch.Add(write);
+        var (rows, bytes) = (0, 0L);
+        while (rows < RowsPerWrite && bytes < BytesPerWrite && _writes.TryDequeue(out var write))
+        {
+            batch.Add(write);
+            rows += write.Items;
+            bytes += write.Write.Notifications.Sum(n => (long)n.Body.Length);
+        }
+
         var opened = _opened;
         _opened = [];
         _ = WriteAsync(batch, opened);
@@ -468,15 +507,44 @@ public sealed class StatusPusher : UntypedActor
         for (var i = 0; i < written.Batch.Count; i++)
         {
             var (lane, items, write) = written.Batch[i];
-            if (write.Mode != WriteMode.GiveUp) lane.MayBeBehind = written.Done[i];
-            if (written.Done[i])
+            var (outcome, cause) = written.Results[i];
+            switch (outcome)
             {
-                if (write.Mode != WriteMode.GiveUp) lane.Receiver.RowsWrittenAt = now;
-                for (var left = items; left > 0; left--) Leave(lane);
+                case WriteOutcome.Refused:
+                    PutAside(lane, cause!);
+                    continue;
+                case WriteOutcome.NothingOlder:
+                    lane.MayBeBehind = false;
+                    Clear(lane);
+                    break;
+                case WriteOutcome.Written:
+                    if (write.Mode != WriteMode.GiveUp)
+                    {
+                        lane.MayBeBehind = true;
+                        lane.Receiver.RowsWrittenAt = now;
+                        _clear.Remove((write.ActionId, lane.DeviceId));
+                    }
+
+                    for (var left = items; left > 0; left--) Leave(lane);
+                    break;
             }
 
             Next(lane);
         }
+    }
+
+    // Neither paid nor lost: its lane tries again later, one row at a time, and holds up nobody else.
+    private void PutAside(Lane lane, Exception cause)
+    {
+        lane.State = LaneState.Aside;
+        _metrics.RowRefused();
+        _logger.RowRefused(lane.DeviceId, lane.Items.Peek().Number, lane.Receiver.ActionId, cause);
+        Timers.StartSingleTimer(lane, new Retry(lane), RetryDelay.Of(++lane.Refusals, _options.RetryFirst, _options.RetryMax));
+    }
+
+    private void OnRetry(Lane lane)
+    {
+        if (lane.State == LaneState.Aside) Next(lane);
     }
 
     private void Leave(Lane lane)
@@ -546,13 +614,13 @@ public sealed class StatusPusher : UntypedActor
 
     private Task WriteAsync(List<LaneWrite> batch, List<Receiver> opened) => UnlessStoppedAsync(async () =>
     {
-        var done = await _backlog.WriteAsync(batch.ConvertAll(w => w.Write), opened.ConvertAll(r => r.ActionId), _stop);
+        var results = await _backlog.WriteAsync(batch.ConvertAll(w => w.Write), opened.ConvertAll(r => r.ActionId), _stop);
         for (var i = 0; i < batch.Count; i++)
         {
-            if (done[i] && batch[i].Write.Mode != WriteMode.GiveUp) _signal.RowsWritten(batch[i].Write.ActionId);
+            if (results[i].Outcome == WriteOutcome.Written && batch[i].Write.Mode != WriteMode.GiveUp) _signal.RowsWritten(batch[i].Write.ActionId);
         }
 
-        return new Written(batch, opened, done);
+        return new Written(batch, opened, results);
     });
 
     private Task UnlessStoppedAsync<T>(Func<Task<T>> work) => _backlog.AsideAsync(async () =>
@@ -575,7 +643,9 @@ public sealed class StatusPusher : UntypedActor
 
     private sealed record ObjectRead(Item Item, DeviceHeader? Header);
 
-    private sealed record Written(List<LaneWrite> Batch, List<Receiver> Opened, bool[] Done);
+    private sealed record Written(List<LaneWrite> Batch, List<Receiver> Opened, WriteResult[] Results);
+
+    private sealed record Retry(Lane Lane);
 
     private readonly record struct LaneWrite(Lane Lane, int Items, BacklogWrite Write);
 
@@ -585,6 +655,7 @@ public sealed class StatusPusher : UntypedActor
         Queued,
         Sending,
         Writing,
+        Aside,
     }
 
     // What a device owes, as far as it was offered here and is not settled.
@@ -696,6 +767,7 @@ public sealed class StatusPusher : UntypedActor
         public bool IsOpen { get; set; }
         public long OpenedAt { get; set; } = long.MinValue;
         public long RowsWrittenAt { get; set; } = long.MinValue;
+        public bool IsIdle => Lanes.Count == 0 && Breaker == default && !IsOpen && RowsWrittenAt == long.MinValue;
     }
 
     private sealed class Lane(Receiver receiver, DeviceId deviceId)
@@ -705,5 +777,6 @@ public sealed class StatusPusher : UntypedActor
         public Queue<Item> Items { get; } = new();
         public LaneState State { get; set; }
         public bool MayBeBehind { get; set; }
+        public int Refusals { get; set; }
     }
 }

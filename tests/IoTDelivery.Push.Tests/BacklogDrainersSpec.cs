@@ -127,7 +127,8 @@ public abstract class BacklogDrainersSpec<TDatabase>(TDatabase server) : PushSpe
         world.Owe(Given.Lamp, 1, 2);
         await world.Owing.UntilPaidAsync(Given.Lamp, 2);
         await world.Rules.RemoveAsync(Given.Project, rule.RuleId, default);
-        Assert.Equal((2, 0), await world.Backlog.DropActionAsync("a", default));
+        await world.Backlog.DropActionAsync("a", default); // or its sender was quicker
+        Assert.Equal(0, await world.RowsAsync("a"));
 
         await FillAsync(world, devices: 2, each: 2); // a pusher that had matched before
         await PushWorld.UntilAsync(async () => await world.RowsAsync("a") == 0);

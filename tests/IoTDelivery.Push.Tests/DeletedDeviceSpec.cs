@@ -34,7 +34,7 @@ public abstract class DeletedDeviceSpec<TDatabase>(TDatabase server) : PushSpec(
         world.Owe(Given.Lamp, 1, 2);
         await row.Asked.Task.WaitAsync(TimeSpan.FromSeconds(20));
         row.Found.SetResult(null);
-        await world.Warnings.UntilAsync(1); // dropped
+        await world.Warnings.UntilDroppedAsync();
         world.Retire(Given.Lamp, Given.Header);
         Assert.Empty(world.Owing.Heard);
 
@@ -92,7 +92,7 @@ public abstract class DeletedDeviceSpec<TDatabase>(TDatabase server) : PushSpec(
             return ++asked < 3 ? throw new TimeoutException() : null;
         };
         world.Owe(Given.Lamp, 1);
-        await world.Warnings.UntilAsync(2); // the database is away; dropped
+        await world.Warnings.UntilDroppedAsync();
         Assert.Empty(world.Owing.Heard);
 
         world.Retire(Given.Lamp, Given.Header);
@@ -114,7 +114,7 @@ public abstract class DeletedDeviceSpec<TDatabase>(TDatabase server) : PushSpec(
         row.Found.SetResult(null);
         await world.HeardAsync();
         world.OfferAgain(); // still without a header
-        await world.Warnings.UntilAsync(1); // dropped
+        await world.Warnings.UntilDroppedAsync();
         Assert.Empty(world.Owing.Heard);
 
         world.Retire(Given.Lamp, Given.Header);

@@ -163,6 +163,11 @@ internal sealed class PushWorld : IAsyncDisposable
         ? "drop trigger no_rows"
         : "alter table push_backlog drop constraint no_rows");
 
+    /// <summary>From now on the database takes every row into the backlog but the one with this number.</summary>
+    public Task PoisonAsync(int number) => ExecuteAsync(Database.Provider == DatabaseProvider.Sqlite
+        ? $"create trigger poison before insert on push_backlog when new.n = {number} begin select raise(abort, 'poison'); end"
+        : $"alter table push_backlog add constraint poison check (n <> {number})");
+
     /// <summary>Whoever asks for this table gets an error.</summary>
     public Task HideAsync(string table) => RenameAsync(table, "hidden");
 
@@ -206,7 +211,10 @@ internal sealed class PushWorld : IAsyncDisposable
 internal sealed class Warnings : ILogger<StatusPusher>
 {
     private readonly Happening _happening = new();
-    private int _count;
+    private int _count, _dropped;
+
+    /// <summary>Until an offer was dropped.</summary>
+    public Task UntilDroppedAsync() => _happening.UntilAsync(() => Volatile.Read(ref _dropped) > 0, () => $"{_count} warnings");
 
     public Task UntilAsync(int count) => _happening.UntilAsync(() => Volatile.Read(ref _count) >= count, () => $"{_count} warnings");
 
@@ -218,6 +226,7 @@ internal sealed class Warnings : ILogger<StatusPusher>
     {
         if (!IsEnabled(logLevel)) return;
         Interlocked.Increment(ref _count);
+        if (eventId.Name == nameof(Log.OfferDropped)) Interlocked.Increment(ref _dropped);
         _happening.Pulse();
     }
 }

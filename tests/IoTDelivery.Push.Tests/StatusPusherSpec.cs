@@ -14,7 +14,6 @@ public abstract class StatusPusherSpec<TDatabase>(TDatabase server) : PushSpec(s
     {
         await using var world = await WorldAsync();
         await world.AddReceiverAsync("a");
-        await world.HideAsync("push_breaker"); // whatever writes would fail, and so would a look at breakers
         await world.RefuseRowsAsync();
         world.Owe(Given.Lamp, 1, 2, 3);
         await world.Owing.UntilPaidAsync(Given.Lamp, 3);
