@@ -226,7 +226,7 @@ internal sealed class Warnings : ILogger<StatusPusher>
     {
         if (!IsEnabled(logLevel)) return;
         Interlocked.Increment(ref _count);
-        if (eventId.Name == nameof(Log.OfferDropped)) Interlocked.Increment(ref _dropped);
+        if (eventId.Name == nameof(Push.Log.OfferDropped)) Interlocked.Increment(ref _dropped);
         _happening.Pulse();
     }
 }
