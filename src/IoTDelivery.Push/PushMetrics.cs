@@ -23,7 +23,8 @@ public sealed class PushMetrics : IDisposable
         _failed = _meter.CreateCounter<long>("iotdelivery.push.failed", description: "POSTs that failed and are repeated.");
         _rows = _meter.CreateCounter<long>("iotdelivery.push.backlog.written", description: "Notifications written to the backlog.");
         _deadLetters = _meter.CreateCounter<long>("iotdelivery.push.dead_letters", description: "Notifications given up: refused, too old, or beyond the bytes of an action.");
-        _refused = _meter.CreateCounter<long>("iotdelivery.push.backlog.refused", description: "Writes to the backlog that the database refused although it took others; they are tried again alone.");
+        _refused = _meter.CreateCounter<long>("iotdelivery.push.backlog.refused",
+            description: "Writes to the backlog that the database refused although it answers; they are tried again alone.");
         _meter.CreateObservableGauge("iotdelivery.push.backlog.rows", () => _backlog.Select(b => new Measurement<long>(b.Value, KeyValuePair.Create<string, object?>("action_id", b.Key))),
             description: "Notifications in the backlog at its last check, told by the node that sends it.");
     }

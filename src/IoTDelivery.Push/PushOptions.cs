@@ -50,8 +50,10 @@ public sealed class PushOptions
     public TimeSpan WaitMax { get; set; } = TimeSpan.FromSeconds(5);
 
     /// <summary>
-    /// Notifications of devices that a node holds in memory until they are settled; what is offered on top stays with its device, which offers it again after
-    /// <c>Devices:OfferAgainAfter</c>. Default 50,000: about 50 MB, and more than receivers take before <see cref="WaitingMax"/> and <see cref="WaitMax"/> make rows of it.
+    /// Notifications of devices that a node holds in memory until they are settled; what is offered on top stays with
+    /// its device, which offers it again after
+    /// <c>Devices:OfferAgainAfter</c>. Default 50,000: about 50 MB, and more than receivers take before
+    /// <see cref="WaitingMax"/> and <see cref="WaitMax"/> make rows of it.
     /// </summary>
     public int PendingMax { get; set; } = 50_000;
 

@@ -81,12 +81,16 @@ public sealed record RuleSnapshot
 /// notification existed. Visibility therefore asks no clock but this node's monotonic one; which of two moments was earlier (was the rule active then?) compares
 /// the wall clocks of the nodes that wrote the rule and the notification.
 /// Readers share loads, loads are at least 8 ms apart, and an unchanged book costs one read of one number.
-/// Who matches very often asks for a snapshot that is at most <see cref="MaxAge"/> older than what it matches: a change of the rules is answered only when no older snapshot
+/// Who matches very often asks for a snapshot that is at most <see cref="MaxAge"/> older than what it matches: a
+/// change of the rules is answered only when no older snapshot
 /// is used any more, so that what happens after the answer obeys it all the same.
 /// </summary>
 public partial class RuleBook(SqlDatabase database, ILogger<RuleBook> logger, TimeProvider? clock = null) : IDisposable
 {
-    /// <summary>How much earlier than a notification the reading of the snapshot may have begun that it is matched with; by this node's monotonic clock.</summary>
+    /// <summary>
+    /// How much earlier than a notification the reading of the snapshot may have begun that it is matched with; by this
+    /// node's monotonic clock.
+    /// </summary>
     public static readonly TimeSpan MaxAge = TimeSpan.FromMilliseconds(50);
 
     // How long a notification may wait for others to be matched with it; a load costs about as much as one message.

@@ -6,9 +6,10 @@ using LinqToDB.Data;
 namespace IoTDelivery.Storage;
 
 /// <summary>
-/// A table of values that travels with a statement, so that a thousand rows cost one round trip and not a thousand. The statement names it <c>{rows}</c>: a table with the
-/// columns given here and a column <c>place</c>, the row's place from 1.
-/// PostgreSQL takes one array per column; SQL Server a list of parameters, some hundred rows at a time; SQLite has no round trips and runs the prepared statement once per row.
+/// A table of values that travels with a statement, so that a thousand rows cost one round trip and not a thousand. The
+/// statement names it <c>{rows}</c>: a table with the columns given here and a column <c>place</c>, the row's place
+/// from 1. PostgreSQL takes one array per column; SQL Server a list of parameters, some hundred rows at a time; SQLite
+/// has no round trips and runs the prepared statement once per row.
 /// </summary>
 public sealed class SqlRows
 {
@@ -18,7 +19,8 @@ public sealed class SqlRows
     private readonly (string Name, Array Values)[] _columns;
     private readonly int _count;
 
-    /// <param name="columns">Names and values of the columns, all of one length; of type <see cref="string"/>, <see cref="long"/>, <see cref="int"/> or an array of bytes.</param>
+    /// <param name="columns">Names and values of the columns, all of one length; of type <see cref="string"/>, <see
+    /// cref="long"/>, <see cref="int"/> or an array of bytes.</param>
     public SqlRows(SqlDatabase database, params (string Name, Array Values)[] columns) =>
         (_database, _columns, _count) = (database, columns, columns[0].Values.Length);
 
@@ -34,13 +36,18 @@ public sealed class SqlRows
         await ForEachChunkAsync(db, query, async (command, stop) =>
         {
             await using var reader = await command.ExecuteReaderAsync(stop);
-            while (await reader.ReadAsync(stop)) places.Add(Convert.ToInt64(reader.GetValue(0), CultureInfo.InvariantCulture));
+            while (await reader.ReadAsync(stop))
+            {
+                places.Add(Convert.ToInt64(reader.GetValue(0), CultureInfo.InvariantCulture));
+            }
+
             return 0;
         }, cancel);
         return places;
     }
 
-    private async Task<int> ForEachChunkAsync(DataConnection db, string statement, Func<DbCommand, CancellationToken, Task<int>> run, CancellationToken cancel)
+    private async Task<int> ForEachChunkAsync(
+        DataConnection db, string statement, Func<DbCommand, CancellationToken, Task<int>> run, CancellationToken cancel)
     {
         var max = _database.Provider switch
         {
@@ -100,15 +107,21 @@ public sealed class SqlRows
         var names = string.Join(", ", _columns.Select(c => c.Name));
         if (_database.Provider == DatabaseProvider.PostgreSql)
         {
-            return $"unnest({string.Join(", ", _columns.Select(c => $"@{c.Name}_0"))}) with ordinality as rows({names}, place)";
+            var arrays = string.Join(", ", _columns.Select(c => $"@{c.Name}_0"));
+            return $"unnest({arrays}) with ordinality as rows({names}, place)";
         }
 
-        if (_database.Provider == DatabaseProvider.Sqlite) return $"(select {string.Join(", ", _columns.Select(c => $"@{c.Name}_0 as {c.Name}"))}, @place_0 as place) as rows";
+        if (_database.Provider == DatabaseProvider.Sqlite)
+        {
+            var one = string.Join(", ", _columns.Select(c => $"@{c.Name}_0 as {c.Name}"));
+            return $"(select {one}, @place_0 as place) as rows";
+        }
 
         var values = new StringBuilder("(values ");
         for (var row = 0; row < count; row++)
         {
-            values.Append(row == 0 ? "(" : ", (").AppendJoin(", ", _columns.Select(c => $"@{c.Name}_{row}")).Append(CultureInfo.InvariantCulture, $", @place_{row})");
+            var parameters = string.Join(", ", _columns.Select(c => $"@{c.Name}_{row}"));
+            values.Append(row == 0 ? "" : ", ").Append(CultureInfo.InvariantCulture, $"({parameters}, @place_{row})");
         }
 
         return values.Append($") as rows({names}, place)").ToString();

@@ -5,9 +5,11 @@ using IoTDelivery.Tests.Databases;
 namespace IoTDelivery.Push.Tests;
 
 /// <summary>
-/// A device is deleted while it is still owed something. Its outbox gives everything owed a header before the registry's row goes; what was offered before that has none.
+/// A device is deleted while it is still owed something. Its outbox gives everything owed a header before the
+/// registry's row goes; what was offered before that has none.
 /// </summary>
-public abstract class DeletedDeviceSpec<TDatabase>(TDatabase server) : PushSpec(server), IClassFixture<TDatabase> where TDatabase : TestDatabase
+public abstract class DeletedDeviceSpec<TDatabase>(TDatabase server) : PushSpec(server), IClassFixture<TDatabase>
+    where TDatabase : TestDatabase
 {
     [SkippableFact]
     public async Task What_was_offered_before_the_deletion_is_told_although_the_row_is_gone_when_its_header_is_read()
@@ -17,7 +19,7 @@ public abstract class DeletedDeviceSpec<TDatabase>(TDatabase server) : PushSpec(
         var row = SlowRegistry(world);
         world.Owe(Given.Lamp, 1);
         await row.Asked.Task.WaitAsync(TimeSpan.FromSeconds(20));
-        world.Owe(Given.Lamp, Given.Notification(2, world.Clock.GetUtcNow(), MessageStatus.Failed) with { Header = Given.Header });
+        world.Owe(Given.Lamp, Failed(world, 2));
         await world.HeardAsync();
         row.Found.SetResult(null);
 
@@ -69,11 +71,13 @@ public abstract class DeletedDeviceSpec<TDatabase>(TDatabase server) : PushSpec(
         var row = SlowRegistry(world);
         world.Owe(Given.Lamp, 1);
         await row.Asked.Task.WaitAsync(TimeSpan.FromSeconds(20));
-        world.Owe(Given.Lamp, Given.Notification(2, world.Clock.GetUtcNow(), MessageStatus.Failed) with { Header = Given.Header });
+        world.Owe(Given.Lamp, Failed(world, 2));
         world.Headers = _ => new(Given.Header with { AppId = "app-2" });
         world.Owe(Given.Lamp, 3);
         await world.HeardAsync();
-        row.Found.SetResult(Given.Header with { AppId = "app-2" }); // the read was so slow that it found the next device of that id
+
+        // The read was so slow that it found the next device of that id.
+        row.Found.SetResult(Given.Header with { AppId = "app-2" });
 
         await world.Owing.UntilPaidAsync(Given.Lamp, 3);
         Assert.Equal([1, 2], world.Application.Numbers("first", "lamp"));
@@ -171,10 +175,14 @@ public abstract class DeletedDeviceSpec<TDatabase>(TDatabase server) : PushSpec(
         await using var world = await WorldAsync();
         await world.AddReceiverAsync("a", resource: DeviceMessage.Subject, @event: DeviceMessage.SubjectEvent);
         world.Headers = _ => new((DeviceHeader?)null);
-        var taking = world.StartUplinks().TakeAsync(Given.Lamp, UplinkTopic.MessagesUp(Given.Lamp), new("on"u8.ToArray())).AsTask();
+        var topic = UplinkTopic.MessagesUp(Given.Lamp);
+        var taking = world.StartUplinks().TakeAsync(Given.Lamp, topic, new("on"u8.ToArray())).AsTask();
         await Assert.ThrowsAnyAsync<OperationCanceledException>(() => taking.WaitAsync(TimeSpan.FromSeconds(20)));
         Assert.Empty(world.Application.All("a"));
     }
+
+    private static Notification Failed(PushWorld world, int number) =>
+        Given.Notification(number, world.Clock.GetUtcNow(), MessageStatus.Failed) with { Header = Given.Header };
 
     private static (TaskCompletionSource Asked, TaskCompletionSource<DeviceHeader?> Found) SlowRegistry(PushWorld world)
     {
@@ -191,6 +199,8 @@ public abstract class DeletedDeviceSpec<TDatabase>(TDatabase server) : PushSpec(
 
 public sealed class SqliteDeletedDeviceSpec(SqliteDatabase database) : DeletedDeviceSpec<SqliteDatabase>(database);
 
-public sealed class PostgreSqlDeletedDeviceSpec(PostgreSqlDatabase database) : DeletedDeviceSpec<PostgreSqlDatabase>(database);
+public sealed class PostgreSqlDeletedDeviceSpec(PostgreSqlDatabase database)
+    : DeletedDeviceSpec<PostgreSqlDatabase>(database);
 
-public sealed class SqlServerDeletedDeviceSpec(SqlServerDatabase database) : DeletedDeviceSpec<SqlServerDatabase>(database);
+public sealed class SqlServerDeletedDeviceSpec(SqlServerDatabase database)
+    : DeletedDeviceSpec<SqlServerDatabase>(database);

@@ -40,7 +40,7 @@ internal sealed class PushWorld : IAsyncDisposable
     public Webhook Webhook { get; }
     public AmqpConsumers Consumers { get; } = new();
     public BacklogSignal Signal { get; } = new();
-    public Reports Reports { get; } = new();
+    public VolatileNotifications Volatile { get; } = new();
     public Application Application { get; private set; } = null!;
     public IActorRef Devices { get; }
     public Owing Owing { get; } = new();
@@ -48,7 +48,7 @@ internal sealed class PushWorld : IAsyncDisposable
     public IActorRef Pusher { get; private set; } = ActorRefs.Nobody;
     public IActorRef Drainers { get; private set; } = ActorRefs.Nobody;
     public IActorRef Teller { get; private set; } = ActorRefs.Nobody;
-    private UplinkReports? Uplinks { get; set; }
+    private UplinkNotifications? Uplinks { get; set; }
 
     /// <summary>Short enough for tests; everything else as shipped.</summary>
     public static PushOptions Quick(Action<PushOptions>? change = null)
@@ -80,18 +80,25 @@ internal sealed class PushWorld : IAsyncDisposable
     /// <summary>Who a device is; a test may make the registry forget or fail.</summary>
     public DeviceHeaders Headers { get; set; } = _ => new(Given.Header);
 
-    public void StartPusher() => Pusher = _system.ActorOf(Props.Create(() => new StatusPusher(
-        _settler, Reports, Book, Backlog, Webhook, id => Headers(id), Signal, Options, Metrics, Warnings, Clock)));
+    public void StartPusher()
+    {
+        var services = new DispatcherServices(
+            _settler, Volatile, Book, Backlog, Webhook, id => Headers(id), Signal, Options, Metrics, Warnings, Clock);
+        Pusher = _system.ActorOf(Props.Create(() => new NotificationDispatcher(services)));
+    }
 
-    public void StartTeller() => Teller = _system.ActorOf(Props.Create(() => new StatusTeller(Statuses, Reports, Options, NullLogger<StatusTeller>.Instance)));
+    public void StartTeller() => Teller = _system.ActorOf(Props.Create(() => new PresenceReporter(Statuses, Volatile, Options, NullLogger<PresenceReporter>.Instance)));
 
     public async Task KillTellerAsync() => await Teller.GracefulStop(TimeSpan.FromSeconds(5));
 
     /// <summary>From now on devices may publish.</summary>
-    public UplinkReports StartUplinks() => Uplinks = new UplinkReports(Reports, Book, Clock);
+    public UplinkNotifications StartUplinks() => Uplinks = new UplinkNotifications(Volatile, Book, Clock);
 
-    public void StartDrainers() => Drainers = _system.ActorOf(Props.Create(() => new BacklogDrainers(
-        Rules, Backlog, Webhook, Consumers, Signal, Options, Metrics, NullLogger<BacklogDrainers>.Instance, Clock)));
+    public void StartDrainers()
+    {
+        var services = new SenderServices(Rules, Backlog, Webhook, Consumers, Options, Metrics, NullLogger<BacklogSenders>.Instance, Clock);
+        Drainers = _system.ActorOf(Props.Create(() => new BacklogSenders(services, Signal)));
+    }
 
     public async Task KillPusherAsync() => await Pusher.GracefulStop(TimeSpan.FromSeconds(5));
 
@@ -208,7 +215,7 @@ internal sealed class PushWorld : IAsyncDisposable
 }
 
 /// <summary>The pusher's log, for tests that wait for a warning.</summary>
-internal sealed class Warnings : ILogger<StatusPusher>
+internal sealed class Warnings : ILogger<NotificationDispatcher>
 {
     private readonly Happening _happening = new();
     private int _count, _dropped;

@@ -325,7 +325,8 @@ internal sealed class SimulatedBacklog(Node node, PushMetrics metrics) : PushBac
         return new BacklogView(hasRows, Disk.Breakers.Keys.Where(hasRows.Contains).ToHashSet());
     });
 
-    internal override Task<WriteResult[]> WriteAsync(IReadOnlyList<BacklogWrite> writes, IReadOnlyCollection<string> opened, CancellationToken cancel) =>
+    internal override Task<WriteResult[]> WriteAsync(
+        IReadOnlyList<BacklogWrite> writes, IReadOnlyCollection<string> opened, CancellationToken cancel) =>
         Disk.DoAsync(node, "write backlog", () =>
         {
             var done = new WriteResult[writes.Count];
@@ -333,7 +334,8 @@ internal sealed class SimulatedBacklog(Node node, PushMetrics metrics) : PushBac
             {
                 var (actionId, deviceId, notifications, mode, reason) = writes[i];
                 var isBehind = Disk.Backlog.Exists(r => r.ActionId == actionId && r.DeviceId == deviceId);
-                done[i] = new WriteResult(mode != WriteMode.AppendIfBehind || isBehind ? WriteOutcome.Written : WriteOutcome.NothingOlder);
+                var isWritten = mode != WriteMode.AppendIfBehind || isBehind;
+                done[i] = new WriteResult(isWritten ? WriteOutcome.Written : WriteOutcome.NothingOlder);
                 if (done[i].Outcome != WriteOutcome.Written) continue;
                 foreach (var (number, body) in notifications)
                 {
@@ -350,15 +352,18 @@ internal sealed class SimulatedBacklog(Node node, PushMetrics metrics) : PushBac
         string actionId, long afterId, IReadOnlyCollection<string> withoutDevices, int limit, CancellationToken cancel) =>
         Disk.DoAsync(node, "read backlog", () =>
         {
-            var rows = Disk.Backlog.FindAll(r => r.ActionId == actionId && r.Id > afterId && !withoutDevices.Contains(r.DeviceId)).Take(limit).ToList();
+            var behind = Disk.Backlog.Where(r => r.ActionId == actionId && r.Id > afterId);
+            var rows = behind.Where(r => !withoutDevices.Contains(r.DeviceId)).Take(limit).ToList();
             var newest = Disk.Backlog.Where(r => r.ActionId == actionId).Select(r => r.Id).Append(afterId).Max();
             return new BacklogPage(rows, rows.Count == limit, rows.Count == limit ? rows[^1].Id : newest);
         });
 
-    internal override Task<BacklogPage> ReadDevicesAsync(string actionId, IReadOnlyCollection<string> devices, int limitEach, CancellationToken cancel) =>
+    internal override Task<BacklogPage> ReadDevicesAsync(
+        string actionId, IReadOnlyCollection<string> devices, int limitEach, CancellationToken cancel) =>
         Disk.DoAsync(node, "read backlog", () =>
         {
-            var rows = devices.SelectMany(d => Disk.Backlog.Where(r => r.ActionId == actionId && r.DeviceId == d).Take(limitEach)).OrderBy(r => r.Id).ToList();
+            var all = Disk.Backlog.Where(r => r.ActionId == actionId).ToLookup(r => r.DeviceId);
+            var rows = devices.SelectMany(d => all[d].Take(limitEach)).OrderBy(r => r.Id).ToList();
             return new BacklogPage(rows, IsCut: false);
         });
 
@@ -380,6 +385,7 @@ internal sealed class SimulatedBacklog(Node node, PushMetrics metrics) : PushBac
         });
 
     internal override Task<Trimmed> TrimAsync(
-        string actionId, IReadOnlyCollection<long> busy, PushOptions options, BacklogCount count, CancellationToken cancel) =>
+        string actionId, IReadOnlyCollection<long> busy, PushOptions options, BacklogCount count,
+        CancellationToken cancel) =>
         Disk.DoAsync(node, "trim backlog", () => default(Trimmed)); // nothing in a history lives for 24 hours
 }

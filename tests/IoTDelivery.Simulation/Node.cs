@@ -230,17 +230,20 @@ internal sealed class Node : ISnapshotLog
         if (!IsAlive) return;
         Site.System.Stop(Pusher);
         _settler.Current = ActorRefs.Nobody;
-        Pusher = Start(Props.CreateBy(new Producer(() => new StatusPusher(
-            _pushers, new Reports(), World.Rules, _backlog, _webhook, _ => new(World.Header), _signal, World.PushOptions, Site.PushMetrics,
-            NullLogger<StatusPusher>.Instance, OneThread.Instance))));
+        var services = new DispatcherServices(
+            _pushers, new VolatileNotifications(), World.Rules, _backlog, _webhook, _ => new(World.Header), _signal, World.PushOptions, Site.PushMetrics,
+            NullLogger<NotificationDispatcher>.Instance, OneThread.Instance);
+        Pusher = Start(Props.CreateBy(new Producer(() => new NotificationDispatcher(services))));
         var pusher = Pusher;
         _payers.Clear();
         _settler.Current = new FunctionRef($"{Name}-settler-{_names++}", (message, device) => Offer(pusher, (Owed)message, device));
     }
 
-    public void StartDrainers() => _drainers ??= Start(Props.CreateBy(new Producer(() => new BacklogDrainers(
-        World.RuleActions, _backlog, _webhook, new AmqpConsumers(), _signal, World.PushOptions, Site.PushMetrics, NullLogger<BacklogDrainers>.Instance,
-        OneThread.Instance))));
+    public void StartDrainers() => _drainers ??= Start(Props.CreateBy(new Producer(() => new BacklogSenders(
+        new SenderServices(
+            World.RuleActions, _backlog, _webhook, new AmqpConsumers(), World.PushOptions, Site.PushMetrics, NullLogger<BacklogSenders>.Instance,
+            OneThread.Instance),
+        _signal))));
 
     private void Offer(IActorRef pusher, Owed owed, IActorRef device)
     {

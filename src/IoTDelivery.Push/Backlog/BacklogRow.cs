@@ -68,7 +68,9 @@ internal enum WriteMode
 }
 
 /// <summary>Notifications of one device for one action, oldest first; written all or not at all.</summary>
-internal sealed record BacklogWrite(string ActionId, string DeviceId, IReadOnlyList<(long Number, byte[] Body)> Notifications, WriteMode Mode, string Reason = "");
+internal sealed record BacklogWrite(
+    string ActionId, string DeviceId, IReadOnlyList<(long Number, byte[] Body)> Notifications, WriteMode Mode,
+    string Reason = "");
 
 /// <summary>What became of a <see cref="BacklogWrite"/>.</summary>
 /// <param name="Refused">Why the database does not take it, although it answers; null if it does.</param>
@@ -88,20 +90,26 @@ internal enum WriteOutcome
 }
 
 /// <summary>
-/// How much an action has in the backlog, kept by the one who removes its rows, so that not all of them are counted each time. Rows come with growing ids, but those
-/// of several nodes are committed in any order: only ids that were there one check ago are counted for good, the rest is counted again.
+/// How much an action has in the backlog, kept by the one who removes its rows, so that not all of them are counted
+/// each time. Rows come with growing ids, but those of several nodes are committed in any order: only ids that were
+/// there one check ago are counted for good, the rest is counted again.
 /// </summary>
 /// <param name="UpTo">Up to this id <see cref="Rows"/> and <see cref="Bytes"/> are counted for good.</param>
 /// <param name="NewestThen">The newest id of the last check.</param>
-internal readonly record struct BacklogCount(long UpTo, long NewestThen, int Rows, long Bytes, int RowsBehind, long BytesBehind)
+internal readonly record struct BacklogCount(
+    long UpTo, long NewestThen, int Rows, long Bytes, int RowsBehind, long BytesBehind)
 {
     public int AllRows => Rows + RowsBehind;
 
     public long AllBytes => Bytes + BytesBehind;
 
-    /// <summary>After a check found so much from <see cref="UpTo"/> to <see cref="NewestThen"/>, and so much behind it.</summary>
+    /// <summary>
+    /// After a check found so much from <see cref="UpTo"/> to <see cref="NewestThen"/>, and so much behind it.
+    /// </summary>
     public BacklogCount Check((int Rows, long Bytes) settled, (int Rows, long Bytes) behind, long newest) =>
-        new(NewestThen, Math.Max(newest, NewestThen), Rows + settled.Rows, Bytes + settled.Bytes, behind.Rows, behind.Bytes);
+        new(
+            NewestThen, Math.Max(newest, NewestThen), Rows + settled.Rows, Bytes + settled.Bytes, behind.Rows,
+            behind.Bytes);
 
     /// <summary>After a row was removed.</summary>
     public BacklogCount Without(long id, int bytes) => id <= UpTo

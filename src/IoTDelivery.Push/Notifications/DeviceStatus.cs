@@ -5,7 +5,7 @@ using IoTDelivery.Registry;
 namespace IoTDelivery.Push;
 
 /// <summary>A device came online or went: <c>device.status</c> / <c>update</c>.</summary>
-internal sealed class DeviceStatus(StatusChange change) : Report(
+internal sealed class DeviceStatus(StatusChange change) : VolatileNotification(
     DeviceId.Parse(change.DeviceId), NumberOf(change), StatusChanges.Resource, StatusChanges.Event, DateTimeOffset.FromUnixTimeMilliseconds(change.ChangedAt))
 {
     public StatusChange Change => change;

@@ -35,7 +35,8 @@ public class PushBacklog(SqlDatabase database, PushMetrics metrics, TimeProvider
             """,
             "create unique index push_dead_letter_once on push_dead_letter (action_id, device_id, n)",
             "create index push_dead_letter_in_order on push_dead_letter (action_id, id)",
-            // While a row stands here every node writes new notifications of the action to the backlog; a probe that is answered removes it.
+            // While a row stands here every node writes new notifications of the action to the backlog; a probe that is
+            // answered removes it.
             "create table push_breaker (action_id {id} not null primary key, opened_at {bigint} not null)"),
 
         // A sender reads on in one device's rows without looking at the others.
@@ -63,8 +64,8 @@ public class PushBacklog(SqlDatabase database, PushMetrics metrics, TimeProvider
     }
 
     /// <summary>
-    /// Dead letters of an action, oldest first, from behind <paramref name="afterId"/>, as many as <paramref name="bytesMax"/> allows but at least one;
-    /// and how many there are in all.
+    /// Dead letters of an action, oldest first, from behind <paramref name="afterId"/>, as many as <paramref
+    /// name="bytesMax"/> allows but at least one; and how many there are in all.
     /// </summary>
     public async Task<(IReadOnlyList<DeadLetter> Items, int Count)> DeadLettersAsync(
         string actionId, long afterId, int limit, CancellationToken cancel, long bytesMax = PageBytesMax)
@@ -79,7 +80,10 @@ public class PushBacklog(SqlDatabase database, PushMetrics metrics, TimeProvider
     /// <summary>When the receiver of an action began to count as down; null while it does not.</summary>
     public Task<long?> DownSinceAsync(string actionId, CancellationToken cancel) => OpenedAtAsync(actionId, cancel);
 
-    /// <summary>Puts dead letters of an action back into the backlog, oldest first, behind what waits there. They keep their <c>request_id</c>; their time starts again.</summary>
+    /// <summary>
+    /// Puts dead letters of an action back into the backlog, oldest first, behind what waits there. They keep their
+    /// <c>request_id</c>; their time starts again.
+    /// </summary>
     /// <returns>How many.</returns>
     public async Task<int> ReplayAsync(string actionId, CancellationToken cancel)
     {
@@ -94,7 +98,8 @@ public class PushBacklog(SqlDatabase database, PushMetrics metrics, TimeProvider
             var letters = await next.Where(l => l.Id <= fits).ToListAsync(cancel);
             if (letters.Count == 0) return replayed;
             var now = Now;
-            await InsertAsync(db, [.. letters.Select(l => new NewRow(l.ActionId, l.DeviceId, l.Number, l.Body))], now, cancel);
+            var rows = letters.Select(l => new NewRow(l.ActionId, l.DeviceId, l.Number, l.Body));
+            await InsertAsync(db, [.. rows], now, cancel);
             var ids = letters.Select(l => l.Id).ToArray();
             await db.GetTable<DeadLetter>().Where(l => ids.Contains(l.Id)).DeleteAsync(cancel);
             await transaction.CommitAsync(cancel);
@@ -117,18 +122,21 @@ public class PushBacklog(SqlDatabase database, PushMetrics metrics, TimeProvider
         var actions = await db.QueryToListAsync<ActionView>(
             $"""
             {database.Dialect.WithDistinct("push_backlog", "action_id")}
-            select v.action_id as action_id, b.opened_at as opened_at from distinct_values v left join push_breaker b on b.action_id = v.action_id where v.action_id is not null
+            select v.action_id as action_id, b.opened_at as opened_at
+            from distinct_values v left join push_breaker b on b.action_id = v.action_id where v.action_id is not null
             """,
             cancel);
         if (actions.Count == 0) return BacklogView.Empty;
-        return new BacklogView(actions.Select(a => a.ActionId).ToHashSet(), actions.Where(a => a.OpenedAt is not null).Select(a => a.ActionId).ToHashSet());
+        var open = actions.Where(a => a.OpenedAt is not null).Select(a => a.ActionId);
+        return new BacklogView(actions.Select(a => a.ActionId).ToHashSet(), open.ToHashSet());
     }
 
     /// <summary>
-    /// Writes everything in one transaction. May be repeated when its outcome is unknown. A write that the database refuses although it answers is put aside: the others are
-    /// written without it.
+    /// Writes everything in one transaction. May be repeated when its outcome is unknown. A write that the database
+    /// refuses although it answers is put aside: the others are written without it.
     /// </summary>
-    internal virtual async Task<WriteResult[]> WriteAsync(IReadOnlyList<BacklogWrite> writes, IReadOnlyCollection<string> opened, CancellationToken cancel)
+    internal virtual async Task<WriteResult[]> WriteAsync(
+        IReadOnlyList<BacklogWrite> writes, IReadOnlyCollection<string> opened, CancellationToken cancel)
     {
         var results = new WriteResult[writes.Count];
         try
@@ -140,7 +148,7 @@ public class PushBacklog(SqlDatabase database, PushMetrics metrics, TimeProvider
             // Perhaps a race of two nodes, perhaps one row, perhaps there is no database.
             if (!await AnswersAsync(cancel)) throw;
             await WriteApartAsync(writes.ToArray(), results, cancel);
-            if (opened.Count > 0) await WriteTogetherAsync(ArraySegment<BacklogWrite>.Empty, opened, ArraySegment<WriteResult>.Empty, cancel);
+            if (opened.Count > 0) await WriteTogetherAsync(Array.Empty<BacklogWrite>(), opened, Array.Empty<WriteResult>(), cancel);
         }
 
         return results;
@@ -156,22 +164,32 @@ public class PushBacklog(SqlDatabase database, PushMetrics metrics, TimeProvider
         var rows = all.Where(r => r.Id > afterId);
         if (withoutDevices.Count > 0) rows = rows.Where(r => !withoutDevices.Contains(r.DeviceId));
         var next = rows.OrderBy(r => r.Id).Take(limit);
-        var (upTo, isCut) = Fitting(await next.Select(r => new RowSize { Id = r.Id, Bytes = r.Bytes }).ToListAsync(cancel), PageBytesMax);
+        var sizes = await next.Select(r => new RowSize { Id = r.Id, Bytes = r.Bytes }).ToListAsync(cancel);
+        var (upTo, isCut) = Fitting(sizes, PageBytesMax);
         var page = upTo == 0 ? [] : await next.Where(r => r.Id <= upTo).ToListAsync(cancel);
         isCut |= page.Count == limit;
         return new BacklogPage(page, isCut, isCut ? page[^1].Id : Math.Max(newest, afterId));
     }
 
-    /// <summary>The oldest rows of an action of some devices only, in order; so many of each at most. Reads nothing of other devices.</summary>
-    internal virtual async Task<BacklogPage> ReadDevicesAsync(string actionId, IReadOnlyCollection<string> devices, int limitEach, CancellationToken cancel)
+    /// <summary>
+    /// The oldest rows of an action of some devices only, in order; so many of each at most. Reads nothing of other
+    /// devices.
+    /// </summary>
+    internal virtual async Task<BacklogPage> ReadDevicesAsync(
+        string actionId, IReadOnlyCollection<string> devices, int limitEach, CancellationToken cancel)
     {
         await using var db = database.Open();
         var sizes = new List<RowSize>();
         foreach (var some in devices.Chunk(DevicesMax))
         {
             var each = Enumerable.Range(0, some.Length).Select(i =>
-                $"select * from (select id, bytes from push_backlog where action_id = @action and device_id = @device{i} order by id {database.Dialect.First(limitEach)}) t{i}");
-            DataParameter[] parameters = [new("action", actionId), .. some.Select((device, i) => new DataParameter($"device{i}", device))];
+                $"""
+                select * from (
+                  select id, bytes from push_backlog where action_id = @action and device_id = @device{i}
+                  order by id {database.Dialect.First(limitEach)}) t{i}
+                """);
+            var named = some.Select((device, i) => new DataParameter($"device{i}", device));
+            DataParameter[] parameters = [new("action", actionId), .. named];
             sizes.AddRange(await db.QueryToListAsync<RowSize>(string.Join(" union all ", each), cancel, parameters));
         }
 
@@ -180,7 +198,8 @@ public class PushBacklog(SqlDatabase database, PushMetrics metrics, TimeProvider
         var rows = new List<BacklogRow>();
         foreach (var ids in sizes.Select(r => r.Id).Where(id => id <= upTo).Chunk(MoveMax))
         {
-            rows.AddRange(await db.GetTable<BacklogRow>().Where(r => ids.Contains(r.Id)).OrderBy(r => r.Id).ToListAsync(cancel));
+            var some = db.GetTable<BacklogRow>().Where(r => ids.Contains(r.Id)).OrderBy(r => r.Id);
+            rows.AddRange(await some.ToListAsync(cancel));
         }
 
         return new BacklogPage(rows, isCut, upTo);
@@ -193,7 +212,9 @@ public class PushBacklog(SqlDatabase database, PushMetrics metrics, TimeProvider
         return await db.GetTable<OpenBreaker>().Where(b => b.ActionId == actionId).Select(b => (long?)b.OpenedAt).FirstOrDefaultAsync(cancel);
     }
 
-    /// <summary>Removes rows that were answered, moves those given up, and says how the breaker stands if that changed.</summary>
+    /// <summary>
+    /// Removes rows that were answered, moves those given up, and says how the breaker stands if that changed.
+    /// </summary>
     internal virtual async Task SettleAsync(string actionId, IReadOnlyList<(BacklogRow Row, string? GivenUp)> settled, bool? isOpen, CancellationToken cancel)
     {
         var letters = 0;
@@ -213,11 +234,13 @@ public class PushBacklog(SqlDatabase database, PushMetrics metrics, TimeProvider
     }
 
     /// <summary>
-    /// Moves the oldest rows to the dead letters until the rest is young enough and small enough, some thousand at a time; <paramref name="busy"/> are being sent right now and stay.
-    /// Counts only what has come since <paramref name="count"/>.
+    /// Moves the oldest rows to the dead letters until the rest is young enough and small enough, some thousand at a
+    /// time; <paramref name="busy"/> are being sent right now and stay. Counts only what has come since <paramref
+    /// name="count"/>.
     /// </summary>
     internal virtual async Task<Trimmed> TrimAsync(
-        string actionId, IReadOnlyCollection<long> busy, PushOptions options, BacklogCount count, CancellationToken cancel)
+        string actionId, IReadOnlyCollection<long> busy, PushOptions options, BacklogCount count,
+        CancellationToken cancel)
     {
         var (tooOld, tooMany) = (0, 0);
         await using var db = database.Open();
@@ -226,7 +249,8 @@ public class PushBacklog(SqlDatabase database, PushMetrics metrics, TimeProvider
         {
             var now = Now;
             var born = now - (long)options.RetryFor.TotalMilliseconds;
-            var oldest = await db.GetTable<BacklogRow>().Where(r => r.ActionId == actionId).OrderBy(r => r.Id).Take(MoveMax + busy.Count)
+            var oldest = await db.GetTable<BacklogRow>().Where(r => r.ActionId == actionId)
+                .OrderBy(r => r.Id).Take(MoveMax + busy.Count)
                 .Select(r => new RowAge(r.Id, r.Bytes, r.CreatedAt)).ToListAsync(cancel);
             var (old, many, bytes) = (new List<RowAge>(), new List<RowAge>(), count.AllBytes);
             foreach (var row in oldest.Where(r => !busy.Contains(r.Id)).Take(MoveMax))
@@ -237,17 +261,22 @@ public class PushBacklog(SqlDatabase database, PushMetrics metrics, TimeProvider
                 bytes -= row.Bytes;
             }
 
-            if (old.Count + many.Count == 0 || move == MovesMax) return new Trimmed(tooOld, tooMany, count, IsCut: old.Count + many.Count > 0);
+            var isDone = old.Count + many.Count == 0;
+            if (isDone || move == MovesMax) return new Trimmed(tooOld, tooMany, count, IsCut: !isDone);
             await using var transaction = await db.BeginTransactionAsync(cancel);
             await MoveAsync(db, old, $"not answered within {options.RetryFor}", now, cancel);
-            await MoveAsync(db, many, $"backlog of the action larger than {options.BacklogBytesMax} bytes", now, cancel);
+            var tooLarge = $"backlog of the action larger than {options.BacklogBytesMax} bytes";
+            await MoveAsync(db, many, tooLarge, now, cancel);
             await transaction.CommitAsync(cancel);
             (tooOld, tooMany) = (tooOld + old.Count, tooMany + many.Count);
             foreach (var row in old.Concat(many)) count = count.Without(row.Id, row.Bytes);
         }
     }
 
-    /// <summary>Runs database work off the thread of the actor that needs it, which SQLite would otherwise keep: its async calls are synchronous.</summary>
+    /// <summary>
+    /// Runs database work off the thread of the actor that needs it, which SQLite would otherwise keep: its async calls
+    /// are synchronous.
+    /// </summary>
     internal virtual Task AsideAsync(Func<Task> work) => Task.Run(work);
 
     private long Now => clock.GetUtcNow().ToUnixTimeMilliseconds();
@@ -269,7 +298,8 @@ public class PushBacklog(SqlDatabase database, PushMetrics metrics, TimeProvider
     }
 
     private async Task WriteTogetherAsync(
-        ArraySegment<BacklogWrite> writes, IReadOnlyCollection<string> opened, ArraySegment<WriteResult> results, CancellationToken cancel)
+        ArraySegment<BacklogWrite> writes, IReadOnlyCollection<string> opened, ArraySegment<WriteResult> results,
+        CancellationToken cancel)
     {
         var (letters, now) = (0, Now);
         var appended = new List<NewRow>();
@@ -279,12 +309,19 @@ public class PushBacklog(SqlDatabase database, PushMetrics metrics, TimeProvider
         for (var i = 0; i < writes.Count; i++)
         {
             var (actionId, deviceId, notifications, mode, reason) = writes[i];
-            results[i] = new WriteResult(mode != WriteMode.AppendIfBehind || behind.Contains(i + 1) ? WriteOutcome.Written : WriteOutcome.NothingOlder);
-            if (results[i].Outcome != WriteOutcome.Written) continue;
+            var isWanted = mode != WriteMode.AppendIfBehind || behind.Contains(i + 1);
+            results[i] = new WriteResult(isWanted ? WriteOutcome.Written : WriteOutcome.NothingOlder);
+            if (!isWanted) continue;
             foreach (var (number, body) in notifications)
             {
-                if (mode == WriteMode.GiveUp) letters += await GiveUpAsync(db, actionId, deviceId, number, body, now, reason, now, cancel);
-                else appended.Add(new NewRow(actionId, deviceId, number, body));
+                if (mode == WriteMode.GiveUp)
+                {
+                    letters += await GiveUpAsync(db, actionId, deviceId, number, body, now, reason, now, cancel);
+                }
+                else
+                {
+                    appended.Add(new NewRow(actionId, deviceId, number, body));
+                }
             }
         }
 
@@ -296,7 +333,8 @@ public class PushBacklog(SqlDatabase database, PushMetrics metrics, TimeProvider
     }
 
     // In halves: one row that is refused among a thousand costs some twenty transactions.
-    private async Task WriteApartAsync(ArraySegment<BacklogWrite> writes, ArraySegment<WriteResult> results, CancellationToken cancel)
+    private async Task WriteApartAsync(
+        ArraySegment<BacklogWrite> writes, ArraySegment<WriteResult> results, CancellationToken cancel)
     {
         var (waiting, refused, isTaken) = (new Stack<(int From, int Count)>(), 0, false);
         waiting.Push((0, writes.Count));
@@ -304,7 +342,8 @@ public class PushBacklog(SqlDatabase database, PushMetrics metrics, TimeProvider
         {
             try
             {
-                await WriteTogetherAsync(writes.Slice(part.From, part.Count), [], results.Slice(part.From, part.Count), cancel);
+                var (some, theirs) = (writes.Slice(part.From, part.Count), results.Slice(part.From, part.Count));
+                await WriteTogetherAsync(some, [], theirs, cancel);
                 isTaken = true;
             }
             catch (Exception cause) when (!cancel.IsCancellationRequested)
@@ -337,40 +376,55 @@ public class PushBacklog(SqlDatabase database, PushMetrics metrics, TimeProvider
     }
 
     // Places, from 1, of the writes whose device has rows already.
-    private async Task<HashSet<long>> BehindAsync(DataConnection db, ArraySegment<BacklogWrite> writes, CancellationToken cancel)
+    private async Task<HashSet<long>> BehindAsync(
+        DataConnection db, ArraySegment<BacklogWrite> writes, CancellationToken cancel)
     {
         var asked = Enumerable.Range(0, writes.Count).Where(i => writes[i].Mode == WriteMode.AppendIfBehind).ToArray();
         if (asked.Length == 0) return [];
         var devices = new SqlRows(database,
-            ("action_id", Array.ConvertAll(asked, i => writes[i].ActionId)), ("device_id", Array.ConvertAll(asked, i => writes[i].DeviceId)));
+            ("action_id", Array.ConvertAll(asked, i => writes[i].ActionId)),
+            ("device_id", Array.ConvertAll(asked, i => writes[i].DeviceId)));
         var places = await devices.PlacesAsync(
-            db, "select place from {rows} where exists (select 1 from push_backlog b where b.action_id = rows.action_id and b.device_id = rows.device_id)", cancel);
+            db,
+            """
+            select place from {rows} where exists (
+              select 1 from push_backlog b where b.action_id = rows.action_id and b.device_id = rows.device_id)
+            """,
+            cancel);
         return places.Select(place => asked[place - 1] + 1L).ToHashSet();
     }
 
-    private async Task<BacklogCount> CountOnAsync(DataConnection db, string actionId, BacklogCount count, CancellationToken cancel)
+    private static async Task<BacklogCount> CountOnAsync(
+        DataConnection db, string actionId, BacklogCount count, CancellationToken cancel)
     {
         var rows = db.GetTable<BacklogRow>().Where(r => r.ActionId == actionId);
         var newest = await rows.MaxAsync(r => (long?)r.Id, cancel) ?? 0;
-        var settled = count.NewestThen > count.UpTo ? await SumAsync(rows.Where(r => r.Id > count.UpTo && r.Id <= count.NewestThen), cancel) : default;
+        var seen = rows.Where(r => r.Id > count.UpTo && r.Id <= count.NewestThen);
+        var settled = count.NewestThen > count.UpTo ? await SumAsync(seen, cancel) : default;
         return count.Check(settled, await SumAsync(rows.Where(r => r.Id > count.NewestThen), cancel), newest);
     }
 
     private static async Task<(int Rows, long Bytes)> SumAsync(IQueryable<BacklogRow> rows, CancellationToken cancel)
     {
-        var sums = await rows.GroupBy(_ => 1).Select(all => new { Rows = all.Count(), Bytes = all.Sum(r => (long)r.Bytes) }).FirstOrDefaultAsync(cancel);
+        var sums = await rows.GroupBy(_ => 1)
+            .Select(all => new { Rows = all.Count(), Bytes = all.Sum(r => (long)r.Bytes) }).FirstOrDefaultAsync(cancel);
         return sums is null ? (0, 0) : (sums.Rows, sums.Bytes);
     }
 
-    private async Task MoveAsync(DataConnection db, List<RowAge> rows, string reason, long now, CancellationToken cancel)
+    private async Task MoveAsync(
+        DataConnection db, List<RowAge> rows, string reason, long now, CancellationToken cancel)
     {
         if (rows.Count == 0) return;
         var ids = string.Join(", ", rows.Select(r => r.Id)); // numbers of ours
         var letters = await db.ExecuteAsync(
             $"""
             insert into push_dead_letter (action_id, device_id, n, body, bytes, created_at, reason, died_at)
-            select r.action_id, r.device_id, r.n, r.body, r.bytes, r.created_at, @reason, @died from push_backlog r where r.id in ({ids})
-            and not exists (select 1 from push_dead_letter l where l.action_id = r.action_id and l.device_id = r.device_id and l.n = r.n) order by r.id
+            select r.action_id, r.device_id, r.n, r.body, r.bytes, r.created_at, @reason, @died from push_backlog r
+            where r.id in ({ids})
+            and not exists (
+              select 1 from push_dead_letter l
+              where l.action_id = r.action_id and l.device_id = r.device_id and l.n = r.n)
+            order by r.id
             """,
             cancel, new DataParameter("reason", reason), new DataParameter("died", now));
         await db.ExecuteAsync($"delete from push_backlog where id in ({ids})", cancel);
@@ -397,17 +451,23 @@ public class PushBacklog(SqlDatabase database, PushMetrics metrics, TimeProvider
         return await db.GetTable<DeadLetter>().Where(l => l.ActionId == actionId).MaxAsync(l => (long?)l.Id, cancel) ?? 0;
     }
 
-    // What is there already is left as it is. SQL Server knows no such clause: if another node wins the race between look and insert, the unique index fails the
-    // transaction and its repetition finds the row.
-    private async Task<int> InsertAsync(DataConnection db, IReadOnlyList<NewRow> rows, long createdAt, CancellationToken cancel)
+    // What is there already is left as it is. SQL Server knows no such clause: if another node wins the race between
+    // look and insert, the unique index fails the transaction and its repetition finds the row.
+    private async Task<int> InsertAsync(
+        DataConnection db, IReadOnlyList<NewRow> rows, long createdAt, CancellationToken cancel)
     {
         if (rows.Count == 0) return 0;
         var isSqlServer = database.Provider == DatabaseProvider.SqlServer;
         var absent = isSqlServer
-            ? "not exists (select 1 from push_backlog b where b.action_id = rows.action_id and b.device_id = rows.device_id and b.n = rows.n)"
+            ? """
+              not exists (
+                select 1 from push_backlog b
+                where b.action_id = rows.action_id and b.device_id = rows.device_id and b.n = rows.n)
+              """
             : "1 = 1";
         var values = new SqlRows(database,
-            ("action_id", rows.Select(r => r.ActionId).ToArray()), ("device_id", rows.Select(r => r.DeviceId).ToArray()),
+            ("action_id", rows.Select(r => r.ActionId).ToArray()),
+            ("device_id", rows.Select(r => r.DeviceId).ToArray()),
             ("n", rows.Select(r => r.Number).ToArray()), ("body", rows.Select(r => r.Body).ToArray()),
             ("bytes", rows.Select(r => r.Body.Length).ToArray()));
         return await values.ExecuteAsync(

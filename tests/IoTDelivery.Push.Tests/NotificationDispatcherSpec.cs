@@ -7,7 +7,7 @@ using IoTDelivery.Tests.Databases;
 
 namespace IoTDelivery.Push.Tests;
 
-public abstract class StatusPusherSpec<TDatabase>(TDatabase server) : PushSpec(server), IClassFixture<TDatabase> where TDatabase : TestDatabase
+public abstract class NotificationDispatcherSpec<TDatabase>(TDatabase server) : PushSpec(server), IClassFixture<TDatabase> where TDatabase : TestDatabase
 {
     [SkippableFact]
     public async Task What_is_owed_is_posted_and_paid_and_costs_no_row()
@@ -467,8 +467,8 @@ public abstract class StatusPusherSpec<TDatabase>(TDatabase server) : PushSpec(s
     }
 }
 
-public sealed class SqliteStatusPusherSpec(SqliteDatabase database) : StatusPusherSpec<SqliteDatabase>(database);
+public sealed class SqliteNotificationDispatcherSpec(SqliteDatabase database) : NotificationDispatcherSpec<SqliteDatabase>(database);
 
-public sealed class PostgreSqlStatusPusherSpec(PostgreSqlDatabase database) : StatusPusherSpec<PostgreSqlDatabase>(database);
+public sealed class PostgreSqlNotificationDispatcherSpec(PostgreSqlDatabase database) : NotificationDispatcherSpec<PostgreSqlDatabase>(database);
 
-public sealed class SqlServerStatusPusherSpec(SqlServerDatabase database) : StatusPusherSpec<SqlServerDatabase>(database);
+public sealed class SqlServerNotificationDispatcherSpec(SqlServerDatabase database) : NotificationDispatcherSpec<SqlServerDatabase>(database);
