@@ -140,6 +140,10 @@ create index push_dead_letter_in_order on push_dead_letter (action_id, id);
 create table push_breaker (action_id varchar(256) collate "C" not null primary key, opened_at bigint not null);
 insert into schema_version (box, version, applied_at) values ('push', 1, cast(extract(epoch from clock_timestamp()) * 1000 as bigint));
 
+-- push 2
+create index push_backlog_by_device on push_backlog (action_id, device_id, id);
+insert into schema_version (box, version, applied_at) values ('push', 2, cast(extract(epoch from clock_timestamp()) * 1000 as bigint));
+
 -- batch 1
 create table batch_task (
   task_id varchar(256) collate "C" not null primary key, project_id varchar(256) collate "C" not null, app_id varchar(256) collate "C", task_name text not null, targets text, targets_filter text, document text not null,

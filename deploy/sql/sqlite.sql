@@ -140,6 +140,10 @@ create index push_dead_letter_in_order on push_dead_letter (action_id, id);
 create table push_breaker (action_id text not null primary key, opened_at integer not null);
 insert into schema_version (box, version, applied_at) values ('push', 1, cast((julianday('now') - 2440587.5) * 86400000 as integer));
 
+-- push 2
+create index push_backlog_by_device on push_backlog (action_id, device_id, id);
+insert into schema_version (box, version, applied_at) values ('push', 2, cast((julianday('now') - 2440587.5) * 86400000 as integer));
+
 -- batch 1
 create table batch_task (
   task_id text not null primary key, project_id text not null, app_id text, task_name text not null, targets text, targets_filter text, document text not null,

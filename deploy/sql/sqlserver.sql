@@ -140,6 +140,10 @@ create index push_dead_letter_in_order on push_dead_letter (action_id, id);
 create table push_breaker (action_id varchar(256) collate Latin1_General_BIN2 not null primary key, opened_at bigint not null);
 insert into schema_version (box, version, applied_at) values ('push', 1, datediff_big(millisecond, '1970-01-01', sysutcdatetime()));
 
+-- push 2
+create index push_backlog_by_device on push_backlog (action_id, device_id, id);
+insert into schema_version (box, version, applied_at) values ('push', 2, datediff_big(millisecond, '1970-01-01', sysutcdatetime()));
+
 -- batch 1
 create table batch_task (
   task_id varchar(256) collate Latin1_General_BIN2 not null primary key, project_id varchar(256) collate Latin1_General_BIN2 not null, app_id varchar(256) collate Latin1_General_BIN2, task_name nvarchar(max) not null, targets nvarchar(max), targets_filter nvarchar(max), document nvarchar(max) not null,

@@ -77,7 +77,7 @@ public static class Platform
             services.AddPush(settings);
             services.AddSingleton<WaitingSubDevices>();
             services.AddSingleton<FindWaitingSubDevices>(s => s.GetRequiredService<WaitingSubDevices>().FindAsync);
-            services.AddSingleton<TakeUplink>(s => s.GetRequiredService<UplinkReports>().TakeAsync);
+            services.AddSingleton<TakeUplink>(s => s.GetRequiredService<UplinkNotifications>().TakeAsync);
             services.AddMqtt(settings, listens: cluster.RolesTaken.Contains(MqttHosting.Role));
             var addresses = Addresses(settings["Urls"] ?? "http://127.0.0.1:8080");
             if (Array.Find(addresses, a => a.Scheme == "https") is { } secure) services.AddServerCertificate(settings, $"Urls = {secure}");

@@ -11,6 +11,17 @@ internal static partial class Log
     [LoggerMessage(5002, LogLevel.Warning, "Device {DeviceId} owes notification {Number}, but the registry does not know it: nobody is told.")]
     public static partial void UnknownDevice(this ILogger logger, DeviceId deviceId, long number);
 
+    [LoggerMessage(5012, LogLevel.Warning,
+        "The registry does not know device {DeviceId}: its offer from notification {Number} on is dropped "
+        + "until the device makes it again.")]
+    public static partial void OfferDropped(this ILogger logger, DeviceId deviceId, long number);
+
+    [LoggerMessage(5013, LogLevel.Warning,
+        "The database refuses notification {Number} of device {DeviceId} for action {ActionId}, and answers: it is "
+        + "tried again alone.")]
+    public static partial void RowRefused(
+        this ILogger logger, DeviceId deviceId, long number, string actionId, Exception cause);
+
     [LoggerMessage(5003, LogLevel.Debug, "Notification {Number} of device {DeviceId} failed at action {ActionId}: {Reason}. It is repeated.")]
     public static partial void PushFailed(this ILogger logger, string actionId, string deviceId, long number, string reason);
 

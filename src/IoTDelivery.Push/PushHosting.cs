@@ -33,21 +33,23 @@ public static class PushHosting
             .AddSingleton<PushBacklog>()
             .AddSingleton<Webhook>()
             .AddSingleton<AmqpConsumers>()
-            .AddSingleton<Reports>()
-            .AddSingleton<UplinkReports>()
-            .AddSingleton<BacklogSignal>();
+            .AddSingleton<VolatileNotifications>()
+            .AddSingleton<UplinkNotifications>()
+            .AddSingleton<BacklogSignal>()
+            .AddSingleton<DispatcherServices>()
+            .AddSingleton<SenderServices>();
     }
 
-    /// <summary>Starts the pusher of this node and takes part in the singletons that drain the backlog and tell connection states. For nodes that carry the role, and only for them.</summary>
+    /// <summary>Starts the dispatcher of this node and takes part in the singletons that send the backlog and report presence. For nodes that carry the role, and only for them.</summary>
     public static AkkaConfigurationBuilder WithPush(this AkkaConfigurationBuilder builder, string role = "device") => builder
-        .WithActors((system, _, services) => system.ActorOf(PusherProps(services), "push"))
-        .WithSingleton<BacklogDrainers>("push-drainers", (_, _, services) => services.Props<BacklogDrainers>(), new ClusterSingletonOptions { Role = role }, createProxyToo: false)
-        .WithSingleton<StatusTeller>("push-status", (_, _, services) => services.Props<StatusTeller>(), new ClusterSingletonOptions { Role = role }, createProxyToo: false)
-        .WithSingleton<LostConnections>("push-lost-connections", (_, _, services) => services.Props<LostConnections>(), new ClusterSingletonOptions { Role = role }, createProxyToo: false);
+        .WithActors((system, _, services) => system.ActorOf(DispatcherProps(services), "push"))
+        .WithSingleton<BacklogSenders>("push-drainers", (_, _, services) => services.Props<BacklogSenders>(), new ClusterSingletonOptions { Role = role }, createProxyToo: false)
+        .WithSingleton<PresenceReporter>("push-status", (_, _, services) => services.Props<PresenceReporter>(), new ClusterSingletonOptions { Role = role }, createProxyToo: false)
+        .WithSingleton<LostNodeReaper>("push-lost-connections", (_, _, services) => services.Props<LostNodeReaper>(), new ClusterSingletonOptions { Role = role }, createProxyToo: false);
 
-    // On failure a new pusher with a new address, never the old one with an empty memory: see StatusPusher.
-    private static Props PusherProps(IDependencyResolver services) => BackoffSupervisor.Props(Backoff.OnFailure(
-        services.Props<StatusPusher>(), "status-pusher", minBackoff: TimeSpan.FromMilliseconds(200), maxBackoff: TimeSpan.FromSeconds(10), randomFactor: 0.2, maxNrOfRetries: -1));
+    // On failure a new dispatcher with a new address, never the old one with an empty memory: see NotificationDispatcher.
+    private static Props DispatcherProps(IDependencyResolver services) => BackoffSupervisor.Props(Backoff.OnFailure(
+        services.Props<NotificationDispatcher>(), "dispatcher", minBackoff: TimeSpan.FromMilliseconds(200), maxBackoff: TimeSpan.FromSeconds(10), randomFactor: 0.2, maxNrOfRetries: -1));
 
     private sealed class Validation : IValidateOptions<PushOptions>
     {

@@ -14,6 +14,7 @@ public sealed class PushMetrics : IDisposable
     private readonly Counter<long> _failed;
     private readonly Counter<long> _rows;
     private readonly Counter<long> _deadLetters;
+    private readonly Counter<long> _refused;
     private readonly ConcurrentDictionary<string, long> _backlog = new();
 
     public PushMetrics()
@@ -22,6 +23,8 @@ public sealed class PushMetrics : IDisposable
         _failed = _meter.CreateCounter<long>("iotdelivery.push.failed", description: "POSTs that failed and are repeated.");
         _rows = _meter.CreateCounter<long>("iotdelivery.push.backlog.written", description: "Notifications written to the backlog.");
         _deadLetters = _meter.CreateCounter<long>("iotdelivery.push.dead_letters", description: "Notifications given up: refused, too old, or beyond the bytes of an action.");
+        _refused = _meter.CreateCounter<long>("iotdelivery.push.backlog.refused",
+            description: "Writes to the backlog that the database refused although it answers; they are tried again alone.");
         _meter.CreateObservableGauge("iotdelivery.push.backlog.rows", () => _backlog.Select(b => new Measurement<long>(b.Value, KeyValuePair.Create<string, object?>("action_id", b.Key))),
             description: "Notifications in the backlog at its last check, told by the node that sends it.");
     }
@@ -31,6 +34,8 @@ public sealed class PushMetrics : IDisposable
     internal void Failed() => _failed.Add(1);
 
     internal void RowsWritten(int rows) => _rows.Add(rows);
+
+    internal void RowRefused() => _refused.Add(1);
 
     internal void DeadLetters(int letters) => _deadLetters.Add(letters);
 

@@ -44,10 +44,18 @@ public sealed class PushOptions
     public int WaitingMax { get; set; } = 1000;
 
     /// <summary>
-    /// How long a notification waits in the memory of a node behind others of its device; then it goes to the backlog with those behind it. A receiver that is slower
+    /// How long a notification waits in the memory of a node behind others of its device, or for a free POST; then it goes to the backlog with those behind it. A receiver that is slower
     /// than a device costs rows, and neither memory nor the device's next messages (<see cref="Domain.DeliveryPolicy.OwedMax"/>). Default 5 s.
     /// </summary>
     public TimeSpan WaitMax { get; set; } = TimeSpan.FromSeconds(5);
+
+    /// <summary>
+    /// Notifications of devices that a node holds in memory until they are settled; what is offered on top stays with
+    /// its device, which offers it again after
+    /// <c>Devices:OfferAgainAfter</c>. Default 50,000: about 50 MB, and more than receivers take before
+    /// <see cref="WaitingMax"/> and <see cref="WaitMax"/> make rows of it.
+    /// </summary>
+    public int PendingMax { get; set; } = 50_000;
 
     /// <summary>Bytes one action may have in the backlog; the oldest beyond become dead letters. Default 1 GB (manual).</summary>
     public long BacklogBytesMax { get; set; } = 1024L * 1024 * 1024;
@@ -74,6 +82,7 @@ public sealed class PushOptions
         { ConcurrencyPerReceiver: < 1 or > 1000 } => "Push:ConcurrencyPerReceiver must be from 1 to 1000.",
         { WaitingMax: < 0 } => "Push:WaitingMax must be 0 or more.",
         { WaitMax.Ticks: <= 0 } => "Push:WaitMax must be more than zero.",
+        { PendingMax: < 1 } => "Push:PendingMax must be 1 or more.",
         { BacklogBytesMax: < 0 } => "Push:BacklogBytesMax must be 0 or more.",
         { PollInterval.Ticks: <= 0 } => "Push:PollInterval must be more than zero.",
         { StatusInterval.Ticks: <= 0 } => "Push:StatusInterval must be more than zero.",

@@ -80,10 +80,19 @@ public sealed record RuleSnapshot
 /// The rules in memory, right without anybody telling other nodes about a change: a notification is matched only by a snapshot whose reading began after the
 /// notification existed. Visibility therefore asks no clock but this node's monotonic one; which of two moments was earlier (was the rule active then?) compares
 /// the wall clocks of the nodes that wrote the rule and the notification.
-/// Readers share loads, loads are at least 20 ms apart, and an unchanged book costs one read of one number.
+/// Readers share loads, loads are at least 8 ms apart, and an unchanged book costs one read of one number.
+/// Who matches very often asks for a snapshot that is at most <see cref="MaxAge"/> older than what it matches: a
+/// change of the rules is answered only when no older snapshot
+/// is used any more, so that what happens after the answer obeys it all the same.
 /// </summary>
 public partial class RuleBook(SqlDatabase database, ILogger<RuleBook> logger, TimeProvider? clock = null) : IDisposable
 {
+    /// <summary>
+    /// How much earlier than a notification the reading of the snapshot may have begun that it is matched with; by this
+    /// node's monotonic clock.
+    /// </summary>
+    public static readonly TimeSpan MaxAge = TimeSpan.FromMilliseconds(50);
+
     // How long a notification may wait for others to be matched with it; a load costs about as much as one message.
     private static readonly TimeSpan Apart = TimeSpan.FromMilliseconds(8);
     private static readonly TimeSpan RetryMax = TimeSpan.FromSeconds(5);

@@ -101,6 +101,10 @@ public class Rules(SqlDatabase database, TimeProvider? clock = null)
     // A notification that is still owed after a month of outage may find the rule's past forgotten; one that toggles daily keeps thirty rows.
     private static readonly TimeSpan ActivityKept = TimeSpan.FromDays(30);
 
+    // Half as much again as a snapshot may be used: durations of two nodes' monotonic clocks are compared, which
+    // drift, and timers, which are coarse.
+    private static readonly TimeSpan AnsweredAfter = RuleBook.MaxAge * 1.5;
+
     private readonly TimeProvider _clock = clock ?? TimeProvider.System;
 
     /// <summary>False if the id is taken. <see cref="Rule.ActiveSince"/> means "active from now on" if it is set; the time is ours.</summary>
@@ -238,6 +242,7 @@ public class Rules(SqlDatabase database, TimeProvider? clock = null)
         await db.GetTable<RuleRevision>().Set(r => r.Revision, r => r.Revision + 1).UpdateAsync(cancel);
         var result = await change(db, _clock.GetUtcNow().ToUnixTimeMilliseconds());
         await transaction.CommitAsync(cancel);
+        await Task.Delay(AnsweredAfter, _clock, cancel); // now no node matches by the rules as they were before
         return result;
     }
 }

@@ -34,6 +34,33 @@ public sealed record SqlDialect(
         _ => throw new ArgumentOutOfRangeException(nameof(provider), provider, "Unknown database."),
     };
 
+    /// <summary>What stands behind <c>order by</c> for the first so many rows.</summary>
+    public string First(int count) =>
+        this == SqlServer ? $"offset 0 rows fetch next {count} rows only" : $"limit {count}";
+
+    /// <summary>
+    /// What stands before a query so that it can read <c>{column}</c> from <c>distinct_values</c>: the different values
+    /// of an indexed column, in one statement that goes from one
+    /// value to the next in the index. There may be millions of rows for each.
+    /// </summary>
+    public string WithDistinct(string table, string column) => this == SqlServer
+        ? $"""
+           with distinct_values({column}) as (
+             select min({column}) from {table}
+             union all
+             select following.{column} from (
+               select t.{column}, row_number() over (order by t.{column}) as place
+               from {table} t join distinct_values d on t.{column} > d.{column}) following
+             where following.place = 1)
+           """
+        : $"""
+           with recursive distinct_values({column}) as (
+             select min({column}) from {table}
+             union all
+             select (select min(t.{column}) from {table} t where t.{column} > d.{column})
+             from distinct_values d where d.{column} is not null)
+           """;
+
     /// <summary>The statement with the names in braces written out.</summary>
     public string Write(string statement) => statement
         .Replace("{id}", Id).Replace("{text}", Text).Replace("{bigint}", BigInt).Replace("{int}", Int)

@@ -60,10 +60,10 @@ internal sealed class Application : IAsyncDisposable
 
     public long[] Numbers(string receiver, string deviceId) => [.. Taken(receiver).Where(p => p.DeviceId == deviceId).Select(p => p.Number)];
 
-    public Task UntilAsync(Func<bool> isTrue) => _happening.UntilAsync(isTrue, () =>
+    public Task UntilAsync(Func<bool> isTrue, TimeSpan? within = null) => _happening.UntilAsync(isTrue, () =>
     {
         lock (_log) return string.Join(", ", _log.TakeLast(60).Select(l => $"{l.Post.Receiver}:{l.Post.DeviceId}:{l.Post.MessageId}={l.Answer}"));
-    });
+    }, within);
 
     public async ValueTask DisposeAsync()
     {

@@ -8,6 +8,21 @@ public sealed class DeviceMessageSpec
     private static readonly string Up = $"$oc/devices/{Given.Lamp}/sys/messages/up";
 
     [Theory]
+    [InlineData("{\"object_device_id\":\"\\ud800\",\"content\":\"hello\"}")]
+    [InlineData("{\"object_device_id\":\"\\udc00x\"}")]
+    [InlineData("{\"object_device_id\":5}")]
+    [InlineData("{\"object_device_id\":null}")]
+    [InlineData("{\"object_device_id\":\"\"}")]
+    [InlineData("{\"\\ud800\":1,\"object_device_id\":\"a/b\"}")]
+    public void An_object_device_id_that_is_no_valid_text_is_just_not_one(string payload)
+    {
+        var topic = new UplinkTopic(UplinkTopic.MessagesUp(Given.Lamp), null);
+        var message = new DeviceMessage(Given.Lamp, 1, topic, System.Text.Encoding.UTF8.GetBytes(payload), Given.Noon);
+        Assert.Null(message.ObjectDeviceId);
+        foreach (var shape in Enum.GetValues<PushShape>()) Assert.NotEmpty(message.Write(Given.Lamp, Given.Header, shape));
+    }
+
+    [Theory]
     [InlineData(PushShape.Flat, "flat-message-json.json")]
     [InlineData(PushShape.HeaderBody, "header-body-message-json.json")]
     public void A_JSON_object_is_content_as_it_is_and_text_in_the_flat_shape(PushShape shape, string file) =>

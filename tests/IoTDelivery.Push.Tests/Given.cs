@@ -25,9 +25,9 @@ internal sealed class Happening
 
     public void Pulse() => Interlocked.Exchange(ref _next, new(TaskCreationOptions.RunContinuationsAsynchronously)).SetResult();
 
-    public async Task UntilAsync(Func<bool> isTrue, Func<string> instead)
+    public async Task UntilAsync(Func<bool> isTrue, Func<string> instead, TimeSpan? within = null)
     {
-        using var deadline = new CancellationTokenSource(TimeSpan.FromSeconds(20));
+        using var deadline = new CancellationTokenSource(within ?? TimeSpan.FromSeconds(20));
         while (true)
         {
             var next = Volatile.Read(ref _next).Task;
@@ -38,7 +38,7 @@ internal sealed class Happening
             }
             catch (OperationCanceledException)
             {
-                throw new TimeoutException($"Did not happen within 20 s. Instead: {instead()}");
+                throw new TimeoutException($"Did not happen in time. Instead: {instead()}");
             }
         }
     }

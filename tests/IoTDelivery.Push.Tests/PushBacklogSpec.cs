@@ -36,8 +36,8 @@ public abstract class PushBacklogSpec<TDatabase>(TDatabase server) : PushSpec(se
 
         async Task<(string Numbers, bool IsCut)> PageAsync(string device, int limit)
         {
-            var (rows, isCut) = await _world.Backlog.ReadDevicesAsync("a", [device], limit, default);
-            return (string.Join(' ', rows.Select(r => r.Number)), isCut);
+            var page = await _world.Backlog.ReadAsync("a", 0, new[] { "lamp", "huge", "small" }.Except([device]).ToArray(), limit, default);
+            return (string.Join(' ', page.Rows.Select(r => r.Number)), page.IsCut);
         }
     }
 
@@ -100,9 +100,9 @@ public abstract class PushBacklogSpec<TDatabase>(TDatabase server) : PushSpec(se
         await WriteAsync(WriteMode.Append, 1, 2);
         _world.Clock.Move(TimeSpan.FromHours(23));
         await WriteAsync(WriteMode.Append, 3);
-        Assert.Equal((0, 0, 3), await _world.Backlog.TrimAsync("a", [], _world.Options, default));
+        Assert.Equal((0, 0, 3), await TrimAsync());
         _world.Clock.Move(TimeSpan.FromHours(1.1));
-        Assert.Equal((2, 0, 1), await _world.Backlog.TrimAsync("a", [], _world.Options, default));
+        Assert.Equal((2, 0, 1), await TrimAsync());
         Assert.Equal([3], (await ReadAsync()).Select(r => r.Number));
         Assert.All(await _world.DeadLettersAsync("a"), l => Assert.StartsWith("not answered within", l.Reason));
     }
@@ -113,7 +113,7 @@ public abstract class PushBacklogSpec<TDatabase>(TDatabase server) : PushSpec(se
         await WriteAsync(WriteMode.Append, 1, 2, 3, 4);
         var rows = await ReadAsync();
         _world.Options.BacklogBytesMax = rows[0].Bytes * 2;
-        Assert.Equal((0, 2, 2), await _world.Backlog.TrimAsync("a", [rows[0].Id], _world.Options, default));
+        Assert.Equal((0, 2, 2), await TrimAsync(rows[0].Id));
         Assert.Equal([1, 4], (await ReadAsync()).Select(r => r.Number));
         Assert.Equal([2, 3], (await _world.DeadLettersAsync("a")).Select(l => l.Number));
     }
@@ -121,9 +121,15 @@ public abstract class PushBacklogSpec<TDatabase>(TDatabase server) : PushSpec(se
     private static BacklogWrite Of(string action, WriteMode mode, params int[] numbers) => new(action, Given.Lamp.Value,
         [.. numbers.Select(n => ((long)n, StatusNotification.Write(Given.Lamp, Given.Notification(n, Given.Noon), Given.Header, PushShape.Flat)))], mode, "because");
 
-    private async Task<bool> WriteAsync(WriteMode mode, params int[] numbers) => (await _world.Backlog.WriteAsync([Of("a", mode, numbers)], [], default))[0];
+    private async Task<bool> WriteAsync(WriteMode mode, params int[] numbers) => (await _world.Backlog.WriteAsync([Of("a", mode, numbers)], [], default))[0].Outcome == WriteOutcome.Written;
 
-    private async Task<IReadOnlyList<BacklogRow>> ReadAsync() => (await _world.Backlog.ReadAsync("a", [], 100, default)).Rows;
+    private async Task<(int TooOld, int TooMany, int Left)> TrimAsync(params long[] busy)
+    {
+        var trimmed = await _world.Backlog.TrimAsync("a", busy, _world.Options, default, default);
+        return (trimmed.TooOld, trimmed.TooMany, trimmed.Count.AllRows);
+    }
+
+    private async Task<IReadOnlyList<BacklogRow>> ReadAsync() => (await _world.Backlog.ReadAsync("a", 0, [], 100, default)).Rows;
 }
 
 public sealed class SqlitePushBacklogSpec(SqliteDatabase database) : PushBacklogSpec<SqliteDatabase>(database);

@@ -40,7 +40,7 @@ internal sealed class PushWorld : IAsyncDisposable
     public Webhook Webhook { get; }
     public AmqpConsumers Consumers { get; } = new();
     public BacklogSignal Signal { get; } = new();
-    public Reports Reports { get; } = new();
+    public VolatileNotifications Volatile { get; } = new();
     public Application Application { get; private set; } = null!;
     public IActorRef Devices { get; }
     public Owing Owing { get; } = new();
@@ -48,7 +48,7 @@ internal sealed class PushWorld : IAsyncDisposable
     public IActorRef Pusher { get; private set; } = ActorRefs.Nobody;
     public IActorRef Drainers { get; private set; } = ActorRefs.Nobody;
     public IActorRef Teller { get; private set; } = ActorRefs.Nobody;
-    private UplinkReports? Uplinks { get; set; }
+    private UplinkNotifications? Uplinks { get; set; }
 
     /// <summary>Short enough for tests; everything else as shipped.</summary>
     public static PushOptions Quick(Action<PushOptions>? change = null)
@@ -80,18 +80,25 @@ internal sealed class PushWorld : IAsyncDisposable
     /// <summary>Who a device is; a test may make the registry forget or fail.</summary>
     public DeviceHeaders Headers { get; set; } = _ => new(Given.Header);
 
-    public void StartPusher() => Pusher = _system.ActorOf(Props.Create(() => new StatusPusher(
-        _settler, Reports, Book, Backlog, Webhook, id => Headers(id), Signal, Options, Metrics, Warnings, Clock)));
+    public void StartPusher()
+    {
+        var services = new DispatcherServices(
+            _settler, Volatile, Book, Backlog, Webhook, id => Headers(id), Signal, Options, Metrics, Warnings, Clock);
+        Pusher = _system.ActorOf(Props.Create(() => new NotificationDispatcher(services)));
+    }
 
-    public void StartTeller() => Teller = _system.ActorOf(Props.Create(() => new StatusTeller(Statuses, Reports, Options, NullLogger<StatusTeller>.Instance)));
+    public void StartTeller() => Teller = _system.ActorOf(Props.Create(() => new PresenceReporter(Statuses, Volatile, Options, NullLogger<PresenceReporter>.Instance)));
 
     public async Task KillTellerAsync() => await Teller.GracefulStop(TimeSpan.FromSeconds(5));
 
     /// <summary>From now on devices may publish.</summary>
-    public UplinkReports StartUplinks() => Uplinks = new UplinkReports(Reports, Book, Clock);
+    public UplinkNotifications StartUplinks() => Uplinks = new UplinkNotifications(Volatile, Book, Clock);
 
-    public void StartDrainers() => Drainers = _system.ActorOf(Props.Create(() => new BacklogDrainers(
-        Rules, Backlog, Webhook, Consumers, Signal, Options, Metrics, NullLogger<BacklogDrainers>.Instance, Clock)));
+    public void StartDrainers()
+    {
+        var services = new SenderServices(Rules, Backlog, Webhook, Consumers, Options, Metrics, NullLogger<BacklogSenders>.Instance, Clock);
+        Drainers = _system.ActorOf(Props.Create(() => new BacklogSenders(services, Signal)));
+    }
 
     public async Task KillPusherAsync() => await Pusher.GracefulStop(TimeSpan.FromSeconds(5));
 
@@ -140,6 +147,15 @@ internal sealed class PushWorld : IAsyncDisposable
     /// <summary>What a device does when the pusher is another one, or after a while: it offers everything unpaid again.</summary>
     public void OfferAgain() => Devices.Tell(OwingDevices.OfferAgain.Instance);
 
+    /// <summary>Everything owed gets this header, as when the device is deleted. Nothing is offered.</summary>
+    public void Retire(DeviceId deviceId, DeviceHeader header) => Devices.Tell(new OwingDevices.Retire(deviceId, header));
+
+    /// <summary>The pusher has heard whatever the devices said.</summary>
+    public async Task HeardAsync()
+    {
+        foreach (var actor in (IActorRef[])[Devices, Pusher]) await actor.Ask<ActorIdentity>(new Identify(null), TimeSpan.FromSeconds(20));
+    }
+
     public async Task<int> RowsAsync(string actionId) => (await Backlog.CountAsync(actionId, default)).Rows;
 
     public async Task<IReadOnlyList<DeadLetter>> DeadLettersAsync(string actionId) => (await Backlog.DeadLettersAsync(actionId, 0, 100, default)).Items;
@@ -153,6 +169,11 @@ internal sealed class PushWorld : IAsyncDisposable
     public Task TakeRowsAsync() => ExecuteAsync(Database.Provider == DatabaseProvider.Sqlite
         ? "drop trigger no_rows"
         : "alter table push_backlog drop constraint no_rows");
+
+    /// <summary>From now on the database takes every row into the backlog but the one with this number.</summary>
+    public Task PoisonAsync(int number) => ExecuteAsync(Database.Provider == DatabaseProvider.Sqlite
+        ? $"create trigger poison before insert on push_backlog when new.n = {number} begin select raise(abort, 'poison'); end"
+        : $"alter table push_backlog add constraint poison check (n <> {number})");
 
     /// <summary>Whoever asks for this table gets an error.</summary>
     public Task HideAsync(string table) => RenameAsync(table, "hidden");
@@ -194,10 +215,13 @@ internal sealed class PushWorld : IAsyncDisposable
 }
 
 /// <summary>The pusher's log, for tests that wait for a warning.</summary>
-internal sealed class Warnings : ILogger<StatusPusher>
+internal sealed class Warnings : ILogger<NotificationDispatcher>
 {
     private readonly Happening _happening = new();
-    private int _count;
+    private int _count, _dropped;
+
+    /// <summary>Until an offer was dropped.</summary>
+    public Task UntilDroppedAsync() => _happening.UntilAsync(() => Volatile.Read(ref _dropped) > 0, () => $"{_count} warnings");
 
     public Task UntilAsync(int count) => _happening.UntilAsync(() => Volatile.Read(ref _count) >= count, () => $"{_count} warnings");
 
@@ -209,6 +233,7 @@ internal sealed class Warnings : ILogger<StatusPusher>
     {
         if (!IsEnabled(logLevel)) return;
         Interlocked.Increment(ref _count);
+        if (eventId.Name == nameof(Push.Log.OfferDropped)) Interlocked.Increment(ref _dropped);
         _happening.Pulse();
     }
 }
@@ -271,6 +296,11 @@ internal sealed class OwingDevices : ReceiveActor
                 settler.Current.Tell(new Owed(DeviceId.Parse(device), [.. unpaid.Values]));
             }
         });
+        Receive<Retire>(retire =>
+        {
+            var unpaid = _unpaid[retire.DeviceId.Value];
+            foreach (var number in unpaid.Keys.ToArray()) unpaid[number] = unpaid[number] with { Header = retire.Header };
+        });
         Receive<ToDevice.Paid>(paid =>
         {
             if (!owing.Hear(paid)) return;
@@ -280,6 +310,8 @@ internal sealed class OwingDevices : ReceiveActor
     }
 
     public sealed record Owe(DeviceId DeviceId, Notification[] Notifications);
+
+    public sealed record Retire(DeviceId DeviceId, DeviceHeader Header);
 
     public sealed record OfferAgain
     {

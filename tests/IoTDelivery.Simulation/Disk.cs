@@ -451,15 +451,18 @@ internal sealed class SimulatedBacklog(Node node, PushMetrics metrics) : PushBac
         return new BacklogView(hasRows, Disk.Breakers.Keys.Where(hasRows.Contains).ToHashSet());
     });
 
-    internal override Task<bool[]> WriteAsync(IReadOnlyList<BacklogWrite> writes, IReadOnlyCollection<string> opened, CancellationToken cancel) =>
+    internal override Task<WriteResult[]> WriteAsync(
+        IReadOnlyList<BacklogWrite> writes, IReadOnlyCollection<string> opened, CancellationToken cancel) =>
         Disk.DoAsync(node, "write backlog", () =>
         {
-            var done = new bool[writes.Count];
+            var done = new WriteResult[writes.Count];
             for (var i = 0; i < writes.Count; i++)
             {
                 var (actionId, deviceId, notifications, mode, reason) = writes[i];
-                done[i] = mode != WriteMode.AppendIfBehind || Disk.Backlog.Exists(r => r.ActionId == actionId && r.DeviceId == deviceId);
-                if (!done[i]) continue;
+                var isBehind = Disk.Backlog.Exists(r => r.ActionId == actionId && r.DeviceId == deviceId);
+                var isWritten = mode != WriteMode.AppendIfBehind || isBehind;
+                done[i] = new WriteResult(isWritten ? WriteOutcome.Written : WriteOutcome.NothingOlder);
+                if (done[i].Outcome != WriteOutcome.Written) continue;
                 foreach (var (number, body) in notifications)
                 {
                     if (mode == WriteMode.GiveUp) Disk.GiveUp(node, actionId, deviceId, number, body, reason);
@@ -471,11 +474,24 @@ internal sealed class SimulatedBacklog(Node node, PushMetrics metrics) : PushBac
             return done;
         });
 
-    internal override Task<BacklogPage> ReadAsync(string actionId, IReadOnlyCollection<string> withoutDevices, int limit, CancellationToken cancel) =>
-        Disk.DoAsync(node, "read backlog", () => Page(r => r.ActionId == actionId && !withoutDevices.Contains(r.DeviceId), limit));
+    internal override Task<BacklogPage> ReadAsync(
+        string actionId, long afterId, IReadOnlyCollection<string> withoutDevices, int limit, CancellationToken cancel) =>
+        Disk.DoAsync(node, "read backlog", () =>
+        {
+            var behind = Disk.Backlog.Where(r => r.ActionId == actionId && r.Id > afterId);
+            var rows = behind.Where(r => !withoutDevices.Contains(r.DeviceId)).Take(limit).ToList();
+            var newest = Disk.Backlog.Where(r => r.ActionId == actionId).Select(r => r.Id).Append(afterId).Max();
+            return new BacklogPage(rows, rows.Count == limit, rows.Count == limit ? rows[^1].Id : newest);
+        });
 
-    internal override Task<BacklogPage> ReadDevicesAsync(string actionId, IReadOnlyCollection<string> devices, int limit, CancellationToken cancel) =>
-        Disk.DoAsync(node, "read backlog", () => Page(r => r.ActionId == actionId && devices.Contains(r.DeviceId), limit));
+    internal override Task<BacklogPage> ReadDevicesAsync(
+        string actionId, IReadOnlyCollection<string> devices, int limitEach, CancellationToken cancel) =>
+        Disk.DoAsync(node, "read backlog", () =>
+        {
+            var all = Disk.Backlog.Where(r => r.ActionId == actionId).ToLookup(r => r.DeviceId);
+            var rows = devices.SelectMany(d => all[d].Take(limitEach)).OrderBy(r => r.Id).ToList();
+            return new BacklogPage(rows, IsCut: false);
+        });
 
     internal override Task<long?> OpenedAtAsync(string actionId, CancellationToken cancel) =>
         Disk.DoAsync(node, "read breaker", () => Disk.Breakers.TryGetValue(actionId, out var openedAt) ? openedAt : (long?)null);
@@ -494,12 +510,8 @@ internal sealed class SimulatedBacklog(Node node, PushMetrics metrics) : PushBac
             return 0;
         });
 
-    internal override Task<(int TooOld, int TooMany, int Left)> TrimAsync(string actionId, IReadOnlyCollection<long> busy, PushOptions options, CancellationToken cancel) =>
-        Disk.DoAsync(node, "trim backlog", () => (0, 0, Disk.Backlog.Count(r => r.ActionId == actionId))); // nothing in a history lives for 24 hours
-
-    private BacklogPage Page(Predicate<BacklogRow> which, int limit)
-    {
-        var rows = Disk.Backlog.FindAll(which).Take(limit).ToList();
-        return new BacklogPage(rows, rows.Count == limit);
-    }
+    internal override Task<Trimmed> TrimAsync(
+        string actionId, IReadOnlyCollection<long> busy, PushOptions options, BacklogCount count,
+        CancellationToken cancel) =>
+        Disk.DoAsync(node, "trim backlog", () => default(Trimmed)); // nothing in a history lives for 24 hours
 }

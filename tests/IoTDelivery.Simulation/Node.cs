@@ -238,17 +238,20 @@ internal sealed class Node : ISnapshotLog
         if (!IsAlive) return;
         Site.System.Stop(Pusher);
         _settler.Current = ActorRefs.Nobody;
-        Pusher = Start(Props.CreateBy(new Producer(() => new StatusPusher(
-            _pushers, new Reports(), _rules, _backlog, _webhook, World.Registry.FindHeaderAsync, _signal, World.PushOptions, Site.PushMetrics,
-            NullLogger<StatusPusher>.Instance, Clock))));
+        var services = new DispatcherServices(
+            _pushers, new VolatileNotifications(), _rules, _backlog, _webhook, World.Registry.FindHeaderAsync, _signal, World.PushOptions, Site.PushMetrics,
+            NullLogger<NotificationDispatcher>.Instance, Clock);
+        Pusher = Start(Props.CreateBy(new Producer(() => new NotificationDispatcher(services))));
         var pusher = Pusher;
         _payers.Clear();
         _settler.Current = new FunctionRef($"{Name}-settler-{_names++}", (message, device) => Offer(pusher, (Owed)message, device));
     }
 
-    public void StartDrainers() => _drainers ??= Start(Props.CreateBy(new Producer(() => new BacklogDrainers(
-        World.RuleActions, _backlog, _webhook, new AmqpConsumers(), _signal, World.PushOptions, Site.PushMetrics, NullLogger<BacklogDrainers>.Instance,
-        Clock))));
+    public void StartDrainers() => _drainers ??= Start(Props.CreateBy(new Producer(() => new BacklogSenders(
+        new SenderServices(
+            World.RuleActions, _backlog, _webhook, new AmqpConsumers(), World.PushOptions, Site.PushMetrics, NullLogger<BacklogSenders>.Instance,
+            Clock),
+        _signal))));
 
     private void Offer(IActorRef pusher, Owed owed, IActorRef device)
     {

@@ -30,5 +30,5 @@ if (seed is { } one)
 var watch = Stopwatch.StartNew();
 var summary = Summary.Of(Enumerable.Range(from, histories).Select(s => History.Run(s, broken, with)));
 Console.WriteLine($"{summary}, {watch.Elapsed.TotalSeconds:f1} s");
-foreach (var bad in summary.Bad.Take(10)) Console.WriteLine($"  seed {bad.Seed}: {bad.Violation}");
+foreach (var bad in summary.Bad.Take(40)) Console.WriteLine($"  seed {bad.Seed}: {bad.Violation}");
 return summary.Bad.Count == 0 ? 0 : 1;

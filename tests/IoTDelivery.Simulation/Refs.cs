@@ -87,7 +87,7 @@ internal sealed class FarRef(string name, Node seenFrom, Node livesOn, IActorRef
     {
         _ when seenFrom.World.Broken != BrokenRule.LatePubAckTaken => message,
         ToConnection.Transmit transmit => seenFrom.World.Misnumbering.Down(sender, transmit),
-        ToDevice.Answered answered => seenFrom.World.Misnumbering.Up(target, answered),
+        ToDevice.PacketAcknowledged answered => seenFrom.World.Misnumbering.Up(target, answered),
         _ => message,
     };
 

@@ -8,11 +8,14 @@ namespace IoTDelivery.Simulation;
 /// DevicesApi and DeviceDeletion in the host.
 /// </summary>
 //
-//   create: Register ──► row          DELETE: row marked ──► Retire ──► row removed          start of a node: reads what stands marked, and finishes one after the other
+//   create: row begun, with the number of the life ──► Register ──► row ready          DELETE: row marked ──► Retire ──► row removed          start of a node: reads what stands marked, and finishes one after the other
 //
 internal sealed class SimulatedRegistry(World world)
 {
-    private sealed record Row(int Life, bool IsDeleting = false, DateTimeOffset MarkedAt = default);
+    private sealed record Row(int Life, bool IsDeleting = false, DateTimeOffset MarkedAt = default, bool IsCreating = false);
+
+    // How long a creation may take before a node finishes it as a deletion.
+    private static readonly TimeSpan CreationWithin = TimeSpan.FromSeconds(10);
 
     private readonly Dictionary<DeviceId, Row> _rows = [];
     private readonly Dictionary<DeviceId, DateTimeOffset> _goneSince = [];
@@ -23,7 +26,7 @@ internal sealed class SimulatedRegistry(World world)
     public void Add(DeviceId deviceId) => _rows.Add(deviceId, new Row(0));
 
     /// <summary>True if the device can be talked to.</summary>
-    public bool Has(DeviceId deviceId) => _rows.GetValueOrDefault(deviceId) is { IsDeleting: false };
+    public bool Has(DeviceId deviceId) => _rows.GetValueOrDefault(deviceId) is { IsDeleting: false, IsCreating: false };
 
     /// <summary>True if it cannot, or could not at some time since.</summary>
     public bool WasAway(DeviceId deviceId, DateTimeOffset since) => !Has(deviceId) || _goneSince.GetValueOrDefault(deviceId) >= since;
@@ -67,7 +70,7 @@ internal sealed class SimulatedRegistry(World world)
             "mark deleting",
             () =>
             {
-                if (!_rows.TryGetValue(deviceId, out var row)) return null;
+                if (!_rows.TryGetValue(deviceId, out var row) || row.IsCreating) return null;
                 _rows[deviceId] = marked = row with { IsDeleting = true, MarkedAt = row.IsDeleting ? row.MarkedAt : world.Now };
                 _goneSince[deviceId] = world.Now;
                 return null;
@@ -81,7 +84,7 @@ internal sealed class SimulatedRegistry(World world)
             isDoneLate: false);
     }
 
-    /// <summary>A node starts, and finishes what stands marked.</summary>
+    /// <summary>A node finishes what stands marked, when it starts and again and again.</summary>
     public void Resume(Node node)
     {
         List<(DeviceId DeviceId, Row Row)> marked = [];
@@ -90,19 +93,24 @@ internal sealed class SimulatedRegistry(World world)
             "read marked devices",
             () =>
             {
+                foreach (var (deviceId, row) in _rows.Where(r => r.Value.IsCreating && r.Value.MarkedAt + CreationWithin <= world.Now).ToList())
+                {
+                    _rows[deviceId] = row with { IsCreating = false, IsDeleting = true, MarkedAt = world.Now };
+                }
+
                 marked = [.. _rows.Where(r => r.Value.IsDeleting).Select(r => (r.Key, r.Value))];
                 return null;
             },
             cause =>
             {
                 if (cause is not null) Again();
-                else if (marked.Count > 0) Next(0, areAllDone: true);
+                else Next(0);
             });
 
-        void Next(int i, bool areAllDone)
+        void Next(int i)
         {
-            if (i == marked.Count && !areAllDone) Again();
-            if (i < marked.Count) world.After(world.Seconds(0, 4), () => Finish(node, marked[i].DeviceId, marked[i].Row, isDone => Next(i + 1, areAllDone && isDone)));
+            if (i == marked.Count) Again();
+            else world.After(world.Seconds(0, 4), () => Finish(node, marked[i].DeviceId, marked[i].Row, _ => Next(i + 1)));
         }
 
         void Again() => world.After(TimeSpan.FromSeconds(5), () =>
@@ -114,29 +122,49 @@ internal sealed class SimulatedRegistry(World world)
     /// <summary>POST of a device at a node. Answers true (201), false (409) or null (503).</summary>
     public void Create(Node node, DeviceId deviceId, Action<bool?> answer)
     {
-        var life = ++_lives;
-        Ask(node, deviceId, Register(life), reply =>
-        {
-            if (reply is not OutboxReply.Done)
+        Row? begun = null;
+        var isTaken = false;
+        world.Disk.Do(
+            node,
+            "begin device",
+            () =>
             {
-                answer(null);
-                return;
-            }
+                var row = _rows.GetValueOrDefault(deviceId);
+                isTaken = row is { IsDeleting: false, IsCreating: false };
+                if (row is null or { IsCreating: true }) _rows[deviceId] = begun = new Row(++_lives, MarkedAt: world.Now, IsCreating: true);
+                return null;
+            },
+            cause =>
+            {
+                if (cause is not null || (begun is null && !isTaken)) answer(null);
+                else if (isTaken) answer(false);
+                else Ask(node, deviceId, Register(begun!.Life), reply => Complete(node, deviceId, begun, reply, answer));
+            },
+            isDoneLate: false);
+    }
 
-            var isAdded = false;
-            world.Disk.Do(
-                node,
-                "add device",
-                () =>
-                {
-                    if (!(isAdded = _rows.TryAdd(deviceId, new Row(life)))) return null;
-                    world.Trace($"{node} {deviceId} exists, life {life}");
-                    world.Promises.Created(deviceId);
-                    return null;
-                },
-                cause => answer(cause is null ? isAdded : null),
-                isDoneLate: false);
-        });
+    private void Complete(Node node, DeviceId deviceId, Row begun, OutboxReply? reply, Action<bool?> answer)
+    {
+        if (reply is not OutboxReply.Done)
+        {
+            answer(null);
+            return;
+        }
+
+        var isReady = false;
+        world.Disk.Do(
+            node,
+            "device is ready",
+            () =>
+            {
+                if (!(isReady = _rows.GetValueOrDefault(deviceId) == begun)) return null;
+                _rows[deviceId] = begun with { IsCreating = false };
+                world.Trace($"{node} {deviceId} exists, life {begun.Life}");
+                world.Promises.Created(deviceId);
+                return null;
+            },
+            cause => answer(cause is null && isReady ? true : null),
+            isDoneLate: false);
     }
 
     private void Finish(Node node, DeviceId deviceId, Row row, Action<bool> answer) => Ask(node, deviceId, Retire(row.Life, row.Life), reply =>
@@ -152,7 +180,7 @@ internal sealed class SimulatedRegistry(World world)
             "remove device",
             () =>
             {
-                if (_rows.GetValueOrDefault(deviceId) is not { IsDeleting: true } still) return null;
+                if (_rows.GetValueOrDefault(deviceId) is not { IsDeleting: true } still || still.Life != row.Life) return null;
                 _rows.Remove(deviceId);
                 world.Trace($"{node} {deviceId} is gone, life {still.Life}");
                 world.Promises.Removed(deviceId, still.MarkedAt);
@@ -193,7 +221,7 @@ internal sealed class SimulatedRegistry(World world)
     }
 
     // The header names the life for the checker; the record is what the product may tell lives apart by.
-    private static OutboxCommand.Retire Retire(int headerOf, int record) => new(HeaderOf(headerOf));
+    private static OutboxCommand.Retire Retire(int headerOf, int record) => new(HeaderOf(headerOf), record);
 
-    private static OutboxCommand Register(int record) => OutboxCommand.Register.Instance;
+    private static OutboxCommand.Register Register(int record) => new(record);
 }

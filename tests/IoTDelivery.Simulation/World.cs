@@ -42,16 +42,7 @@ internal sealed class World
     /// </summary>
     public static readonly IReadOnlyCollection<Fault> NotYet =
     [
-        Fault.ClocksDiffer, // until clocks of two machines are never compared (who is younger, when to ring)
         Fault.ClockJumps,   // until delays in memory count monotonic time, and expiries wait for a clock that has jumped
-
-        // Until a packet id means one message only, whoever owns the device, and a session that goes on goes on with its ids.
-        Fault.AckOnLaterConnection,
-
-        // Until a Retire ends only the life of a device that it was meant for.
-        Fault.DeviceIsDeleted,
-        Fault.DeletionRepeated,
-        Fault.RetireIsLate,
 
         // Until a ring is answered when the fact is stored.
         Fault.SleepersDueTogether,
@@ -59,9 +50,6 @@ internal sealed class World
         // Until a message whose end is decided and not stored is not overtaken: if the write fails, it comes behind what overtook it.
         Fault.StatementWaits,
         Fault.StatementHangs,
-
-        // Until a notification whose device has no row is offered again with its own header, instead of settled.
-        Fault.HeaderIsGone,
     ];
 
     private static readonly TimeSpan StableAfter = TimeSpan.FromSeconds(5);

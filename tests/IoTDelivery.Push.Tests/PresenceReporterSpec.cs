@@ -5,7 +5,7 @@ using LinqToDB;
 
 namespace IoTDelivery.Push.Tests;
 
-public abstract class StatusTellerSpec<TDatabase>(TDatabase server) : PushSpec(server), IClassFixture<TDatabase> where TDatabase : TestDatabase
+public abstract class PresenceReporterSpec<TDatabase>(TDatabase server) : PushSpec(server), IClassFixture<TDatabase> where TDatabase : TestDatabase
 {
     [SkippableFact]
     public async Task A_change_is_told_and_its_row_removed()
@@ -109,8 +109,8 @@ public abstract class StatusTellerSpec<TDatabase>(TDatabase server) : PushSpec(s
     private static Task UntilEmptyAsync(PushWorld world) => PushWorld.UntilAsync(async () => (await world.Statuses.OldestAsync(1, default)).Count == 0);
 }
 
-public sealed class SqliteStatusTellerSpec(SqliteDatabase database) : StatusTellerSpec<SqliteDatabase>(database);
+public sealed class SqlitePresenceReporterSpec(SqliteDatabase database) : PresenceReporterSpec<SqliteDatabase>(database);
 
-public sealed class PostgreSqlStatusTellerSpec(PostgreSqlDatabase database) : StatusTellerSpec<PostgreSqlDatabase>(database);
+public sealed class PostgreSqlPresenceReporterSpec(PostgreSqlDatabase database) : PresenceReporterSpec<PostgreSqlDatabase>(database);
 
-public sealed class SqlServerStatusTellerSpec(SqlServerDatabase database) : StatusTellerSpec<SqlServerDatabase>(database);
+public sealed class SqlServerPresenceReporterSpec(SqlServerDatabase database) : PresenceReporterSpec<SqlServerDatabase>(database);

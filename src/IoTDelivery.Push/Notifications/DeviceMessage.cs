@@ -38,7 +38,7 @@ internal readonly record struct UplinkTopic(string Name, string? RequestId)
 }
 
 /// <summary>What a device published: <c>device.message</c> / <c>report</c>.</summary>
-internal sealed class DeviceMessage : Report
+internal sealed class DeviceMessage : VolatileNotification
 {
     /// <summary>The <c>resource</c> rules must name to receive it.</summary>
     public const string Subject = "device.message";
@@ -121,9 +121,25 @@ internal sealed class DeviceMessage : Report
             if (reader.TokenType != JsonTokenType.PropertyName || reader.CurrentDepth != 1) continue;
             var isIt = reader.ValueTextEquals("object_device_id"u8);
             reader.Read();
-            if (isIt) return reader.TokenType == JsonTokenType.String && DeviceId.TryParse(reader.GetString(), out var id) && id != deviceId ? id : null;
+            if (!isIt) continue;
+            return TextOf(ref reader) is { } text && DeviceId.TryParse(text, out var id) && id != deviceId ? id : null;
         }
 
         return null;
+    }
+
+    // JSON can spell text that no string holds: an escaped half of a surrogate pair. The reader throws only when it is
+    // asked for the text.
+    private static string? TextOf(ref Utf8JsonReader reader)
+    {
+        if (reader.TokenType != JsonTokenType.String) return null;
+        try
+        {
+            return reader.GetString();
+        }
+        catch (InvalidOperationException)
+        {
+            return null;
+        }
     }
 }

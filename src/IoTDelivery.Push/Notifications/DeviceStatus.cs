@@ -5,10 +5,13 @@ using IoTDelivery.Registry;
 namespace IoTDelivery.Push;
 
 /// <summary>A device came online or went: <c>device.status</c> / <c>update</c>.</summary>
-internal sealed class DeviceStatus(StatusChange change) : Report(
+internal sealed class DeviceStatus(StatusChange change) : VolatileNotification(
     DeviceId.Parse(change.DeviceId), NumberOf(change), StatusChanges.Resource, StatusChanges.Event, DateTimeOffset.FromUnixTimeMilliseconds(change.ChangedAt))
 {
     public StatusChange Change => change;
+
+    // A device that is gone has no state any more, and its row is to go.
+    public override bool IsKeptElsewhere => true;
 
     /// <summary>The millisecond and the state: a change that is told again, by whomever, has the same number.</summary>
     public static long NumberOf(StatusChange change) => (change.ChangedAt << 1) | (change.Status == StatusChange.Online ? 1L : 0L);

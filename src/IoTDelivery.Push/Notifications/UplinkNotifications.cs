@@ -8,19 +8,19 @@ namespace IoTDelivery.Push;
 /// Takes what devices publish. A message some rule may forward is taken when it is settled; until then the device gets no acknowledgement and will send it
 /// again. All else is taken at once, whether the database answers or not: for that question the rules of half a second ago are good enough.
 /// </summary>
-public sealed class UplinkReports : IAsyncDisposable
+public sealed class UplinkNotifications : IAsyncDisposable
 {
     private static readonly TimeSpan RulesAge = TimeSpan.FromMilliseconds(500);
 
-    private readonly Reports _reports;
+    private readonly VolatileNotifications _volatile;
     private readonly RuleBook _rules;
     private readonly TimeProvider _clock;
     private readonly CancellationTokenSource _disposed = new();
     private readonly Task _reading;
 
-    public UplinkReports(Reports reports, RuleBook rules, TimeProvider clock)
+    public UplinkNotifications(VolatileNotifications notifications, RuleBook rules, TimeProvider clock)
     {
-        (_reports, _rules, _clock) = (reports, rules, clock);
+        (_volatile, _rules, _clock) = (notifications, rules, clock);
         _reading = Task.Run(ReadRulesAsync);
     }
 
@@ -30,7 +30,9 @@ public sealed class UplinkReports : IAsyncDisposable
         var rules = _rules.Newest;
         var mayMatch = rules.LoadedFrom == long.MinValue || rules.Knows(DeviceMessage.Subject, DeviceMessage.SubjectEvent);
         if (!mayMatch || UplinkTopic.Of(deviceId, topic) is not { } uplink) return ValueTask.CompletedTask;
-        return new ValueTask(_reports.SettleAsync(new DeviceMessage(deviceId, Random.Shared.NextInt64(), uplink, payload.ToArray(), _clock.GetUtcNow())));
+        var number = Random.Shared.NextInt64();
+        var message = new DeviceMessage(deviceId, number, uplink, payload.ToArray(), _clock.GetUtcNow());
+        return new ValueTask(_volatile.SettleAsync(message));
     }
 
     public async ValueTask DisposeAsync()

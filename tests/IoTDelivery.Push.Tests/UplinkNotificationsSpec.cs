@@ -6,7 +6,7 @@ using IoTDelivery.Tests.Databases;
 
 namespace IoTDelivery.Push.Tests;
 
-public abstract class UplinkReportsSpec<TDatabase>(TDatabase server) : PushSpec(server), IClassFixture<TDatabase> where TDatabase : TestDatabase
+public abstract class UplinkNotificationsSpec<TDatabase>(TDatabase server) : PushSpec(server), IClassFixture<TDatabase> where TDatabase : TestDatabase
 {
     [SkippableFact]
     public async Task A_message_is_taken_when_its_receiver_has_answered_and_not_before()
@@ -156,7 +156,7 @@ public abstract class UplinkReportsSpec<TDatabase>(TDatabase server) : PushSpec(
 
     private static Task Soon(Task task) => task.WaitAsync(TimeSpan.FromSeconds(20));
 
-    private sealed record PublishingWorld(PushWorld World, UplinkReports Uplinks) : IAsyncDisposable
+    private sealed record PublishingWorld(PushWorld World, UplinkNotifications Uplinks) : IAsyncDisposable
     {
         public Application Application => World.Application;
 
@@ -172,8 +172,8 @@ public abstract class UplinkReportsSpec<TDatabase>(TDatabase server) : PushSpec(
     }
 }
 
-public sealed class SqliteUplinkReportsSpec(SqliteDatabase database) : UplinkReportsSpec<SqliteDatabase>(database);
+public sealed class SqliteUplinkNotificationsSpec(SqliteDatabase database) : UplinkNotificationsSpec<SqliteDatabase>(database);
 
-public sealed class PostgreSqlUplinkReportsSpec(PostgreSqlDatabase database) : UplinkReportsSpec<PostgreSqlDatabase>(database);
+public sealed class PostgreSqlUplinkNotificationsSpec(PostgreSqlDatabase database) : UplinkNotificationsSpec<PostgreSqlDatabase>(database);
 
-public sealed class SqlServerUplinkReportsSpec(SqlServerDatabase database) : UplinkReportsSpec<SqlServerDatabase>(database);
+public sealed class SqlServerUplinkNotificationsSpec(SqlServerDatabase database) : UplinkNotificationsSpec<SqlServerDatabase>(database);

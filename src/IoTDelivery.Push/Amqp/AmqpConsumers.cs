@@ -61,7 +61,7 @@ public sealed class AmqpConsumers
         }
     }
 
-    /// <summary>From now on the drainer hears <see cref="ReceiverDrainer.Room"/> when a consumer has credit.</summary>
+    /// <summary>From now on the drainer hears <see cref="BacklogSender.Room"/> when a consumer has credit.</summary>
     internal void Watch(AmqpForwarding queue, IActorRef drainer)
     {
         lock (_gate) Of(queue).Drainers.Add(drainer);
@@ -83,7 +83,7 @@ public sealed class AmqpConsumers
         lock (_gate)
         {
             if (!_queues.TryGetValue(queue, out var of)) return;
-            foreach (var drainer in of.Drainers) drainer.Tell(ReceiverDrainer.Room.Instance, ActorRefs.NoSender);
+            foreach (var drainer in of.Drainers) drainer.Tell(BacklogSender.Room.Instance, ActorRefs.NoSender);
         }
     }
 

@@ -2,7 +2,7 @@ using IoTDelivery.Tests.Databases;
 
 namespace IoTDelivery.Push.Tests;
 
-public abstract class BacklogDrainersSpec<TDatabase>(TDatabase server) : PushSpec(server), IClassFixture<TDatabase> where TDatabase : TestDatabase
+public abstract class BacklogSendersSpec<TDatabase>(TDatabase server) : PushSpec(server), IClassFixture<TDatabase> where TDatabase : TestDatabase
 {
     [SkippableFact]
     public async Task After_a_restart_with_a_backlog_it_goes_on_by_itself()
@@ -127,7 +127,8 @@ public abstract class BacklogDrainersSpec<TDatabase>(TDatabase server) : PushSpe
         world.Owe(Given.Lamp, 1, 2);
         await world.Owing.UntilPaidAsync(Given.Lamp, 2);
         await world.Rules.RemoveAsync(Given.Project, rule.RuleId, default);
-        Assert.Equal((2, 0), await world.Backlog.DropActionAsync("a", default));
+        await world.Backlog.DropActionAsync("a", default); // or its sender was quicker
+        Assert.Equal(0, await world.RowsAsync("a"));
 
         await FillAsync(world, devices: 2, each: 2); // a pusher that had matched before
         await PushWorld.UntilAsync(async () => await world.RowsAsync("a") == 0);
@@ -174,8 +175,8 @@ public abstract class BacklogDrainersSpec<TDatabase>(TDatabase server) : PushSpe
     }
 }
 
-public sealed class SqliteBacklogDrainersSpec(SqliteDatabase database) : BacklogDrainersSpec<SqliteDatabase>(database);
+public sealed class SqliteBacklogSendersSpec(SqliteDatabase database) : BacklogSendersSpec<SqliteDatabase>(database);
 
-public sealed class PostgreSqlBacklogDrainersSpec(PostgreSqlDatabase database) : BacklogDrainersSpec<PostgreSqlDatabase>(database);
+public sealed class PostgreSqlBacklogSendersSpec(PostgreSqlDatabase database) : BacklogSendersSpec<PostgreSqlDatabase>(database);
 
-public sealed class SqlServerBacklogDrainersSpec(SqlServerDatabase database) : BacklogDrainersSpec<SqlServerDatabase>(database);
+public sealed class SqlServerBacklogSendersSpec(SqlServerDatabase database) : BacklogSendersSpec<SqlServerDatabase>(database);
