@@ -3,6 +3,7 @@ using Akka.Actor;
 using Akka.Cluster.Sharding;
 using Akka.Event;
 using Akka.Persistence;
+using IoTDelivery.Devices.Journal;
 using IoTDelivery.Devices.WakeUps;
 using IoTDelivery.Domain;
 
@@ -10,7 +11,11 @@ namespace IoTDelivery.Devices;
 
 /// <summary>What every device on a node shares.</summary>
 public sealed record DeviceServices(
-    DeliveryPolicy Policy, DeviceOptions Options, TimeProvider Clock, WakeUpCalls Calls, OwedSettler Settler, FenceWatch Fence, DeviceMetrics Metrics, ISnapshotLog SnapshotLog);
+    DeliveryPolicy Policy, DeviceOptions Options, TimeProvider Clock, WakeUpCalls Calls, OwedSettler Settler, FenceWatch Fence, DeviceMetrics Metrics, ISnapshotLog SnapshotLog)
+{
+    /// <summary>What waits on this node to be stored.</summary>
+    public JournalLoad Load { get; init; } = new(long.MaxValue);
+}
 
 /// <summary>Hears of every snapshot that is safely stored, so that the events below it can be deleted one day.</summary>
 public interface ISnapshotLog
@@ -106,10 +111,16 @@ public sealed class DeviceActor : UntypedPersistentActor
     }
 
     // On disk for ever: changing this orphans every stored event.
+    private const string PersistenceIdPrefix = "device-";
+
     public override string PersistenceId { get; }
 
     /// <summary>The name of a device's events in the journal.</summary>
-    public static string PersistenceIdOf(string deviceId) => $"device-{deviceId}";
+    public static string PersistenceIdOf(string deviceId) => PersistenceIdPrefix + deviceId;
+
+    /// <summary>Whose events these are.</summary>
+    public static string DeviceIdOf(string persistenceId) =>
+        persistenceId.StartsWith(PersistenceIdPrefix, StringComparison.Ordinal) ? persistenceId[PersistenceIdPrefix.Length..] : persistenceId;
 
     private DateTimeOffset Now => _services.Clock.GetUtcNow();
 
@@ -126,6 +137,7 @@ public sealed class DeviceActor : UntypedPersistentActor
     protected override void PostStop()
     {
         _timer?.Cancel();
+        ForgetWaiting();
         AnswerRinger();
         _services.Metrics.Awake(-1);
         base.PostStop();
@@ -185,6 +197,9 @@ public sealed class DeviceActor : UntypedPersistentActor
         {
             case ToDevice.Command { Ask: OutboxCommand.Accept } when _waiting.Count >= _options.WaitingMax:
                 Sender.Tell(new OutboxReply.Refused(RefusalReason.TooMuchAtOnce));
+                return;
+            case ToDevice.Command { Ask: OutboxCommand.Accept } when _services.Load.IsFull:
+                Sender.Tell(new OutboxReply.Refused(RefusalReason.Unavailable)); // the database is behind: nothing more becomes work here
                 return;
             case ToDevice.Command when _services.Fence.IsCutOff || _services.Fence.IsInDoubt(_deviceId.Value):
                 Sender.Tell(new OutboxReply.Refused(RefusalReason.Unavailable)); // another node may run this device, or will in a moment
@@ -300,6 +315,7 @@ public sealed class DeviceActor : UntypedPersistentActor
         {
             _wire = _wire.Follow(_ahead, decision.Events);
             _ahead = _ahead.Apply(decision.Events, _policy);
+            _services.Load.Add(SizeOf(decision.Events));
             _waiting.Enqueue(new Entry(decision.Events, _ahead, replyTo, reply ?? decision.Reply));
         }
         else if (replyTo is not null)
@@ -336,6 +352,7 @@ public sealed class DeviceActor : UntypedPersistentActor
             events.AddRange(entry.Events);
             bytes += size;
             _writing.Add(_waiting.Dequeue());
+            _services.Load.Add(-size); // counted by the journal from here on
         }
 
         _row = new DeviceEvents(events);
@@ -368,7 +385,7 @@ public sealed class DeviceActor : UntypedPersistentActor
 
     protected override void OnPersistFailure(Exception cause, object @event, long sequenceNr)
     {
-        _services.Fence.Doubt(_deviceId.Value);
+        if (cause is SequenceNumberTakenException) _services.Fence.Doubt(_deviceId.Value); // nothing else says that somebody else owns the device
         ReplyUnavailable(); // Akka stops the actor next; whoever asked asks again with the same id
         base.OnPersistFailure(cause, @event, sequenceNr);
     }
@@ -393,6 +410,12 @@ public sealed class DeviceActor : UntypedPersistentActor
             if (entry.Reply is OutboxReply) entry.ReplyTo?.Tell(new OutboxReply.Refused(RefusalReason.Unavailable));
         }
 
+        ForgetWaiting();
+    }
+
+    private void ForgetWaiting()
+    {
+        foreach (var entry in _waiting) _services.Load.Add(-SizeOf(entry.Events));
         _writing.Clear();
         _waiting.Clear();
     }

@@ -26,18 +26,21 @@ public static class DevicesHosting
             .AddSingleton<FenceWatch>()
             .AddSingleton(s => new ClusterNodes(s.GetRequiredService<SqlDatabase>()))
             .AddSingleton<DeviceMetrics>()
+            .AddSingleton(s => new JournalLoad(s.GetRequiredService<SqlDatabase>()))
+            .AddSingleton<JournalQueue>()
             .AddSingleton<WakeUpCalls>()
             .AddSingleton<JournalUpkeep>()
             .AddSingleton<ISnapshotLog>(s => s.GetRequiredService<JournalUpkeep>())
             .AddHostedService(s => s.GetRequiredService<JournalUpkeep>())
             .AddSingleton(s => new DeviceServices(
                 s.GetRequiredService<DeliveryPolicy>(), s.GetRequiredService<DeviceOptions>(), s.GetRequiredService<TimeProvider>(), s.GetRequiredService<WakeUpCalls>(),
-                s.GetRequiredService<OwedSettler>(), s.GetRequiredService<FenceWatch>(), s.GetRequiredService<DeviceMetrics>(), s.GetRequiredService<ISnapshotLog>()))
+                s.GetRequiredService<OwedSettler>(), s.GetRequiredService<FenceWatch>(), s.GetRequiredService<DeviceMetrics>(), s.GetRequiredService<ISnapshotLog>())
+            { Load = s.GetRequiredService<JournalLoad>() })
             .AddSingleton(s =>
             {
                 var registry = s.GetRequiredService<IReadOnlyActorRegistry>();
-                var fence = s.GetRequiredService<FenceWatch>();
-                return new DeviceGateway(() => registry.Get<DeviceActor>(), isCutOff: () => fence.IsCutOff);
+                var (fence, load) = (s.GetRequiredService<FenceWatch>(), s.GetRequiredService<JournalLoad>());
+                return new DeviceGateway(() => registry.Get<DeviceActor>(), isCutOff: () => fence.IsCutOff, isFull: () => load.IsFull);
             });
     }
 

@@ -16,4 +16,7 @@ internal static partial class Log
 
     [LoggerMessage(2004, LogLevel.Error, "The other nodes have downed this one, or it was cut off with the smaller part: it ends, to join again when it is started again.")]
     public static partial void WasDowned(this ILogger logger);
+
+    [LoggerMessage(2005, LogLevel.Warning, "The journal cannot be written, what devices have to store waits: {Why}")]
+    public static partial void JournalWaits(this ILogger logger, string why);
 }

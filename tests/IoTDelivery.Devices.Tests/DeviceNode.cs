@@ -37,7 +37,8 @@ public sealed class DeviceNode : IAsyncDisposable
     public T Get<T>() where T : notnull => _host.Services.GetRequiredService<T>();
 
     public static async Task<DeviceNode> StartAsync(
-        StorageOptions storage, DeliveryPolicy? policy = null, DeviceOptions? options = null, Action<IServiceCollection>? replace = null, Address? join = null)
+        StorageOptions storage, DeliveryPolicy? policy = null, DeviceOptions? options = null, Action<IServiceCollection>? replace = null, Address? join = null,
+        string? hocon = null)
     {
         var builder = Host.CreateApplicationBuilder();
         builder.Logging.ClearProviders();
@@ -50,6 +51,7 @@ public sealed class DeviceNode : IAsyncDisposable
             .AddSingleton(new WakeUpOptions { PollInterval = TimeSpan.FromMilliseconds(100), Lease = TimeSpan.FromSeconds(2) })
             .AddDevices()
             .AddAkka("devices", akka => akka
+                .AddHocon(hocon ?? "", HoconAddMode.Prepend)
                 .AddHoconFile(Path.Combine(AppContext.BaseDirectory, "akka.hocon"), HoconAddMode.Append)
                 .WithDeviceJournal(database)
                 .WithClustering(new ClusterOptions { Roles = [DevicesHosting.Role] })

@@ -17,7 +17,7 @@ public sealed class AkkaHoconSpec(RunningPlatform platform) : IClassFixture<Runn
     [InlineData("akka.persistence.journal.sql.tag-write-mode", "Csv")]
     [InlineData("akka.persistence.journal.sql.replay-filter.mode", "off")]
     [InlineData("akka.persistence.journal.sql.class", "IoTDelivery.Devices.Journal.DeviceJournal, IoTDelivery.Devices")]
-    [InlineData("akka.persistence.journal.sql.circuit-breaker.max-failures", "2000")]
+    [InlineData("akka.persistence.journal.sql.circuit-breaker.max-failures", "1000000000")]
     [InlineData("akka.persistence.max-concurrent-recoveries", "50")]
     [InlineData("akka.cluster.split-brain-resolver.active-strategy", "keep-majority")]
     [InlineData("akka.cluster.split-brain-resolver.stable-after", "4s")]

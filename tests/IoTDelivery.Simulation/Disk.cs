@@ -1,6 +1,7 @@
 using Akka.Actor;
 using Akka.Persistence;
 using IoTDelivery.Devices;
+using IoTDelivery.Devices.Journal;
 using IoTDelivery.Devices.WakeUps;
 using IoTDelivery.Domain;
 using IoTDelivery.Push;
@@ -132,7 +133,7 @@ internal sealed class Disk(World world)
             });
     }
 
-    private DiskFault? Insert(Node node, List<IPersistentRepresentation> rows)
+    private SequenceNumberTakenException? Insert(Node node, List<IPersistentRepresentation> rows)
     {
         if (!_journal.TryGetValue(rows[0].PersistenceId, out var journal)) _journal.Add(rows[0].PersistenceId, journal = []);
         foreach (var row in rows)
@@ -141,7 +142,7 @@ internal sealed class Disk(World world)
             if (journal.Count > 0 && row.SequenceNr <= journal[^1].SequenceNr && world.Broken != BrokenRule.OldOwnerWrites)
             {
                 world.Count("write of an old owner refused");
-                return new DiskFault($"journal: {row.PersistenceId} {row.SequenceNr} is taken");
+                return new SequenceNumberTakenException(row.PersistenceId, row.SequenceNr);
             }
         }
 
