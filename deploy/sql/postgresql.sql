@@ -103,6 +103,13 @@ create index snapshot_created_idx on snapshot (created);
 create index snapshot_sequence_number_idx on snapshot (sequence_number);
 insert into schema_version (box, version, applied_at) values ('journal', 2, cast(extract(epoch from clock_timestamp()) * 1000 as bigint));
 
+-- journal 3
+drop index if exists journal_created_idx;
+drop index if exists journal_sequence_number_idx;
+drop index if exists snapshot_created_idx;
+drop index if exists snapshot_sequence_number_idx;
+insert into schema_version (box, version, applied_at) values ('journal', 3, cast(extract(epoch from clock_timestamp()) * 1000 as bigint));
+
 -- devices 1
 create table wake_up (device_id varchar(256) collate "C" not null primary key, due_at bigint not null, token varchar(256) collate "C" not null);
 create index wake_up_by_due on wake_up (due_at);

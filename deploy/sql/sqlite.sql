@@ -103,6 +103,13 @@ create index snapshot_created_idx on snapshot (created);
 create index snapshot_sequence_number_idx on snapshot (sequence_number);
 insert into schema_version (box, version, applied_at) values ('journal', 2, cast((julianday('now') - 2440587.5) * 86400000 as integer));
 
+-- journal 3
+drop index if exists journal_created_idx;
+drop index if exists journal_sequence_number_idx;
+drop index if exists snapshot_created_idx;
+drop index if exists snapshot_sequence_number_idx;
+insert into schema_version (box, version, applied_at) values ('journal', 3, cast((julianday('now') - 2440587.5) * 86400000 as integer));
+
 -- devices 1
 create table wake_up (device_id text not null primary key, due_at integer not null, token text not null);
 create index wake_up_by_due on wake_up (due_at);

@@ -103,6 +103,13 @@ create index snapshot_created_idx on snapshot (created);
 create index snapshot_sequence_number_idx on snapshot (sequence_number);
 insert into schema_version (box, version, applied_at) values ('journal', 2, datediff_big(millisecond, '1970-01-01', sysutcdatetime()));
 
+-- journal 3
+drop index if exists journal_created_idx on journal;
+drop index if exists journal_sequence_number_idx on journal;
+drop index if exists snapshot_created_idx on snapshot;
+drop index if exists snapshot_sequence_number_idx on snapshot;
+insert into schema_version (box, version, applied_at) values ('journal', 3, datediff_big(millisecond, '1970-01-01', sysutcdatetime()));
+
 -- devices 1
 create table wake_up (device_id varchar(256) collate Latin1_General_BIN2 not null primary key, due_at bigint not null, token varchar(256) collate Latin1_General_BIN2 not null);
 create index wake_up_by_due on wake_up (due_at);

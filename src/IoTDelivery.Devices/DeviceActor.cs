@@ -29,8 +29,8 @@ public interface ISnapshotLog
 /// What messages may do is decided there; here is only who waits for what.
 /// </summary>
 //
-//   command ──Decide──► waiting ──(a call on file, early enough)──► journal ──► stored: reply · transmit · offer what is owed
-//              │                        ▲
+//   command ──Decide──► waiting ──► journal, with the call that the row makes necessary ──► stored: reply · transmit · offer what is owed
+//              │            ▲
 //              └── against the state with everything decided so far: one write takes all that came in while the last one ran
 //
 //   idle ──► write what was paid ──► snapshot, if it is worth one ──► call: moved to the next expiry, or deleted ──► passivate
@@ -80,10 +80,13 @@ public sealed class DeviceActor : UntypedPersistentActor
 
     private readonly Queue<Entry> _waiting = [];
     private readonly List<Entry> _writing = [];
-    private DeviceEvents? _row;   // being written, or waiting for its call
+    private DeviceEvents? _row;   // being written
+    private Call? _rowsCall;      // stored with it
     private bool _isChangingCall;
     private bool _isTakingSnapshot;
     private Call? _call;          // what we know to be on file
+    private bool _isCallInDoubt;  // it rang: where it lies now is not known
+    private bool _isCallFromRing; // all we know of it is that it rang
 
     private IActorRef _settler = ActorRefs.Nobody; // who was offered what
     private long _offered;
@@ -257,8 +260,7 @@ public sealed class DeviceActor : UntypedPersistentActor
                 break;
             case CallChanged changed:
                 _isChangingCall = false;
-                _call = changed.Call;
-                if (_row is not null) PersistAsync(_row, _onStored);
+                Know(changed.Call);
                 break;
             case CallNotChanged failed:
                 _log.Warning(failed.Cause, "The wake-up call of device {0} cannot be written.", _deviceId);
@@ -292,6 +294,7 @@ public sealed class DeviceActor : UntypedPersistentActor
         Transmit(now);
         Offer(now);
         Write(now);
+        KeepCall(now);
         Rest(now);
         if (_isLeaving && !IsBusy && _waiting.Count == 0) Context.Stop(Self);
         else Arm(now);
@@ -301,8 +304,7 @@ public sealed class DeviceActor : UntypedPersistentActor
     {
         _isFresh = false;
         _isResting = false;
-        if (_ringer is not null && _call is not null) Distrust(_call.Token);
-        AnswerRinger();
+        if (_isCallFromRing && _call is not null) Distrust(_call.Token);
         _restAt = Now + (_connection is null ? _options.SleepAfter : _options.SettleAfter);
     }
 
@@ -355,17 +357,15 @@ public sealed class DeviceActor : UntypedPersistentActor
             _services.Load.Add(-size); // counted by the journal from here on
         }
 
-        _row = new DeviceEvents(events);
         var after = _writing.Count > 0 ? _writing[^1].After : _stored;
-        if (Earlier(CallNeededBy(_stored, now), CallNeededBy(after, now)) is { } needed && !(_call?.DueAt <= needed)) // whether this write succeeds or not
+        _rowsCall = Earlier(CallNeededBy(_stored, now), CallNeededBy(after, now)) is { } needed && !IsOnFile(needed, now) // whether this write succeeds or not
+            ? NewCall(needed, now)
+            : null;
+        _row = new DeviceEvents(events)
         {
-            var recall = now + _options.Recall;
-            ChangeCall(new Call(_token, needed < recall ? needed : recall)); // before the journal: 201 needs both, and a call without work is harmless
-        }
-        else
-        {
-            PersistAsync(_row, _onStored);
-        }
+            Reminder = _rowsCall is null ? null : new ReminderRequest(_rowsCall.Token, _services.Clock.TimestampIn(_rowsCall.DueAt - now)),
+        };
+        PersistAsync(_row, _onStored);
     }
 
     private void OnStored(DeviceEvents row)
@@ -373,7 +373,9 @@ public sealed class DeviceActor : UntypedPersistentActor
         if (row.Events[0] is OutboxEvent.Paid paid) _paidStored = paid.UpTo;
         if (_writing.Count > 0) _stored = _writing[^1].After.PaidUpTo(_paid);
         _row = null;
+        if (_rowsCall is not null) Know(_rowsCall);
         _isResting = false;
+        AnswerRinger(); // what was due is stored: telling of it is no concern of those who ring
         _services.Metrics.Stored(row.Events);
         foreach (var entry in _writing) entry.ReplyTo?.Tell(entry.Reply); // all of it is in the journal: nobody hears of what a crash could forget
         _writing.Clear();
@@ -596,17 +598,40 @@ public sealed class DeviceActor : UntypedPersistentActor
         }
 
         _isFresh = false;
-        _call = new Call(wakeUp.Token, wakeUp.DueAt);
+        var now = Now;
+        Know(new Call(wakeUp.Token, now + wakeUp.DueIn));
+        _isCallFromRing = true;
         _ringer = Sender;
-        _restAt = Now;
+        _restAt = now;
         Decide(OutboxCommand.Expire.Instance, null);
+        if (_waiting.Count == 0 && !IsWriting) AnswerRinger(); // nothing is due by our clock, or it was done before
     }
+
+    private void Know(Call? call) => (_call, _isCallInDoubt, _isCallFromRing) = (call, false, false);
 
     // A ring may be late: what rang can have been deleted since, or filed anew. It is tidied up one day, but nothing relies on it.
     private void Distrust(Guid token)
     {
-        _call = new Call(token, DateTimeOffset.MaxValue);
+        Know(new Call(token, DateTimeOffset.MaxValue));
+        _isCallInDoubt = true;
         _isResting = false;
+    }
+
+    // A call whose time has come may have rung, whether we heard of it or not, and lies a lease ahead then. With unfinished work it is filed anew.
+    private void KeepCall(DateTimeOffset now)
+    {
+        if (IsBusy || _isLeaving || _call is null || !(_isCallInDoubt || _call.DueAt <= now)) return;
+        if (CallNeededBy(_stored, now) is { } needed) ChangeCall(NewCall(needed, now));
+        else if (!_isCallInDoubt) Distrust(_call.Token);
+        _isCallInDoubt = false;
+    }
+
+    private bool IsOnFile(DateTimeOffset needed, DateTimeOffset now) => _call is not null && _call.DueAt > now && _call.DueAt <= needed;
+
+    private Call NewCall(DateTimeOffset needed, DateTimeOffset now)
+    {
+        var recall = now + _options.Recall;
+        return new Call(_token, needed < recall ? needed : recall);
     }
 
     private void AnswerRinger()
@@ -653,7 +678,6 @@ public sealed class DeviceActor : UntypedPersistentActor
         {
             _isResting = true;
             if (_connection is null) Context.Parent.Tell(new Passivate(GoToSleep.Instance));
-            AnswerRinger();
         }
     }
 
@@ -667,7 +691,7 @@ public sealed class DeviceActor : UntypedPersistentActor
     private void ChangeCall(Call? call)
     {
         _isChangingCall = true;
-        var change = call is null ? _services.Calls.DeleteAsync(_deviceId.Value, _call!.Token) : _services.Calls.FileAsync(_deviceId.Value, call.DueAt, call.Token);
+        var change = call is null ? _services.Calls.DeleteAsync(_deviceId.Value, _call!.Token) : _services.Calls.FileAsync(_deviceId.Value, call.DueAt - Now, call.Token);
         change.PipeTo(Self, success: () => new CallChanged(call), failure: cause => new CallNotChanged(cause));
     }
 
@@ -677,6 +701,7 @@ public sealed class DeviceActor : UntypedPersistentActor
         var due = Earlier(_connection is null ? null : _wire.NextAt, _ahead.NextExpiry);
         if (!_stored.Owed.IsEmpty) due = Earlier(due, _offerAgainAt);
         if (!_isResting && _stored.Owed.IsEmpty && !IsBusy) due = Earlier(due, _restAt);
+        if (_call is not null && !IsBusy) due = Earlier(due, _call.DueAt);
         if (due is not { } at || (_timer is not null && _timerAt <= at)) return;
         _timer?.Cancel();
         _timerAt = at;

@@ -67,6 +67,14 @@ public sealed class DeviceNode : IAsyncDisposable
     /// <summary>Where others join it.</summary>
     public Address Address => Cluster.Get(System).SelfAddress;
 
+    /// <summary>Stops one device, as a crash of its own would; done when it is gone.</summary>
+    public async Task KillDeviceAsync(string device)
+    {
+        var region = Get<IReadOnlyActorRegistry>().Get<DeviceActor>();
+        var actor = await System.ActorSelection(region.Path / "*" / device).ResolveOne(TimeSpan.FromSeconds(10));
+        await actor.GracefulStop(TimeSpan.FromSeconds(10), Kill.Instance);
+    }
+
     /// <summary>As kill -9 as it gets inside one process: nothing is finished, nothing is handed over.</summary>
     public async Task KillAsync()
     {

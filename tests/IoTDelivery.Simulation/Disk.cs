@@ -11,12 +11,15 @@ namespace IoTDelivery.Simulation;
 /// <summary>What a statement that failed throws.</summary>
 internal sealed class DiskFault(string what) : Exception(what);
 
+/// <summary>A row of the table of wake-up calls.</summary>
+internal sealed record StoredCall(string DeviceId, Guid Token, DateTimeOffset DueAt);
+
 /// <summary>The one database of the site. It survives every node; it is slow at times, fails at times, and at times only its answer is lost.</summary>
 internal sealed class Disk(World world)
 {
     private readonly Dictionary<string, List<IPersistentRepresentation>> _journal = [];
     private readonly Dictionary<string, SelectedSnapshot> _snapshots = [];
-    private readonly Dictionary<string, Ring> _calls = [];
+    private readonly Dictionary<string, StoredCall> _calls = [];
     private readonly Dictionary<(string PersistenceId, Node Node), int> _writing = [];
     private DateTimeOffset _awayUntil, _slowUntil;
     private long _ids;
@@ -30,7 +33,7 @@ internal sealed class Disk(World world)
 
     public Dictionary<string, long> Breakers { get; } = [];
 
-    public IReadOnlyDictionary<string, Ring> Calls => _calls;
+    public IReadOnlyDictionary<string, StoredCall> Calls => _calls;
 
     public void GoAway(TimeSpan duration) => _awayUntil = world.Now + duration;
 
@@ -153,6 +156,11 @@ internal sealed class Disk(World world)
             var (before, events) = (Outboxes.GetValueOrDefault(deviceId, Outbox.Empty), ((DeviceEvents)row.Payload).Events);
             if (world.IsTracing) world.Trace($"{node} {deviceId} stores {row.SequenceNr}: {string.Join(", ", events.Select(Short))}");
             foreach (var @event in events) Outboxes[deviceId] = world.Promises.Stored(deviceId, @event, Outboxes.GetValueOrDefault(deviceId, before));
+            if (((DeviceEvents)row.Payload).Reminder is { } reminder)
+            {
+                File(node, deviceId, world.Now + TimeSpan.FromTicks(reminder.DueAt - OneThread.Instance.GetTimestamp()), reminder.Token);
+            }
+
             world.Promises.BoundsHold(deviceId);
             world.Promises.CallIsOnFile(deviceId);
         }
@@ -199,15 +207,24 @@ internal sealed class Disk(World world)
 
     // ---- wake-up calls
 
-    public Task FileCall(Node node, string deviceId, DateTimeOffset dueAt, Guid token) => DoAsync(node, "file call", () =>
+    public Task FileCall(Node node, string deviceId, TimeSpan dueIn, Guid token)
+    {
+        var askedAt = world.Now;
+        return DoAsync(node, "file call", () =>
+        {
+            File(node, deviceId, askedAt + dueIn, token);
+            world.Promises.CallIsOnFile(deviceId);
+            return 0;
+        });
+    }
+
+    private void File(Node node, string deviceId, DateTimeOffset dueAt, Guid token)
     {
         dueAt = ToMilliseconds(dueAt);
         if (_calls.TryGetValue(deviceId, out var old) && old.Token != token && old.DueAt < dueAt) dueAt = old.DueAt; // of another one only ever earlier
-        _calls[deviceId] = new Ring(deviceId, token, dueAt);
+        _calls[deviceId] = new StoredCall(deviceId, token, dueAt);
         if (world.IsTracing) world.Trace($"{node} {deviceId} call on file for {dueAt:mm:ss.fff}");
-        world.Promises.CallIsOnFile(deviceId);
-        return 0;
-    });
+    }
 
     public Task DeleteCall(Node node, string deviceId, Guid token) => DoAsync(node, "delete call", () =>
     {
@@ -228,7 +245,7 @@ internal sealed class Disk(World world)
             else _calls[due[i].DeviceId] = due[i];
         }
 
-        return due;
+        return [.. due.Select(c => new Ring(c.DeviceId, c.Token, lease))];
     });
 
     // ---- the backlog of the push
@@ -301,15 +318,15 @@ internal sealed class SimulatedSnapshots : UntypedActor
 }
 
 /// <summary>The table of wake-up calls as one node sees it. Its rules are those of the statements in <see cref="WakeUpCalls"/>.</summary>
-internal sealed class SimulatedCalls() : WakeUpCalls(null!)
+internal sealed class SimulatedCalls() : WakeUpCalls(null!, null!, OneThread.Instance)
 {
     public Node Node { get; set; } = null!;
 
-    public override Task FileAsync(string deviceId, DateTimeOffset dueAt, Guid token) => Node.World.Disk.FileCall(Node, deviceId, dueAt, token);
+    public override Task FileAsync(string deviceId, TimeSpan dueIn, Guid token) => Node.World.Disk.FileCall(Node, deviceId, dueIn, token);
 
     public override Task DeleteAsync(string deviceId, Guid token) => Node.World.Disk.DeleteCall(Node, deviceId, token);
 
-    public override Task<IReadOnlyList<Ring>> TakeDueAsync(DateTimeOffset now, int count, TimeSpan lease, CancellationToken cancel) =>
+    public override Task<IReadOnlyList<Ring>> TakeDueAsync(int count, TimeSpan lease, CancellationToken cancel) =>
         Node.World.Disk.TakeDueCalls(Node, count, lease);
 }
 

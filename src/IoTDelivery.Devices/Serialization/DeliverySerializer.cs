@@ -67,7 +67,10 @@ public sealed class DeliverySerializer(ExtendedActorSystem system) : SerializerW
             Qos = o.QoS,
             ReasonCode = o.ReasonCode,
         },
-        ToDevice.WakeUp o => new Proto.WakeUp { DeviceId = o.DeviceId.Value, Token = Write(o.Token), DueAt = o.DueAt.UtcTicks },
+        ToDevice.WakeUp o => new Proto.WakeUp
+        {
+            DeviceId = o.DeviceId.Value, Token = Write(o.Token), DueIn = o.DueIn.Ticks, DueAt = DateTimeOffset.MaxValue.UtcTicks, // an older release relies on nothing then
+        },
         ToDevice.Paid o => new Proto.PaidUpTo { DeviceId = o.DeviceId.Value, UpTo = o.UpTo },
         Acted o => new Proto.Acted { DeviceId = o.DeviceId.Value },
         ToConnection.Attached o => new Proto.Attached { Revision = o.Revision, SessionPresent = o.SessionPresent, Subscriptions = Write(o.Subscriptions) },
@@ -348,7 +351,7 @@ public sealed class DeliverySerializer(ExtendedActorSystem system) : SerializerW
 
     private static ToDevice.Answered Read(Proto.Answered m) => new(Device(m.DeviceId), ReadGuid(m.ConnectionId), (ushort)m.Tag, m.Qos, (byte)m.ReasonCode);
 
-    private static ToDevice.WakeUp Read(Proto.WakeUp m) => new(Device(m.DeviceId), ReadGuid(m.Token), Time(m.DueAt));
+    private static ToDevice.WakeUp Read(Proto.WakeUp m) => new(Device(m.DeviceId), ReadGuid(m.Token), new TimeSpan(m.DueIn));
 
     private static ToDevice.Paid Read(Proto.PaidUpTo m) => new(Device(m.DeviceId), m.UpTo);
 

@@ -6,7 +6,7 @@ namespace IoTDelivery.Devices.WakeUps;
 
 /// <summary>Rings for devices whose call is due. One per node; any number of them may look at the same table.</summary>
 //
-//   due ──take (moves one lease ahead)──► rung ──WakeUp──► the device acts, deletes or moves its call ──► Acted
+//   due ──take (moves one lease ahead)──► rung ──WakeUp──► the device stores what was due ──► Acted · deletes or moves its call
 //                                          └── nobody answers: it is due again when the lease is over
 //
 public sealed class WakeUpClock : UntypedActor, IWithTimers
@@ -72,7 +72,7 @@ public sealed class WakeUpClock : UntypedActor, IWithTimers
     {
         if (!DeviceId.TryParse(ring.DeviceId, out var deviceId)) return;
         _ringing[deviceId] = _clock.GetUtcNow();
-        _devices.Tell(new ToDevice.WakeUp(deviceId, ring.Token, ring.DueAt), Self);
+        _devices.Tell(new ToDevice.WakeUp(deviceId, ring.Token, ring.DueIn), Self);
     }
 
     private void TakeDue()
@@ -80,7 +80,7 @@ public sealed class WakeUpClock : UntypedActor, IWithTimers
         var free = _options.Concurrency - _ringing.Count;
         if (_isLooking || free <= 0 || _fence.IsCutOff) return; // the calls of devices that others may run by now are theirs to answer
         _isLooking = true;
-        _calls.TakeDueAsync(_clock.GetUtcNow(), free, _options.Lease, CancellationToken.None).PipeTo(Self, success: rings => new Due(rings, free));
+        _calls.TakeDueAsync(free, _options.Lease, CancellationToken.None).PipeTo(Self, success: rings => new Due(rings, free));
     }
 
     // After a lease the call rings again by itself; whoever has not answered by then does not count as ringing any more.

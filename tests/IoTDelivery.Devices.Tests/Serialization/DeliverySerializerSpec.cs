@@ -121,7 +121,7 @@ public sealed class DeliverySerializerSpec : TestKit
             new ToDevice.Detach(Device, Guid.NewGuid()),
             new ToDevice.Detach(Device, Guid.NewGuid(), TimeSpan.FromSeconds(5)),
             new ToDevice.Answered(Device, Guid.NewGuid(), 65535, 1, 0x97),
-            new ToDevice.WakeUp(Device, Guid.NewGuid(), At),
+            new ToDevice.WakeUp(Device, Guid.NewGuid(), TimeSpan.FromSeconds(30)),
             new ToDevice.Paid(Device, 9),
             new Acted(Device),
             new ToConnection.Attached(4, true, [.. TwoSubscriptions]),
