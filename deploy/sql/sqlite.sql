@@ -120,6 +120,13 @@ create table snapshot_log (persistence_id text not null, sequence_nr integer not
 create index snapshot_log_by_time on snapshot_log (taken_at);
 insert into schema_version (box, version, applied_at) values ('devices', 2, cast((julianday('now') - 2440587.5) * 86400000 as integer));
 
+-- devices 3
+create table reminder (device_id text not null primary key, due_at integer not null, token text not null);
+create index reminder_by_due on reminder (due_at);
+insert into reminder (device_id, due_at, token) select device_id, due_at, token from wake_up;
+drop table wake_up;
+insert into schema_version (box, version, applied_at) values ('devices', 3, cast((julianday('now') - 2440587.5) * 86400000 as integer));
+
 -- cluster 1
 create table cluster_node (
     address text not null primary key, cluster_uid text not null, incarnation text not null, machine text not null,

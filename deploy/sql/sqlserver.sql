@@ -120,6 +120,13 @@ create table snapshot_log (persistence_id varchar(256) collate Latin1_General_BI
 create index snapshot_log_by_time on snapshot_log (taken_at);
 insert into schema_version (box, version, applied_at) values ('devices', 2, datediff_big(millisecond, '1970-01-01', sysutcdatetime()));
 
+-- devices 3
+create table reminder (device_id varchar(256) collate Latin1_General_BIN2 not null primary key, due_at bigint not null, token varchar(256) collate Latin1_General_BIN2 not null);
+create index reminder_by_due on reminder (due_at);
+insert into reminder (device_id, due_at, token) select device_id, due_at, token from wake_up;
+drop table wake_up;
+insert into schema_version (box, version, applied_at) values ('devices', 3, datediff_big(millisecond, '1970-01-01', sysutcdatetime()));
+
 -- cluster 1
 create table cluster_node (
     address varchar(256) collate Latin1_General_BIN2 not null primary key, cluster_uid varchar(256) collate Latin1_General_BIN2 not null, incarnation varchar(256) collate Latin1_General_BIN2 not null, machine varchar(256) collate Latin1_General_BIN2 not null,

@@ -4,14 +4,14 @@ using Akka.Cluster.Sharding;
 using Akka.Event;
 using Akka.Persistence;
 using IoTDelivery.Devices.Journal;
-using IoTDelivery.Devices.WakeUps;
+using IoTDelivery.Devices.Reminders;
 using IoTDelivery.Domain;
 
 namespace IoTDelivery.Devices;
 
 /// <summary>What every device on a node shares.</summary>
 public sealed record DeviceServices(
-    DeliveryPolicy Policy, DeviceOptions Options, TimeProvider Clock, WakeUpCalls Calls, OwedSettler Settler, FenceWatch Fence, DeviceMetrics Metrics, ISnapshotLog SnapshotLog)
+    DeliveryPolicy Policy, DeviceOptions Options, TimeProvider Clock, ReminderTable Reminders, OwedSettler Settler, FenceWatch Fence, DeviceMetrics Metrics, ISnapshotLog SnapshotLog)
 {
     /// <summary>What waits on this node to be stored.</summary>
     public JournalLoad Load { get; init; } = new(long.MaxValue);
@@ -37,11 +37,11 @@ public interface ISnapshotLog
 //
 public sealed class DeviceActor : UntypedPersistentActor
 {
-    private sealed record Call(Guid Token, DateTimeOffset DueAt);
+    private sealed record Reminder(Guid Token, DateTimeOffset DueAt);
 
-    private sealed record CallChanged(Call? Call);
+    private sealed record ReminderChanged(Reminder? Reminder);
 
-    private sealed record CallNotChanged(Exception Cause);
+    private sealed record ReminderNotChanged(Exception Cause);
 
     private sealed record Tick
     {
@@ -81,12 +81,12 @@ public sealed class DeviceActor : UntypedPersistentActor
     private readonly Queue<Entry> _waiting = [];
     private readonly List<Entry> _writing = [];
     private DeviceEvents? _row;   // being written
-    private Call? _rowsCall;      // stored with it
-    private bool _isChangingCall;
+    private Reminder? _rowsReminder;      // stored with it
+    private bool _isChangingReminder;
     private bool _isTakingSnapshot;
-    private Call? _call;          // what we know to be on file
-    private bool _isCallInDoubt;  // it rang: where it lies now is not known
-    private bool _isCallFromRing; // all we know of it is that it rang
+    private Reminder? _reminder;          // what we know to be on file
+    private bool _isReminderInDoubt;  // it rang: where it lies now is not known
+    private bool _isReminderFromRing; // all we know of it is that it rang
 
     private IActorRef _settler = ActorRefs.Nobody; // who was offered what
     private long _offered;
@@ -129,7 +129,7 @@ public sealed class DeviceActor : UntypedPersistentActor
 
     private bool IsWriting => _row is not null;
 
-    private bool IsBusy => IsWriting || _isChangingCall || _isTakingSnapshot;
+    private bool IsBusy => IsWriting || _isChangingReminder || _isTakingSnapshot;
 
     protected override void PreStart()
     {
@@ -251,19 +251,19 @@ public sealed class DeviceActor : UntypedPersistentActor
             case ToDevice.Paid paid:
                 OnPaid(paid.UpTo);
                 break;
-            case ToDevice.WakeUp wakeUp:
-                OnWakeUp(wakeUp);
+            case ToDevice.Reminder reminder:
+                OnReminder(reminder);
                 break;
             case Tick:
                 _timer = null;
                 OnTick();
                 break;
-            case CallChanged changed:
-                _isChangingCall = false;
-                Know(changed.Call);
+            case ReminderChanged changed:
+                _isChangingReminder = false;
+                Know(changed.Reminder);
                 break;
-            case CallNotChanged failed:
-                _log.Warning(failed.Cause, "The wake-up call of device {0} cannot be written.", _deviceId);
+            case ReminderNotChanged failed:
+                _log.Warning(failed.Cause, "The reminder of device {0} cannot be written.", _deviceId);
                 Fail();
                 return;
             case SaveSnapshotSuccess success:
@@ -294,7 +294,7 @@ public sealed class DeviceActor : UntypedPersistentActor
         Transmit(now);
         Offer(now);
         Write(now);
-        KeepCall(now);
+        KeepReminder(now);
         Rest(now);
         if (_isLeaving && !IsBusy && _waiting.Count == 0) Context.Stop(Self);
         else Arm(now);
@@ -304,7 +304,7 @@ public sealed class DeviceActor : UntypedPersistentActor
     {
         _isFresh = false;
         _isResting = false;
-        if (_isCallFromRing && _call is not null) Distrust(_call.Token);
+        if (_isReminderFromRing && _reminder is not null) Distrust(_reminder.Token);
         _restAt = Now + (_connection is null ? _options.SleepAfter : _options.SettleAfter);
     }
 
@@ -358,12 +358,12 @@ public sealed class DeviceActor : UntypedPersistentActor
         }
 
         var after = _writing.Count > 0 ? _writing[^1].After : _stored;
-        _rowsCall = Earlier(CallNeededBy(_stored, now), CallNeededBy(after, now)) is { } needed && !IsOnFile(needed, now) // whether this write succeeds or not
-            ? NewCall(needed, now)
+        _rowsReminder = Earlier(ReminderNeededBy(_stored, now), ReminderNeededBy(after, now)) is { } needed && !IsOnFile(needed, now) // whether this write succeeds or not
+            ? NewReminder(needed, now)
             : null;
         _row = new DeviceEvents(events)
         {
-            Reminder = _rowsCall is null ? null : new ReminderRequest(_rowsCall.Token, _services.Clock.TimestampIn(_rowsCall.DueAt - now)),
+            Reminder = _rowsReminder is null ? null : new ReminderRequest(_rowsReminder.Token, _services.Clock.TimestampIn(_rowsReminder.DueAt - now)),
         };
         PersistAsync(_row, _onStored);
     }
@@ -373,7 +373,7 @@ public sealed class DeviceActor : UntypedPersistentActor
         if (row.Events[0] is OutboxEvent.Paid paid) _paidStored = paid.UpTo;
         if (_writing.Count > 0) _stored = _writing[^1].After.PaidUpTo(_paid);
         _row = null;
-        if (_rowsCall is not null) Know(_rowsCall);
+        if (_rowsReminder is not null) Know(_rowsReminder);
         _isResting = false;
         AnswerRinger(); // what was due is stored: telling of it is no concern of those who ring
         _services.Metrics.Stored(row.Events);
@@ -586,57 +586,57 @@ public sealed class DeviceActor : UntypedPersistentActor
 
     // ---- waking and sleeping
 
-    private void OnWakeUp(ToDevice.WakeUp wakeUp)
+    private void OnReminder(ToDevice.Reminder reminder)
     {
         if (!_isFresh)
         {
             // Filed by another owner: if it stored something since we recovered, this write collides, and we start again from what is stored.
-            if (wakeUp.Token != _token && wakeUp.Token != _call?.Token) Decide(OutboxCommand.Fence.Instance, null);
-            Distrust(wakeUp.Token);
-            Sender.Tell(new Acted(_deviceId)); // awake anyway; its own timer does what is due
+            if (reminder.Token != _token && reminder.Token != _reminder?.Token) Decide(OutboxCommand.Fence.Instance, null);
+            Distrust(reminder.Token);
+            Sender.Tell(new ReminderHandled(_deviceId)); // awake anyway; its own timer does what is due
             return;
         }
 
         _isFresh = false;
         var now = Now;
-        Know(new Call(wakeUp.Token, now + wakeUp.DueIn));
-        _isCallFromRing = true;
+        Know(new Reminder(reminder.Token, now + reminder.DueIn));
+        _isReminderFromRing = true;
         _ringer = Sender;
         _restAt = now;
         Decide(OutboxCommand.Expire.Instance, null);
         if (_waiting.Count == 0 && !IsWriting) AnswerRinger(); // nothing is due by our clock, or it was done before
     }
 
-    private void Know(Call? call) => (_call, _isCallInDoubt, _isCallFromRing) = (call, false, false);
+    private void Know(Reminder? reminder) => (_reminder, _isReminderInDoubt, _isReminderFromRing) = (reminder, false, false);
 
     // A ring may be late: what rang can have been deleted since, or filed anew. It is tidied up one day, but nothing relies on it.
     private void Distrust(Guid token)
     {
-        Know(new Call(token, DateTimeOffset.MaxValue));
-        _isCallInDoubt = true;
+        Know(new Reminder(token, DateTimeOffset.MaxValue));
+        _isReminderInDoubt = true;
         _isResting = false;
     }
 
     // A call whose time has come may have rung, whether we heard of it or not, and lies a lease ahead then. With unfinished work it is filed anew.
-    private void KeepCall(DateTimeOffset now)
+    private void KeepReminder(DateTimeOffset now)
     {
-        if (IsBusy || _isLeaving || _call is null || !(_isCallInDoubt || _call.DueAt <= now)) return;
-        if (CallNeededBy(_stored, now) is { } needed) ChangeCall(NewCall(needed, now));
-        else if (!_isCallInDoubt) Distrust(_call.Token);
-        _isCallInDoubt = false;
+        if (IsBusy || _isLeaving || _reminder is null || !(_isReminderInDoubt || _reminder.DueAt <= now)) return;
+        if (ReminderNeededBy(_stored, now) is { } needed) ChangeReminder(NewReminder(needed, now));
+        else if (!_isReminderInDoubt) Distrust(_reminder.Token);
+        _isReminderInDoubt = false;
     }
 
-    private bool IsOnFile(DateTimeOffset needed, DateTimeOffset now) => _call is not null && _call.DueAt > now && _call.DueAt <= needed;
+    private bool IsOnFile(DateTimeOffset needed, DateTimeOffset now) => _reminder is not null && _reminder.DueAt > now && _reminder.DueAt <= needed;
 
-    private Call NewCall(DateTimeOffset needed, DateTimeOffset now)
+    private Reminder NewReminder(DateTimeOffset needed, DateTimeOffset now)
     {
-        var recall = now + _options.Recall;
-        return new Call(_token, needed < recall ? needed : recall);
+        var recall = now + _options.ReminderInterval;
+        return new Reminder(_token, needed < recall ? needed : recall);
     }
 
     private void AnswerRinger()
     {
-        _ringer?.Tell(new Acted(_deviceId));
+        _ringer?.Tell(new ReminderHandled(_deviceId));
         _ringer = null;
     }
 
@@ -666,13 +666,13 @@ public sealed class DeviceActor : UntypedPersistentActor
         {
             TakeSnapshot();
         }
-        else if (_stored.NextExpiry is { } expiry && _call?.DueAt != expiry)
+        else if (_stored.NextExpiry is { } expiry && _reminder?.DueAt != expiry)
         {
-            ChangeCall(new Call(_call?.Token ?? _token, expiry));
+            ChangeReminder(new Reminder(_reminder?.Token ?? _token, expiry));
         }
-        else if (_stored.NextExpiry is null && _call is not null)
+        else if (_stored.NextExpiry is null && _reminder is not null)
         {
-            ChangeCall(null);
+            ChangeReminder(null);
         }
         else
         {
@@ -682,17 +682,17 @@ public sealed class DeviceActor : UntypedPersistentActor
     }
 
     // A device with unfinished work has a call on file, due no later than the moment it must act. Null: nothing is unfinished. What is due already is being done.
-    private DateTimeOffset? CallNeededBy(Outbox outbox, DateTimeOffset now)
+    private DateTimeOffset? ReminderNeededBy(Outbox outbox, DateTimeOffset now)
     {
-        var recall = now + _options.Recall;
+        var recall = now + _options.ReminderInterval;
         return Earlier(outbox.NextExpiry <= now ? recall : outbox.NextExpiry, outbox.Owed.IsEmpty ? null : recall);
     }
 
-    private void ChangeCall(Call? call)
+    private void ChangeReminder(Reminder? reminder)
     {
-        _isChangingCall = true;
-        var change = call is null ? _services.Calls.DeleteAsync(_deviceId.Value, _call!.Token) : _services.Calls.FileAsync(_deviceId.Value, call.DueAt - Now, call.Token);
-        change.PipeTo(Self, success: () => new CallChanged(call), failure: cause => new CallNotChanged(cause));
+        _isChangingReminder = true;
+        var change = reminder is null ? _services.Reminders.DeleteAsync(_deviceId.Value, _reminder!.Token) : _services.Reminders.FileAsync(_deviceId.Value, reminder.DueAt - Now, reminder.Token);
+        change.PipeTo(Self, success: () => new ReminderChanged(reminder), failure: cause => new ReminderNotChanged(cause));
     }
 
     // One timer for all that is due, set anew only when something is due earlier than it.
@@ -701,7 +701,7 @@ public sealed class DeviceActor : UntypedPersistentActor
         var due = Earlier(_connection is null ? null : _wire.NextAt, _ahead.NextExpiry);
         if (!_stored.Owed.IsEmpty) due = Earlier(due, _offerAgainAt);
         if (!_isResting && _stored.Owed.IsEmpty && !IsBusy) due = Earlier(due, _restAt);
-        if (_call is not null && !IsBusy) due = Earlier(due, _call.DueAt);
+        if (_reminder is not null && !IsBusy) due = Earlier(due, _reminder.DueAt);
         if (due is not { } at || (_timer is not null && _timerAt <= at)) return;
         _timer?.Cancel();
         _timerAt = at;

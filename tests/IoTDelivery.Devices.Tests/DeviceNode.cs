@@ -3,7 +3,7 @@ using Akka.Cluster;
 using Akka.Cluster.Hosting;
 using Akka.Hosting;
 using IoTDelivery.Devices.Journal;
-using IoTDelivery.Devices.WakeUps;
+using IoTDelivery.Devices.Reminders;
 using IoTDelivery.Domain;
 using IoTDelivery.Storage;
 using Microsoft.Extensions.DependencyInjection;
@@ -12,7 +12,7 @@ using Microsoft.Extensions.Logging;
 
 namespace IoTDelivery.Devices.Tests;
 
-/// <summary>A node that only has devices: the real sharding, journal and wake-up calls, from the real akka.hocon, on a database of the test.</summary>
+/// <summary>A node that only has devices: the real sharding, journal and reminders, from the real akka.hocon, on a database of the test.</summary>
 public sealed class DeviceNode : IAsyncDisposable
 {
     public static readonly DeliveryPolicy Policy = new()
@@ -48,7 +48,7 @@ public sealed class DeviceNode : IAsyncDisposable
             .AddSingleton(database)
             .AddSingleton(policy ?? Policy)
             .AddSingleton(options ?? new DeviceOptions { SleepAfter = TimeSpan.FromMilliseconds(100) })
-            .AddSingleton(new WakeUpOptions { PollInterval = TimeSpan.FromMilliseconds(100), Lease = TimeSpan.FromSeconds(2) })
+            .AddSingleton(new ReminderOptions { PollInterval = TimeSpan.FromMilliseconds(100), Lease = TimeSpan.FromSeconds(2) })
             .AddDevices()
             .AddAkka("devices", akka => akka
                 .AddHocon(hocon ?? "", HoconAddMode.Prepend)

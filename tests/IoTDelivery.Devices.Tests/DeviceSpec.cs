@@ -2,7 +2,7 @@ using System.Diagnostics;
 using Akka.Actor;
 using Akka.Persistence;
 using IoTDelivery.Devices.Journal;
-using IoTDelivery.Devices.WakeUps;
+using IoTDelivery.Devices.Reminders;
 using IoTDelivery.Domain;
 using IoTDelivery.Tests.Databases;
 using LinqToDB;
@@ -45,12 +45,12 @@ public abstract class DeviceSpec<TDatabase>(TDatabase server) : IClassFixture<TD
 
     private static Task<int> RowsAsync(DeviceNode node, string device) => CountAsync(node, $"select count(*) from journal where persistence_id = 'device-{device}'");
 
-    private static Task<int> CallsAsync(DeviceNode node, string device) => CountAsync(node, $"select count(*) from wake_up where device_id = '{device}'");
+    private static Task<int> CallsAsync(DeviceNode node, string device) => CountAsync(node, $"select count(*) from reminder where device_id = '{device}'");
 
     private static async Task<long> DueAsync(DeviceNode node, string device)
     {
         await using var db = node.Database.Open();
-        return await db.ExecuteAsync<long>($"select due_at from wake_up where device_id = '{device}'");
+        return await db.ExecuteAsync<long>($"select due_at from reminder where device_id = '{device}'");
     }
 
     private static async Task<int> CountAsync(DeviceNode node, string statement)
@@ -104,7 +104,7 @@ public abstract class DeviceSpec<TDatabase>(TDatabase server) : IClassFixture<TD
     public async Task A_busy_connected_device_costs_two_rows_of_the_journal_per_message_and_no_write_of_its_call()
     {
         var calls = new CountingCalls();
-        await using var node = await NodeAsync(replace: s => s.AddSingleton<WakeUpCalls>(calls.Over));
+        await using var node = await NodeAsync(replace: s => s.AddSingleton<ReminderTable>(calls.Over));
         SettleEverything(node, []);
         var device = Device("busy");
         var (connection, id) = (new Ear(node.System), Guid.NewGuid());
@@ -129,7 +129,7 @@ public abstract class DeviceSpec<TDatabase>(TDatabase server) : IClassFixture<TD
     public async Task A_sleeping_device_costs_two_rows_and_one_call_write_per_message_and_sleeps_again()
     {
         var calls = new CountingCalls();
-        await using var node = await NodeAsync(replace: s => s.AddSingleton<WakeUpCalls>(calls.Over));
+        await using var node = await NodeAsync(replace: s => s.AddSingleton<ReminderTable>(calls.Over));
         SettleEverything(node, []);
 
         await node.Devices.SendAsync(Device("dozer"), "m1");
@@ -160,7 +160,7 @@ public abstract class DeviceSpec<TDatabase>(TDatabase server) : IClassFixture<TD
     {
         Skip.If(server.SkipReason is not null, server.SkipReason);
         var storage = await server.CreateAsync();
-        var options = new DeviceOptions { SleepAfter = TimeSpan.FromMilliseconds(100), Recall = TimeSpan.FromSeconds(1) };
+        var options = new DeviceOptions { SleepAfter = TimeSpan.FromMilliseconds(100), ReminderInterval = TimeSpan.FromSeconds(1) };
         var node = await DeviceNode.StartAsync(storage, options: options);
         var deaf = new Ear(node.System);
         node.Settler.Current = deaf.Ref;
@@ -388,7 +388,7 @@ public abstract class DeviceSpec<TDatabase>(TDatabase server) : IClassFixture<TD
     public async Task A_call_of_another_owner_is_only_ever_moved_earlier()
     {
         await using var node = await NodeAsync();
-        var (calls, hour, mine) = (node.Get<WakeUpCalls>(), TimeSpan.FromHours(1), Guid.NewGuid());
+        var (calls, hour, mine) = (node.Get<ReminderTable>(), TimeSpan.FromHours(1), Guid.NewGuid());
         await calls.FileAsync("owned", hour, mine);
         var due = await DueAsync(node, "owned");
 
@@ -408,7 +408,7 @@ public abstract class DeviceSpec<TDatabase>(TDatabase server) : IClassFixture<TD
         node.Devices.Tell(Attach(Device("doubted"), connection, qos: 0), connection.Ref);
         await connection.HearAsync<ToConnection.Attached>();
 
-        node.Devices.Tell(new ToDevice.WakeUp(Device("doubted"), Guid.NewGuid(), TimeSpan.FromSeconds(30)), connection.Ref);
+        node.Devices.Tell(new ToDevice.Reminder(Device("doubted"), Guid.NewGuid(), TimeSpan.FromSeconds(30)), connection.Ref);
 
         await EventuallyAsync(async () => await RowsAsync(node, "doubted") == 1, "the fence");
     }
@@ -435,10 +435,10 @@ public abstract class DeviceSpec<TDatabase>(TDatabase server) : IClassFixture<TD
 
         public int Deleted => Volatile.Read(ref _deleted);
 
-        public WakeUpCalls Over(IServiceProvider services) => new Counted(
+        public ReminderTable Over(IServiceProvider services) => new Counted(
             services.GetRequiredService<IoTDelivery.Storage.SqlDatabase>(), services.GetRequiredService<JournalQueue>(), services.GetRequiredService<TimeProvider>(), this);
 
-        private sealed class Counted(IoTDelivery.Storage.SqlDatabase database, JournalQueue queue, TimeProvider clock, CountingCalls count) : WakeUpCalls(database, queue, clock)
+        private sealed class Counted(IoTDelivery.Storage.SqlDatabase database, JournalQueue queue, TimeProvider clock, CountingCalls count) : ReminderTable(database, queue, clock)
         {
             public override async Task FileAsync(string deviceId, TimeSpan dueIn, Guid token)
             {

@@ -3,7 +3,7 @@ using System.Diagnostics;
 using Akka.Actor;
 using Akka.Hosting;
 using IoTDelivery.Devices.Journal;
-using IoTDelivery.Devices.WakeUps;
+using IoTDelivery.Devices.Reminders;
 using IoTDelivery.Domain;
 using IoTDelivery.Storage;
 using IoTDelivery.Tests.Databases;
@@ -28,7 +28,7 @@ public abstract class ReminderSpec<TDatabase>(TDatabase server) : IClassFixture<
         await using var node = await DeviceNode.StartAsync(
             await server.CreateAsync(), DeviceNode.Policy with { TtlUnit = TimeSpan.FromMilliseconds(400) }, replace: s => s
                 .AddSingleton<TimeProvider>(behind)
-                .AddSingleton<WakeUpCalls>(p => calls = new CountingCalls(p.GetRequiredService<SqlDatabase>(), p.GetRequiredService<JournalQueue>())));
+                .AddSingleton<ReminderTable>(p => calls = new CountingCalls(p.GetRequiredService<SqlDatabase>(), p.GetRequiredService<JournalQueue>())));
         var ended = new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously);
         const int devices = 30;
         node.Settler.Current = node.System.ActorOf(Props.Create(typeof(Payer), devices, ended));
@@ -45,7 +45,7 @@ public abstract class ReminderSpec<TDatabase>(TDatabase server) : IClassFixture<
     {
         Skip.If(server.SkipReason is not null, server.SkipReason);
         await using var node = await DeviceNode.StartAsync(await server.CreateAsync(), options: Awake, replace: s => s.AddSingleton(Quiet));
-        var calls = node.Get<WakeUpCalls>();
+        var calls = node.Get<ReminderTable>();
         await Task.WhenAll(Enumerable.Range(0, 200).Select(i => calls.FileAsync($"due{i}", TimeSpan.FromSeconds(-1), Guid.NewGuid())));
         await calls.FileAsync("later", TimeSpan.FromHours(1), Guid.NewGuid());
 
@@ -71,9 +71,9 @@ public abstract class ReminderSpec<TDatabase>(TDatabase server) : IClassFixture<
         var clock = Stopwatch.StartNew();
         while (clock.Elapsed < TimeSpan.FromMilliseconds(600)) await Task.Yield(); // until the ttl is over
 
-        node.Devices.Tell(new ToDevice.WakeUp(Device("late"), Guid.NewGuid(), TimeSpan.FromSeconds(30)), ringer.Ref);
+        node.Devices.Tell(new ToDevice.Reminder(Device("late"), Guid.NewGuid(), TimeSpan.FromSeconds(30)), ringer.Ref);
 
-        await ringer.HearAsync<Acted>();
+        await ringer.HearAsync<ReminderHandled>();
         var shown = Assert.IsType<OutboxReply.Messages>(await node.Devices.AskAsync(new ToDevice.Show(Device("late"), MessageId.Parse("m")), CancellationToken.None));
         Assert.Equal(MessageStatus.TimedOut, Assert.Single(shown.Items).Status);
     }
@@ -84,7 +84,7 @@ public abstract class ReminderSpec<TDatabase>(TDatabase server) : IClassFixture<
     {
         Skip.If(server.SkipReason is not null, server.SkipReason);
         await using var node = await DeviceNode.StartAsync(
-            await server.CreateAsync(), options: new DeviceOptions { SleepAfter = Awake.SleepAfter, SettleAfter = Awake.SettleAfter, Recall = TimeSpan.FromSeconds(1) },
+            await server.CreateAsync(), options: new DeviceOptions { SleepAfter = Awake.SleepAfter, SettleAfter = Awake.SettleAfter, ReminderInterval = TimeSpan.FromSeconds(1) },
             replace: s => s.AddSingleton(Quiet));
         Assert.IsType<OutboxReply.Accepted>(await node.Devices.SendAsync(Device("waits"), "m"));
         await using var db = node.Database.Open();
@@ -119,7 +119,7 @@ public abstract class ReminderSpec<TDatabase>(TDatabase server) : IClassFixture<
     }
 
     // Nobody rings but the test.
-    private static WakeUpOptions Quiet => new() { PollInterval = TimeSpan.FromHours(1), Lease = TimeSpan.FromHours(1) };
+    private static ReminderOptions Quiet => new() { PollInterval = TimeSpan.FromHours(1), Lease = TimeSpan.FromHours(1) };
 
     private sealed class Behind(TimeSpan by) : TimeProvider
     {
@@ -128,13 +128,13 @@ public abstract class ReminderSpec<TDatabase>(TDatabase server) : IClassFixture<
         public override DateTimeOffset GetUtcNow() => base.GetUtcNow() - By;
     }
 
-    private sealed class CountingCalls(SqlDatabase database, JournalQueue queue) : WakeUpCalls(database, queue, TimeProvider.System)
+    private sealed class CountingCalls(SqlDatabase database, JournalQueue queue) : ReminderTable(database, queue, TimeProvider.System)
     {
         private int _rings;
 
         public int Rings => Volatile.Read(ref _rings);
 
-        public override async Task<IReadOnlyList<Ring>> TakeDueAsync(int count, TimeSpan lease, CancellationToken cancel)
+        public override async Task<IReadOnlyList<DueReminder>> TakeDueAsync(int count, TimeSpan lease, CancellationToken cancel)
         {
             var rings = await base.TakeDueAsync(count, lease, cancel);
             Interlocked.Add(ref _rings, rings.Count);

@@ -2,7 +2,7 @@ using Akka.Actor;
 using Akka.Persistence;
 using IoTDelivery.Devices;
 using IoTDelivery.Devices.Journal;
-using IoTDelivery.Devices.WakeUps;
+using IoTDelivery.Devices.Reminders;
 using IoTDelivery.Domain;
 using IoTDelivery.Push;
 
@@ -11,7 +11,7 @@ namespace IoTDelivery.Simulation;
 /// <summary>What a statement that failed throws.</summary>
 internal sealed class DiskFault(string what) : Exception(what);
 
-/// <summary>A row of the table of wake-up calls.</summary>
+/// <summary>A row of the table of reminders.</summary>
 internal sealed record StoredCall(string DeviceId, Guid Token, DateTimeOffset DueAt);
 
 /// <summary>The one database of the site. It survives every node; it is slow at times, fails at times, and at times only its answer is lost.</summary>
@@ -205,7 +205,7 @@ internal sealed class Disk(World world)
             cause => to.Tell(cause is null ? new LoadSnapshotResult(snapshot, load.ToSequenceNr) : new LoadSnapshotFailed(cause)));
     }
 
-    // ---- wake-up calls
+    // ---- reminders
 
     public Task FileCall(Node node, string deviceId, TimeSpan dueIn, Guid token)
     {
@@ -234,7 +234,7 @@ internal sealed class Disk(World world)
         return 0;
     });
 
-    public Task<IReadOnlyList<Ring>> TakeDueCalls(Node node, int count, TimeSpan lease) => DoAsync<IReadOnlyList<Ring>>(node, "take calls", () =>
+    public Task<IReadOnlyList<DueReminder>> TakeDueCalls(Node node, int count, TimeSpan lease) => DoAsync<IReadOnlyList<DueReminder>>(node, "take calls", () =>
     {
         var due = _calls.Values.Where(c => c.DueAt <= world.Now).OrderBy(c => c.DueAt).ThenBy(c => c.DeviceId, StringComparer.Ordinal).Take(count).ToList();
         for (var i = 0; i < due.Count; i++)
@@ -245,7 +245,7 @@ internal sealed class Disk(World world)
             else _calls[due[i].DeviceId] = due[i];
         }
 
-        return [.. due.Select(c => new Ring(c.DeviceId, c.Token, lease))];
+        return [.. due.Select(c => new DueReminder(c.DeviceId, c.Token, lease))];
     });
 
     // ---- the backlog of the push
@@ -317,8 +317,8 @@ internal sealed class SimulatedSnapshots : UntypedActor
     }
 }
 
-/// <summary>The table of wake-up calls as one node sees it. Its rules are those of the statements in <see cref="WakeUpCalls"/>.</summary>
-internal sealed class SimulatedCalls() : WakeUpCalls(null!, null!, OneThread.Instance)
+/// <summary>The table of reminders as one node sees it. Its rules are those of the statements in <see cref="ReminderTable"/>.</summary>
+internal sealed class SimulatedCalls() : ReminderTable(null!, null!, OneThread.Instance)
 {
     public Node Node { get; set; } = null!;
 
@@ -326,7 +326,7 @@ internal sealed class SimulatedCalls() : WakeUpCalls(null!, null!, OneThread.Ins
 
     public override Task DeleteAsync(string deviceId, Guid token) => Node.World.Disk.DeleteCall(Node, deviceId, token);
 
-    public override Task<IReadOnlyList<Ring>> TakeDueAsync(int count, TimeSpan lease, CancellationToken cancel) =>
+    public override Task<IReadOnlyList<DueReminder>> TakeDueAsync(int count, TimeSpan lease, CancellationToken cancel) =>
         Node.World.Disk.TakeDueCalls(Node, count, lease);
 }
 

@@ -104,16 +104,16 @@ internal sealed class Promises(World world)
         if (outbox.Open.IsEmpty && outbox.Owed.IsEmpty) return;
         if (!world.Disk.Calls.TryGetValue(deviceId, out var call))
         {
-            Break($"{deviceId} has unfinished work and no wake-up call: it could be forgotten");
+            Break($"{deviceId} has unfinished work and no reminder: it could be forgotten");
             return;
         }
 
         // A call that rang is due again one lease later, whatever it was for.
-        var ringing = world.Now + World.WakeUpOptions.Lease;
-        var recall = world.Now + World.DeviceOptions.Recall;
+        var ringing = world.Now + World.ReminderOptions.Lease;
+        var recall = world.Now + World.DeviceOptions.ReminderInterval;
         var latest = outbox.NextExpiry is { } expiry && expiry > world.Now && (outbox.Owed.IsEmpty || expiry < recall) ? expiry : recall;
         if (world.HasStrayNode && latest < recall) latest = recall; // one that does not know that it was taken for dead may put the call off, once
-        if (call.DueAt > (latest > ringing ? latest : ringing)) Break($"the wake-up call of {deviceId} is due at {call.DueAt:mm:ss.fff}, too late");
+        if (call.DueAt > (latest > ringing ? latest : ringing)) Break($"the reminder of {deviceId} is due at {call.DueAt:mm:ss.fff}, too late");
     }
 
     private void End(string deviceId, MessageId id, MessageStatus status, DateTimeOffset at)

@@ -1,5 +1,5 @@
 using System.Collections.Immutable;
-using IoTDelivery.Devices.WakeUps;
+using IoTDelivery.Devices.Reminders;
 
 namespace IoTDelivery.Devices.Journal;
 

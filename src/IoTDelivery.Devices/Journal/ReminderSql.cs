@@ -3,7 +3,7 @@ namespace IoTDelivery.Devices.Journal;
 /// <summary>What the three databases' statements about reminders share.</summary>
 internal static class ReminderSql
 {
-    public const string Table = "wake_up";
+    public const string Table = "reminder";
 
     /// <summary>A reminder of another token is only ever moved earlier: a cut-off owner must not put off what its successor has to do.</summary>
     public const string OnConflict =

@@ -31,9 +31,9 @@ public sealed class DeliverySerializer(ExtendedActorSystem system) : SerializerW
         ToDevice.Disconnect => "dX",
         ToDevice.Knock => "dK",
         ToDevice.Answered => "dP",
-        ToDevice.WakeUp => "dW",
+        ToDevice.Reminder => "dW",
         ToDevice.Paid => "d$",
-        Acted => "wA",
+        ReminderHandled => "wA",
         ToConnection.Attached => "cA",
         ToConnection.Transmit => "cT",
         ToConnection.Evicted => "cE",
@@ -67,12 +67,12 @@ public sealed class DeliverySerializer(ExtendedActorSystem system) : SerializerW
             Qos = o.QoS,
             ReasonCode = o.ReasonCode,
         },
-        ToDevice.WakeUp o => new Proto.WakeUp
+        ToDevice.Reminder o => new Proto.Reminder
         {
             DeviceId = o.DeviceId.Value, Token = Write(o.Token), DueIn = o.DueIn.Ticks, DueAt = DateTimeOffset.MaxValue.UtcTicks, // an older release relies on nothing then
         },
         ToDevice.Paid o => new Proto.PaidUpTo { DeviceId = o.DeviceId.Value, UpTo = o.UpTo },
-        Acted o => new Proto.Acted { DeviceId = o.DeviceId.Value },
+        ReminderHandled o => new Proto.ReminderHandled { DeviceId = o.DeviceId.Value },
         ToConnection.Attached o => new Proto.Attached { Revision = o.Revision, SessionPresent = o.SessionPresent, Subscriptions = Write(o.Subscriptions) },
         ToConnection.Transmit o => Write(o),
         ToConnection.Evicted o => new Proto.Evicted { TakenOver = o.TakenOver },
@@ -99,9 +99,9 @@ public sealed class DeliverySerializer(ExtendedActorSystem system) : SerializerW
         "dX" => Read(Proto.Disconnect.Parser.ParseFrom(bytes)),
         "dK" => Read(Proto.Knock.Parser.ParseFrom(bytes)),
         "dP" => Read(Proto.Answered.Parser.ParseFrom(bytes)),
-        "dW" => Read(Proto.WakeUp.Parser.ParseFrom(bytes)),
+        "dW" => Read(Proto.Reminder.Parser.ParseFrom(bytes)),
         "d$" => Read(Proto.PaidUpTo.Parser.ParseFrom(bytes)),
-        "wA" => new Acted(Device(Proto.Acted.Parser.ParseFrom(bytes).DeviceId)),
+        "wA" => new ReminderHandled(Device(Proto.ReminderHandled.Parser.ParseFrom(bytes).DeviceId)),
         "cA" => Read(Proto.Attached.Parser.ParseFrom(bytes)),
         "cT" => Read(Proto.Transmit.Parser.ParseFrom(bytes)),
         "cE" => new ToConnection.Evicted(Proto.Evicted.Parser.ParseFrom(bytes).TakenOver),
@@ -351,7 +351,7 @@ public sealed class DeliverySerializer(ExtendedActorSystem system) : SerializerW
 
     private static ToDevice.Answered Read(Proto.Answered m) => new(Device(m.DeviceId), ReadGuid(m.ConnectionId), (ushort)m.Tag, m.Qos, (byte)m.ReasonCode);
 
-    private static ToDevice.WakeUp Read(Proto.WakeUp m) => new(Device(m.DeviceId), ReadGuid(m.Token), new TimeSpan(m.DueIn));
+    private static ToDevice.Reminder Read(Proto.Reminder m) => new(Device(m.DeviceId), ReadGuid(m.Token), new TimeSpan(m.DueIn));
 
     private static ToDevice.Paid Read(Proto.PaidUpTo m) => new(Device(m.DeviceId), m.UpTo);
 

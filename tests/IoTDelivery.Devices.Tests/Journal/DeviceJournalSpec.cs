@@ -179,7 +179,7 @@ public abstract class DeviceJournalSpec<TDatabase>(TDatabase server) : IClassFix
     private async Task<SqlDatabase> TablesAsync()
     {
         var database = new SqlDatabase(await server.CreateAsync());
-        await database.MigrateAsync(JournalTables.Migrations.Concat(WakeUps.WakeUpCalls.Migrations));
+        await database.MigrateAsync(JournalTables.Migrations.Concat(Reminders.ReminderTable.Migrations));
         return database;
     }
 

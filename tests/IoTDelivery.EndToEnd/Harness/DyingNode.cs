@@ -4,7 +4,7 @@ using Akka.Actor;
 using Akka.Persistence;
 using IoTDelivery.Devices;
 using IoTDelivery.Devices.Journal;
-using IoTDelivery.Devices.WakeUps;
+using IoTDelivery.Devices.Reminders;
 using IoTDelivery.Domain;
 using IoTDelivery.Host;
 using IoTDelivery.Push;
@@ -38,7 +38,7 @@ public static class DyingNode
     }
 
     private static void Replace(IServiceCollection services) => services
-        .AddSingleton<WakeUpCalls>(s => new Calls(s.GetRequiredService<SqlDatabase>(), s.GetRequiredService<JournalQueue>(), s.GetRequiredService<TimeProvider>()))
+        .AddSingleton<ReminderTable>(s => new Calls(s.GetRequiredService<SqlDatabase>(), s.GetRequiredService<JournalQueue>(), s.GetRequiredService<TimeProvider>()))
         .AddSingleton<Webhook>(s => new Hook(s.GetRequiredService<PushOptions>()))
         .AddSingleton<BacklogSignal>(new Signal())
         .AddSingleton<IStartupFilter>(new AfterReply())
@@ -55,7 +55,7 @@ public static class DyingNode
     [DllImport("libc", SetLastError = true)]
     private static extern int kill(int pid, int signal);
 
-    private sealed class Calls(SqlDatabase database, JournalQueue queue, TimeProvider clock) : WakeUpCalls(database, queue, clock)
+    private sealed class Calls(SqlDatabase database, JournalQueue queue, TimeProvider clock) : ReminderTable(database, queue, clock)
     {
         public override async Task FileAsync(string deviceId, TimeSpan dueIn, Guid token)
         {
@@ -71,7 +71,7 @@ public static class DyingNode
             Reach("deleted");
         }
 
-        public override async Task<IReadOnlyList<Ring>> TakeDueAsync(int count, TimeSpan lease, CancellationToken cancel)
+        public override async Task<IReadOnlyList<DueReminder>> TakeDueAsync(int count, TimeSpan lease, CancellationToken cancel)
         {
             var rings = await base.TakeDueAsync(count, lease, cancel);
             if (rings.Count > 0) Reach("rung");

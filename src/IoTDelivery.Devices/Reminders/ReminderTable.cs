@@ -3,18 +3,18 @@ using IoTDelivery.Storage;
 using LinqToDB;
 using LinqToDB.Data;
 
-namespace IoTDelivery.Devices.WakeUps;
+namespace IoTDelivery.Devices.Reminders;
 
 /// <summary>A call that rang: the row stands, moved ahead, until the device deletes it.</summary>
 /// <param name="DueIn">How long until it rings again.</param>
-public readonly record struct Ring(string DeviceId, Guid Token, TimeSpan DueIn);
+public readonly record struct DueReminder(string DeviceId, Guid Token, TimeSpan DueIn);
 
 /// <summary>
-/// The table of wake-up calls: a device with unfinished work has a call on file, due no later than the moment it must act. So a restart wakes nobody
+/// The table of reminders: a device with unfinished work has a call on file, due no later than the moment it must act. So a restart wakes nobody
 /// who has nothing to do, and a fleet asleep costs no memory. A call is filed in the transaction of the row that makes it necessary (<see cref="DeviceEvents.Reminder"/>);
 /// here it is moved and taken off. Times are the database's: it is told what remains, and finds by its own clock what is due.
 /// </summary>
-public class WakeUpCalls(SqlDatabase database, JournalQueue queue, TimeProvider clock)
+public class ReminderTable(SqlDatabase database, JournalQueue queue, TimeProvider clock)
 {
     /// <summary>The table, step by step.</summary>
     public static readonly IReadOnlyList<Migration> Migrations =
@@ -22,6 +22,11 @@ public class WakeUpCalls(SqlDatabase database, JournalQueue queue, TimeProvider 
         new("devices", 1,
             "create table wake_up (device_id {id} not null primary key, due_at {bigint} not null, token {id} not null)",
             "create index wake_up_by_due on wake_up (due_at)"),
+        new("devices", 3,
+            "create table reminder (device_id {id} not null primary key, due_at {bigint} not null, token {id} not null)",
+            "create index reminder_by_due on reminder (due_at)",
+            "insert into reminder (device_id, due_at, token) select device_id, due_at, token from wake_up",
+            "drop table wake_up"),
     ];
 
     /// <summary>
@@ -34,7 +39,7 @@ public class WakeUpCalls(SqlDatabase database, JournalQueue queue, TimeProvider 
     public virtual Task DeleteAsync(string deviceId, Guid token) => ChangeAsync(new ReminderChange(deviceId, token, null));
 
     /// <summary>At most <paramref name="count"/> due calls, earliest first, each moved one lease ahead: whoever crashes now lets them ring again.</summary>
-    public virtual async Task<IReadOnlyList<Ring>> TakeDueAsync(int count, TimeSpan lease, CancellationToken cancel)
+    public virtual async Task<IReadOnlyList<DueReminder>> TakeDueAsync(int count, TimeSpan lease, CancellationToken cancel)
     {
         await using var db = database.Open();
         var (dialect, now) = (database.Dialect, $"(select {database.Dialect.Now})"); // asked once, or no index would find what is due
@@ -42,25 +47,25 @@ public class WakeUpCalls(SqlDatabase database, JournalQueue queue, TimeProvider 
         {
             DatabaseProvider.SqlServer =>
                 $"""
-                with due as (select top (@count) device_id, token, due_at from wake_up {dialect.SkipLocked} where due_at <= {now} order by due_at)
+                with due as (select top (@count) device_id, token, due_at from reminder {dialect.SkipLocked} where due_at <= {now} order by due_at)
                 update due set due_at = {dialect.Now} + @lease output inserted.device_id, inserted.token
                 """,
 
             // Materialized: a plan that asked again for every row would find others behind those that are locked, and take more than were asked for.
             DatabaseProvider.PostgreSql =>
                 $"""
-                with due as materialized (select device_id from wake_up where due_at <= {now} order by due_at limit @count {dialect.SkipLocked})
-                update wake_up set due_at = {dialect.Now} + @lease from due where wake_up.device_id = due.device_id returning wake_up.device_id, wake_up.token
+                with due as materialized (select device_id from reminder where due_at <= {now} order by due_at limit @count {dialect.SkipLocked})
+                update reminder set due_at = {dialect.Now} + @lease from due where reminder.device_id = due.device_id returning reminder.device_id, reminder.token
                 """,
             _ =>
                 $"""
-                update wake_up set due_at = {dialect.Now} + @lease
-                where device_id in (select device_id from wake_up where due_at <= {now} order by due_at limit @count) returning device_id, token
+                update reminder set due_at = {dialect.Now} + @lease
+                where device_id in (select device_id from reminder where due_at <= {now} order by due_at limit @count) returning device_id, token
                 """,
         };
         var rows = await db.QueryToListAsync<Row>(
             statement, cancel, new DataParameter("lease", (long)lease.TotalMilliseconds, DataType.Int64), new DataParameter("count", count, DataType.Int32));
-        return [.. rows.Select(r => new Ring(r.device_id, Guid.Parse(r.token), lease))];
+        return [.. rows.Select(r => new DueReminder(r.device_id, Guid.Parse(r.token), lease))];
     }
 
     private Task ChangeAsync(ReminderChange change)
