@@ -109,6 +109,13 @@ create index snapshot_created_idx on snapshot (created);
 create index snapshot_sequence_number_idx on snapshot (sequence_number);
 insert into schema_version (box, version, applied_at) values ('journal', 2, cast(extract(epoch from clock_timestamp()) * 1000 as bigint));
 
+-- journal 3
+drop index if exists journal_created_idx;
+drop index if exists journal_sequence_number_idx;
+drop index if exists snapshot_created_idx;
+drop index if exists snapshot_sequence_number_idx;
+insert into schema_version (box, version, applied_at) values ('journal', 3, cast(extract(epoch from clock_timestamp()) * 1000 as bigint));
+
 -- devices 1
 create table wake_up (device_id varchar(256) collate "C" not null primary key, due_at bigint not null, token varchar(256) collate "C" not null);
 create index wake_up_by_due on wake_up (due_at);
@@ -118,6 +125,13 @@ insert into schema_version (box, version, applied_at) values ('devices', 1, cast
 create table snapshot_log (persistence_id varchar(256) collate "C" not null, sequence_nr bigint not null, taken_at bigint not null, primary key (persistence_id, sequence_nr));
 create index snapshot_log_by_time on snapshot_log (taken_at);
 insert into schema_version (box, version, applied_at) values ('devices', 2, cast(extract(epoch from clock_timestamp()) * 1000 as bigint));
+
+-- devices 3
+create table reminder (device_id varchar(256) collate "C" not null primary key, due_at bigint not null, token varchar(256) collate "C" not null);
+create index reminder_by_due on reminder (due_at);
+insert into reminder (device_id, due_at, token) select device_id, due_at, token from wake_up;
+drop table wake_up;
+insert into schema_version (box, version, applied_at) values ('devices', 3, cast(extract(epoch from clock_timestamp()) * 1000 as bigint));
 
 -- cluster 1
 create table cluster_node (

@@ -3,14 +3,19 @@ using Akka.Actor;
 using Akka.Cluster.Sharding;
 using Akka.Event;
 using Akka.Persistence;
-using IoTDelivery.Devices.WakeUps;
+using IoTDelivery.Devices.Journal;
+using IoTDelivery.Devices.Reminders;
 using IoTDelivery.Domain;
 
 namespace IoTDelivery.Devices;
 
 /// <summary>What every device on a node shares.</summary>
 public sealed record DeviceServices(
-    DeliveryPolicy Policy, DeviceOptions Options, TimeProvider Clock, WakeUpCalls Calls, OwedSettler Settler, FenceWatch Fence, DeviceMetrics Metrics, ISnapshotLog SnapshotLog);
+    DeliveryPolicy Policy, DeviceOptions Options, TimeProvider Clock, ReminderTable Reminders, OwedSettler Settler, FenceWatch Fence, DeviceMetrics Metrics, ISnapshotLog SnapshotLog)
+{
+    /// <summary>What waits on this node to be stored.</summary>
+    public JournalLoad Load { get; init; } = new(long.MaxValue);
+}
 
 /// <summary>Hears of every snapshot that is safely stored, so that the events below it can be deleted one day.</summary>
 public interface ISnapshotLog
@@ -24,19 +29,19 @@ public interface ISnapshotLog
 /// What messages may do is decided there; here is only who waits for what.
 /// </summary>
 //
-//   command ──Decide──► waiting ──(a call on file, early enough)──► journal ──► stored: reply · transmit · offer what is owed
-//              │                        ▲
+//   command ──Decide──► waiting ──► journal, with the call that the row makes necessary ──► stored: reply · transmit · offer what is owed
+//              │            ▲
 //              └── against the state with everything decided so far: one write takes all that came in while the last one ran
 //
 //   idle ──► write what was paid ──► snapshot, if it is worth one ──► call: moved to the next expiry, or deleted ──► passivate
 //
 public sealed class DeviceActor : UntypedPersistentActor
 {
-    private sealed record Call(Guid Token, DateTimeOffset DueAt);
+    private sealed record Reminder(Guid Token, DateTimeOffset DueAt);
 
-    private sealed record CallChanged(Call? Call);
+    private sealed record ReminderChanged(Reminder? Reminder);
 
-    private sealed record CallNotChanged(Exception Cause);
+    private sealed record ReminderNotChanged(Exception Cause);
 
     private sealed record Tick
     {
@@ -99,10 +104,13 @@ public sealed class DeviceActor : UntypedPersistentActor
 
     private readonly Queue<Entry> _waiting = [];
     private readonly List<Entry> _writing = [];
-    private DeviceEvents? _row;   // being written, or waiting for its call
-    private bool _isChangingCall;
+    private DeviceEvents? _row;   // being written
+    private Reminder? _rowsReminder;      // stored with it
+    private bool _isChangingReminder;
     private bool _isTakingSnapshot;
-    private Call? _call;          // what we know to be on file
+    private Reminder? _reminder;          // what we know to be on file
+    private bool _isReminderInDoubt;  // it rang: where it lies now is not known
+    private bool _isReminderFromRing; // all we know of it is that it rang
 
     private IActorRef _settler = ActorRefs.Nobody; // who was offered what
     private long _offered;
@@ -131,10 +139,16 @@ public sealed class DeviceActor : UntypedPersistentActor
     }
 
     // On disk for ever: changing this orphans every stored event.
+    private const string PersistenceIdPrefix = "device-";
+
     public override string PersistenceId { get; }
 
     /// <summary>The name of a device's events in the journal.</summary>
-    public static string PersistenceIdOf(string deviceId) => $"device-{deviceId}";
+    public static string PersistenceIdOf(string deviceId) => PersistenceIdPrefix + deviceId;
+
+    /// <summary>Whose events these are.</summary>
+    public static string DeviceIdOf(string persistenceId) =>
+        persistenceId.StartsWith(PersistenceIdPrefix, StringComparison.Ordinal) ? persistenceId[PersistenceIdPrefix.Length..] : persistenceId;
 
     private DateTimeOffset Now => _services.Clock.GetUtcNow();
 
@@ -143,7 +157,7 @@ public sealed class DeviceActor : UntypedPersistentActor
 
     private bool IsWriting => _row is not null;
 
-    private bool IsBusy => IsWriting || _isChangingCall || _isTakingSnapshot;
+    private bool IsBusy => IsWriting || _isChangingReminder || _isTakingSnapshot;
 
     protected override void PreStart()
     {
@@ -154,6 +168,7 @@ public sealed class DeviceActor : UntypedPersistentActor
     protected override void PostStop()
     {
         _timer?.Cancel();
+        ForgetWaiting();
         AnswerRinger();
         _services.Metrics.Awake(-1);
         base.PostStop();
@@ -214,6 +229,9 @@ public sealed class DeviceActor : UntypedPersistentActor
             case ToDevice.Command { Ask: OutboxCommand.Accept } when _waiting.Count >= _options.WaitingMax:
                 Sender.Tell(new OutboxReply.Refused(RefusalReason.TooMuchAtOnce));
                 return;
+            case ToDevice.Command { Ask: OutboxCommand.Accept } when _services.Load.IsFull:
+                Sender.Tell(new OutboxReply.Refused(RefusalReason.Unavailable)); // the database is behind: nothing more becomes work here
+                return;
             case ToDevice.Command when _services.Fence.IsCutOff || _services.Fence.IsInDoubt(_deviceId.Value):
                 Sender.Tell(new OutboxReply.Refused(RefusalReason.Unavailable)); // another node may run this device, or will in a moment
                 return;
@@ -270,20 +288,19 @@ public sealed class DeviceActor : UntypedPersistentActor
             case ToDevice.Paid paid:
                 OnPaid(paid.UpTo);
                 break;
-            case ToDevice.WakeUp wakeUp:
-                OnWakeUp(wakeUp);
+            case ToDevice.Reminder reminder:
+                OnReminder(reminder);
                 break;
             case Tick:
                 _timer = null;
                 OnTick();
                 break;
-            case CallChanged changed:
-                _isChangingCall = false;
-                _call = changed.Call;
-                if (_row is not null) PersistAsync(_row, _onStored);
+            case ReminderChanged changed:
+                _isChangingReminder = false;
+                Know(changed.Reminder);
                 break;
-            case CallNotChanged failed:
-                _log.Warning(failed.Cause, "The wake-up call of device {0} cannot be written.", _deviceId);
+            case ReminderNotChanged failed:
+                _log.Warning(failed.Cause, "The reminder of device {0} cannot be written.", _deviceId);
                 Fail();
                 return;
             case SaveSnapshotSuccess success:
@@ -315,6 +332,7 @@ public sealed class DeviceActor : UntypedPersistentActor
         Transmit();
         Offer(now);
         Write(now);
+        KeepReminder(now);
         Rest(now);
         if (_isLeaving && !IsBusy && _waiting.Count == 0) Context.Stop(Self);
         else Arm(now);
@@ -324,8 +342,7 @@ public sealed class DeviceActor : UntypedPersistentActor
     {
         _isFresh = false;
         _isResting = false;
-        if (_ringer is not null && _call is not null) Distrust(_call.Token);
-        AnswerRinger();
+        if (_isReminderFromRing && _reminder is not null) Distrust(_reminder.Token);
         _restAt = Now + (_connection is null ? _options.SleepAfter : _options.SettleAfter);
     }
 
@@ -338,6 +355,7 @@ public sealed class DeviceActor : UntypedPersistentActor
         {
             _wire.Follow(_ahead, decision.Events);
             _ahead = _ahead.Apply(decision.Events, _policy);
+            _services.Load.Add(SizeOf(decision.Events));
             _waiting.Enqueue(new Entry(decision.Events, _ahead, replyTo, reply ?? decision.Reply));
         }
         else if (replyTo is not null)
@@ -374,19 +392,18 @@ public sealed class DeviceActor : UntypedPersistentActor
             events.AddRange(entry.Events);
             bytes += size;
             _writing.Add(_waiting.Dequeue());
+            _services.Load.Add(-size); // counted by the journal from here on
         }
 
-        _row = new DeviceEvents(events);
         var after = _writing.Count > 0 ? _writing[^1].After : _stored;
-        if (Earlier(CallNeededBy(_stored, now), CallNeededBy(after, now)) is { } needed && !(_call?.DueAt <= needed)) // whether this write succeeds or not
+        _rowsReminder = Earlier(ReminderNeededBy(_stored, now), ReminderNeededBy(after, now)) is { } needed && !IsOnFile(needed, now) // whether this write succeeds or not
+            ? NewReminder(needed, now)
+            : null;
+        _row = new DeviceEvents(events)
         {
-            var recall = now + _options.Recall;
-            ChangeCall(new Call(_token, needed < recall ? needed : recall)); // before the journal: 201 needs both, and a call without work is harmless
-        }
-        else
-        {
-            PersistAsync(_row, _onStored);
-        }
+            Reminder = _rowsReminder is null ? null : new ReminderRequest(_rowsReminder.Token, _services.Clock.TimestampIn(_rowsReminder.DueAt - now)),
+        };
+        PersistAsync(_row, _onStored);
     }
 
     private void OnStored(DeviceEvents row)
@@ -394,7 +411,9 @@ public sealed class DeviceActor : UntypedPersistentActor
         if (row.Events[0] is OutboxEvent.Paid paid) _paidStored = paid.UpTo;
         if (_writing.Count > 0) _stored = _writing[^1].After.PaidUpTo(_paid);
         _row = null;
+        if (_rowsReminder is not null) Know(_rowsReminder);
         _isResting = false;
+        AnswerRinger(); // what was due is stored: telling of it is no concern of those who ring
         _services.Metrics.Stored(row.Events);
         foreach (var entry in _writing) entry.ReplyTo?.Tell(entry.Reply); // all of it is in the journal: nobody hears of what a crash could forget
         _writing.Clear();
@@ -406,7 +425,7 @@ public sealed class DeviceActor : UntypedPersistentActor
 
     protected override void OnPersistFailure(Exception cause, object @event, long sequenceNr)
     {
-        _services.Fence.Doubt(_deviceId.Value);
+        if (cause is SequenceNumberTakenException) _services.Fence.Doubt(_deviceId.Value); // nothing else says that somebody else owns the device
         ReplyUnavailable(); // Akka stops the actor next; whoever asked asks again with the same id
         base.OnPersistFailure(cause, @event, sequenceNr);
     }
@@ -431,6 +450,12 @@ public sealed class DeviceActor : UntypedPersistentActor
             if (entry.Reply is OutboxReply) entry.ReplyTo?.Tell(new OutboxReply.Refused(RefusalReason.Unavailable));
         }
 
+        ForgetWaiting();
+    }
+
+    private void ForgetWaiting()
+    {
+        foreach (var entry in _waiting) _services.Load.Add(-SizeOf(entry.Events));
         _writing.Clear();
         _waiting.Clear();
     }
@@ -655,34 +680,57 @@ public sealed class DeviceActor : UntypedPersistentActor
 
     // ---- waking and sleeping
 
-    private void OnWakeUp(ToDevice.WakeUp wakeUp)
+    private void OnReminder(ToDevice.Reminder reminder)
     {
         if (!_isFresh)
         {
             // Filed by another owner: if it stored something since we recovered, this write collides, and we start again from what is stored.
-            if (wakeUp.Token != _token && wakeUp.Token != _call?.Token) Decide(OutboxCommand.Fence.Instance, null);
-            Distrust(wakeUp.Token);
-            Sender.Tell(new Acted(_deviceId)); // awake anyway; its own timer does what is due
+            if (reminder.Token != _token && reminder.Token != _reminder?.Token) Decide(OutboxCommand.Fence.Instance, null);
+            Distrust(reminder.Token);
+            Sender.Tell(new ReminderHandled(_deviceId)); // awake anyway; its own timer does what is due
             return;
         }
 
         _isFresh = false;
-        _call = new Call(wakeUp.Token, wakeUp.DueAt);
+        var now = Now;
+        Know(new Reminder(reminder.Token, now + reminder.DueIn));
+        _isReminderFromRing = true;
         _ringer = Sender;
-        _restAt = Now;
+        _restAt = now;
         Decide(OutboxCommand.Expire.Instance, null);
+        if (_waiting.Count == 0 && !IsWriting) AnswerRinger(); // nothing is due by our clock, or it was done before
     }
+
+    private void Know(Reminder? reminder) => (_reminder, _isReminderInDoubt, _isReminderFromRing) = (reminder, false, false);
 
     // A ring may be late: what rang can have been deleted since, or filed anew. It is tidied up one day, but nothing relies on it.
     private void Distrust(Guid token)
     {
-        _call = new Call(token, DateTimeOffset.MaxValue);
+        Know(new Reminder(token, DateTimeOffset.MaxValue));
+        _isReminderInDoubt = true;
         _isResting = false;
+    }
+
+    // A call whose time has come may have rung, whether we heard of it or not, and lies a lease ahead then. With unfinished work it is filed anew.
+    private void KeepReminder(DateTimeOffset now)
+    {
+        if (IsBusy || _isLeaving || _reminder is null || !(_isReminderInDoubt || _reminder.DueAt <= now)) return;
+        if (ReminderNeededBy(_stored, now) is { } needed) ChangeReminder(NewReminder(needed, now));
+        else if (!_isReminderInDoubt) Distrust(_reminder.Token);
+        _isReminderInDoubt = false;
+    }
+
+    private bool IsOnFile(DateTimeOffset needed, DateTimeOffset now) => _reminder is not null && _reminder.DueAt > now && _reminder.DueAt <= needed;
+
+    private Reminder NewReminder(DateTimeOffset needed, DateTimeOffset now)
+    {
+        var recall = now + _options.ReminderInterval;
+        return new Reminder(_token, needed < recall ? needed : recall);
     }
 
     private void AnswerRinger()
     {
-        _ringer?.Tell(new Acted(_deviceId));
+        _ringer?.Tell(new ReminderHandled(_deviceId));
         _ringer = null;
     }
 
@@ -717,34 +765,33 @@ public sealed class DeviceActor : UntypedPersistentActor
         {
             TakeSnapshot();
         }
-        else if (_stored.NextExpiry is { } expiry && _call?.DueAt != expiry)
+        else if (_stored.NextExpiry is { } expiry && _reminder?.DueAt != expiry)
         {
-            ChangeCall(new Call(_call?.Token ?? _token, expiry));
+            ChangeReminder(new Reminder(_reminder?.Token ?? _token, expiry));
         }
-        else if (_stored.NextExpiry is null && _call is not null)
+        else if (_stored.NextExpiry is null && _reminder is not null)
         {
-            ChangeCall(null);
+            ChangeReminder(null);
         }
         else
         {
             _isResting = true;
             if (_connection is null) Context.Parent.Tell(new Passivate(GoToSleep.Instance));
-            AnswerRinger();
         }
     }
 
     // A device with unfinished work has a call on file, due no later than the moment it must act. Null: nothing is unfinished. What is due already is being done.
-    private DateTimeOffset? CallNeededBy(Outbox outbox, DateTimeOffset now)
+    private DateTimeOffset? ReminderNeededBy(Outbox outbox, DateTimeOffset now)
     {
-        var recall = now + _options.Recall;
+        var recall = now + _options.ReminderInterval;
         return Earlier(outbox.NextExpiry <= now ? recall : outbox.NextExpiry, outbox.Owed.IsEmpty ? null : recall);
     }
 
-    private void ChangeCall(Call? call)
+    private void ChangeReminder(Reminder? reminder)
     {
-        _isChangingCall = true;
-        var change = call is null ? _services.Calls.DeleteAsync(_deviceId.Value, _call!.Token) : _services.Calls.FileAsync(_deviceId.Value, call.DueAt, call.Token);
-        change.PipeTo(Self, success: () => new CallChanged(call), failure: cause => new CallNotChanged(cause));
+        _isChangingReminder = true;
+        var change = reminder is null ? _services.Reminders.DeleteAsync(_deviceId.Value, _reminder!.Token) : _services.Reminders.FileAsync(_deviceId.Value, reminder.DueAt - Now, reminder.Token);
+        change.PipeTo(Self, success: () => new ReminderChanged(reminder), failure: cause => new ReminderNotChanged(cause));
     }
 
     // One timer for all that is due, set anew only when something is due earlier than it.
@@ -753,6 +800,7 @@ public sealed class DeviceActor : UntypedPersistentActor
         var due = Earlier(_wire.NextAt is { } sendAt ? now + (sendAt - Steady) : null, _ahead.NextExpiry);
         if (!_stored.Owed.IsEmpty) due = Earlier(due, _offerAgainAt);
         if (!_isResting && _stored.Owed.IsEmpty && !IsBusy) due = Earlier(due, _restAt);
+        if (_reminder is not null && !IsBusy) due = Earlier(due, _reminder.DueAt);
         if (due is not { } at || (_timer is not null && _timerAt <= at)) return;
         _timer?.Cancel();
         _timerAt = at;

@@ -9,11 +9,11 @@ public sealed class DeviceOptions
     /// <summary>How long a device without a connection stays awake after its last activity. Default 2 s. One woken only by its call sleeps again at once.</summary>
     public TimeSpan SleepAfter { get; set; } = TimeSpan.FromSeconds(2);
 
-    /// <summary>How long a connected device is idle before it writes what was paid and takes its wake-up call off. Default 30 s.</summary>
+    /// <summary>How long a connected device is idle before it writes what was paid and takes its reminder off. Default 30 s.</summary>
     public TimeSpan SettleAfter { get; set; } = TimeSpan.FromSeconds(30);
 
     /// <summary>When the call of a working device is due: how long after a crash its owed notifications are offered again at the latest. Default 60 s.</summary>
-    public TimeSpan Recall { get; set; } = TimeSpan.FromSeconds(60);
+    public TimeSpan ReminderInterval { get; set; } = TimeSpan.FromSeconds(60);
 
     /// <summary>After this time without a payment, what is owed is offered again. Default 60 s: four times the limit of one webhook.</summary>
     public TimeSpan OfferAgainAfter { get; set; } = TimeSpan.FromSeconds(60);
@@ -41,7 +41,7 @@ public sealed class DeviceOptions
     {
         { SleepAfter.Ticks: < 0 } => "Devices:SleepAfter must be zero or more.",
         { SettleAfter.Ticks: <= 0 } => "Devices:SettleAfter must be more than zero.",
-        { Recall.Ticks: <= 0 } => "Devices:Recall must be more than zero.",
+        { ReminderInterval.Ticks: <= 0 } => "Devices:ReminderInterval must be more than zero.",
         { OfferAgainAfter.Ticks: <= 0 } => "Devices:OfferAgainAfter must be more than zero.",
         { SnapshotEvery: < 10 } => "Devices:SnapshotEvery must be 10 or more.",
         { BatchEventsMax: < 1 } => "Devices:BatchEventsMax must be 1 or more.",

@@ -115,15 +115,16 @@ public abstract record ToDevice(DeviceId DeviceId)
     /// <summary>The connection of this gateway is over. Of the ids that were reserved for it, it used those below this position.</summary>
     public sealed record ReturnSubDeviceIds(DeviceId DeviceId, long UsedUpTo, long ReservedUpTo) : ToDevice(DeviceId);
 
-    /// <summary>Its wake-up call rang. Answered with <see cref="Acted"/> when it has done what was due, or at once when it is awake anyway.</summary>
-    public sealed record WakeUp(DeviceId DeviceId, Guid Token, DateTimeOffset DueAt) : ToDevice(DeviceId);
+    /// <summary>Its reminder rang. Answered with <see cref="ReminderHandled"/> when what was due is stored, or at once when it is awake anyway.</summary>
+    /// <param name="DueIn">How long until it rings again. A duration, because it comes from the database, whose clock is nobody else's.</param>
+    public sealed record Reminder(DeviceId DeviceId, Guid Token, TimeSpan DueIn) : ToDevice(DeviceId);
 
     /// <summary>Every notification up to this number is settled.</summary>
     public sealed record Paid(DeviceId DeviceId, long UpTo) : ToDevice(DeviceId);
 }
 
-/// <summary>The answer to <see cref="ToDevice.WakeUp"/>.</summary>
-public sealed record Acted(DeviceId DeviceId);
+/// <summary>The answer to <see cref="ToDevice.Reminder"/>.</summary>
+public sealed record ReminderHandled(DeviceId DeviceId);
 
 /// <summary>What a device says to its connection.</summary>
 public abstract record ToConnection

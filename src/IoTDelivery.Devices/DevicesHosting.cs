@@ -5,7 +5,7 @@ using Akka.Hosting;
 using IoTDelivery.Devices.Journal;
 using IoTDelivery.Devices.Membership;
 using IoTDelivery.Devices.Serialization;
-using IoTDelivery.Devices.WakeUps;
+using IoTDelivery.Devices.Reminders;
 using IoTDelivery.Domain;
 using IoTDelivery.Storage;
 using Microsoft.Extensions.DependencyInjection;
@@ -20,24 +20,27 @@ public static class DevicesHosting
     /// <summary>What devices need besides the actor system. Options and the database must be there already.</summary>
     public static IServiceCollection AddDevices(this IServiceCollection services)
     {
-        foreach (var migration in JournalTables.Migrations.Concat(WakeUpCalls.Migrations).Concat(JournalUpkeep.Migrations).Concat(ClusterNodes.Migrations)) services.AddSingleton(migration);
+        foreach (var migration in JournalTables.Migrations.Concat(ReminderTable.Migrations).Concat(JournalUpkeep.Migrations).Concat(ClusterNodes.Migrations)) services.AddSingleton(migration);
         return services
             .AddSingleton<OwedSettler>()
             .AddSingleton<FenceWatch>()
             .AddSingleton(s => new ClusterNodes(s.GetRequiredService<SqlDatabase>()))
             .AddSingleton<DeviceMetrics>()
-            .AddSingleton<WakeUpCalls>()
+            .AddSingleton(s => new JournalLoad(s.GetRequiredService<SqlDatabase>()))
+            .AddSingleton<JournalQueue>()
+            .AddSingleton<ReminderTable>()
             .AddSingleton<JournalUpkeep>()
             .AddSingleton<ISnapshotLog>(s => s.GetRequiredService<JournalUpkeep>())
             .AddHostedService(s => s.GetRequiredService<JournalUpkeep>())
             .AddSingleton(s => new DeviceServices(
-                s.GetRequiredService<DeliveryPolicy>(), s.GetRequiredService<DeviceOptions>(), s.GetRequiredService<TimeProvider>(), s.GetRequiredService<WakeUpCalls>(),
-                s.GetRequiredService<OwedSettler>(), s.GetRequiredService<FenceWatch>(), s.GetRequiredService<DeviceMetrics>(), s.GetRequiredService<ISnapshotLog>()))
+                s.GetRequiredService<DeliveryPolicy>(), s.GetRequiredService<DeviceOptions>(), s.GetRequiredService<TimeProvider>(), s.GetRequiredService<ReminderTable>(),
+                s.GetRequiredService<OwedSettler>(), s.GetRequiredService<FenceWatch>(), s.GetRequiredService<DeviceMetrics>(), s.GetRequiredService<ISnapshotLog>())
+            { Load = s.GetRequiredService<JournalLoad>() })
             .AddSingleton(s =>
             {
                 var registry = s.GetRequiredService<IReadOnlyActorRegistry>();
-                var fence = s.GetRequiredService<FenceWatch>();
-                return new DeviceGateway(() => registry.Get<DeviceActor>(), isCutOff: () => fence.IsCutOff);
+                var (fence, load) = (s.GetRequiredService<FenceWatch>(), s.GetRequiredService<JournalLoad>());
+                return new DeviceGateway(() => registry.Get<DeviceActor>(), isCutOff: () => fence.IsCutOff, isFull: () => load.IsFull);
             });
     }
 
@@ -51,7 +54,7 @@ public static class DevicesHosting
     public static AkkaConfigurationBuilder WithDevices(this AkkaConfigurationBuilder akka) => akka
         .WithCustomSerializer(
             "iotdelivery",
-            [typeof(DeviceEvents), typeof(Outbox), typeof(ToDevice), typeof(Acted), typeof(ToConnection), typeof(OutboxReply), typeof(ToSubscribers), typeof(Subscribers)],
+            [typeof(DeviceEvents), typeof(Outbox), typeof(ToDevice), typeof(ReminderHandled), typeof(ToConnection), typeof(OutboxReply), typeof(ToSubscribers), typeof(Subscribers)],
             system => new DeliverySerializer(system))
         .WithShardRegion<DeviceActor>(
             "device",
@@ -64,7 +67,7 @@ public static class DevicesHosting
             new ShardOptions
             {
                 Role = Role,
-                RememberEntities = false, // wake-up calls instead: docs/decisions
+                RememberEntities = false, // reminders instead: docs/decisions
                 StateStoreMode = StateStoreMode.DData,
                 PassivateIdleEntityAfter = TimeSpan.Zero,
                 HandOffStopMessage = DeviceActor.GoToSleep.Instance,
@@ -73,8 +76,8 @@ public static class DevicesHosting
         {
             system.ActorOf(Props.Create(typeof(FenceRaiser), resolver.GetService<FenceWatch>()), "fence");
             var clock = Props.Create(
-                typeof(WakeUpClock), resolver.GetService<WakeUpCalls>(), resolver.GetService<DeviceGateway>(), resolver.GetService<TimeProvider>(),
-                resolver.GetService<WakeUpOptions>(), resolver.GetService<FenceWatch>());
-            registry.Register<WakeUpClock>(system.ActorOf(clock, "wake-up-clock"));
+                typeof(ReminderService), resolver.GetService<ReminderTable>(), resolver.GetService<DeviceGateway>(), resolver.GetService<TimeProvider>(),
+                resolver.GetService<ReminderOptions>(), resolver.GetService<FenceWatch>());
+            registry.Register<ReminderService>(system.ActorOf(clock, "reminders"));
         });
 }

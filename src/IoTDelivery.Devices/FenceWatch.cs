@@ -38,7 +38,8 @@ public sealed class FenceWatch(TimeProvider clock)
     }
 
     /// <summary>
-    /// A write of this device was refused: somebody else may own it. Started again here it would read what the other one wrote, and go on behind it: so it does not, for a moment.
+    /// A sequence number of this device was taken, so another node owns it. Quarantine it here for a moment, or it would recover from the other owner's events and continue
+    /// after them. Any other failure of a write says nothing about owners.
     /// </summary>
     public void Doubt(string deviceId)
     {

@@ -19,4 +19,7 @@ internal static partial class Log
 
     [LoggerMessage(2005, LogLevel.Warning, "The heartbeat of this node fails. It goes on; this is said once a minute.")]
     public static partial void HeartbeatFails(this ILogger logger, Exception cause);
+
+    [LoggerMessage(2006, LogLevel.Warning, "The journal cannot be written, what devices have to store waits: {Why}")]
+    public static partial void JournalWaits(this ILogger logger, string why);
 }

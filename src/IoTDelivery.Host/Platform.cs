@@ -7,7 +7,7 @@ using IoTDelivery.Batch;
 using IoTDelivery.Devices;
 using IoTDelivery.Devices.Journal;
 using IoTDelivery.Devices.Membership;
-using IoTDelivery.Devices.WakeUps;
+using IoTDelivery.Devices.Reminders;
 using IoTDelivery.Domain;
 using IoTDelivery.Host.Api;
 using IoTDelivery.Mqtt;
@@ -69,7 +69,7 @@ public static class Platform
             services.AddSingleton(cluster);
             services.AddSingleton(Options<DeliveryPolicy>(settings, "Delivery", o => o.Problem()));
             services.AddSingleton(Options<DeviceOptions>(settings, DeviceOptions.Section, o => o.Problem()));
-            services.AddSingleton(Options<WakeUpOptions>(settings, WakeUpOptions.Section, o => o.Problem()));
+            services.AddSingleton(Options<ReminderOptions>(settings, ReminderOptions.Section, o => o.Problem()));
             services.AddRegistry();
             services.AddSingleton<ForgetElsewhere>(s => new RegistryChanges(s.GetRequiredService<ActorSystem>()).ForgetAsync);
             services.AddDevices();

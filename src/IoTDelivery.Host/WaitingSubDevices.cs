@@ -5,7 +5,7 @@ using LinqToDB.Data;
 namespace IoTDelivery.Host;
 
 /// <summary>
-/// Which sub-devices of a gateway have something to do: those with a wake-up call on file. Whoever has a message waiting has one (and nobody else is harmed by being
+/// Which sub-devices of a gateway have something to do: those with a reminder on file. Whoever has a message waiting has one (and nobody else is harmed by being
 /// attached). The one question that needs the registry's table and the calls' together, so it is asked up here.
 /// </summary>
 public sealed class WaitingSubDevices(SqlDatabase database)
@@ -17,7 +17,7 @@ public sealed class WaitingSubDevices(SqlDatabase database)
     {
         await using var db = database.Open();
         var ids = await db.QueryToListAsync<string>(
-            "select d.device_id from device d join wake_up w on w.device_id = d.device_id where d.root_id = @root order by w.due_at", cancel, new DataParameter("root", gateway.Value));
+            "select d.device_id from device d join reminder w on w.device_id = d.device_id where d.root_id = @root order by w.due_at", cancel, new DataParameter("root", gateway.Value));
         return [.. ids.Take(Max).Select(DeviceId.Parse)];
     }
 }

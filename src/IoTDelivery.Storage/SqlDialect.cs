@@ -1,3 +1,5 @@
+using System.Text.RegularExpressions;
+
 namespace IoTDelivery.Storage;
 
 /// <summary>What the three databases call the same things.</summary>
@@ -5,7 +7,7 @@ namespace IoTDelivery.Storage;
 /// <param name="Now">Milliseconds since 1970 by the database's own clock.</param>
 /// <param name="Begin">Begins a script that counts as a whole or not at all.</param>
 /// <param name="HasTable">1 if there is a table <c>@name</c>, else 0.</param>
-public sealed record SqlDialect(
+public sealed partial record SqlDialect(
     string Id, string Text, string BigInt, string Int, string Bool, string Blob, string Guid, string Identity, string SnapshotTime, string SkipLocked, string Now, string Begin, string HasTable)
 {
     // julianday: the unixepoch of older versions, which run scripts, knows no milliseconds.
@@ -61,8 +63,11 @@ public sealed record SqlDialect(
              from distinct_values d where d.{column} is not null)
            """;
 
-    /// <summary>The statement with the names in braces written out.</summary>
-    public string Write(string statement) => statement
+    /// <summary>The statement with the names in braces written out. <c>{on TABLE}</c> stands behind the index that is dropped: only SQL Server wants to hear it.</summary>
+    public string Write(string statement) => OnTable().Replace(statement, SkipLocked.StartsWith("with", StringComparison.Ordinal) ? " on $1" : "")
         .Replace("{id}", Id).Replace("{text}", Text).Replace("{bigint}", BigInt).Replace("{int}", Int)
         .Replace("{bool}", Bool).Replace("{blob}", Blob).Replace("{guid}", Guid).Replace("{identity}", Identity).Replace("{snapshot_time}", SnapshotTime);
+
+    [GeneratedRegex(@" \{on (\w+)\}")]
+    private static partial Regex OnTable();
 }

@@ -21,11 +21,22 @@ public sealed class StorageOptions
     /// </summary>
     public bool CreateTables { get; set; } = true;
 
+    /// <summary>
+    /// How long what devices have to store waits for a database that stalls or is away. Until then no device stops and none is attached anew; applications are answered 503
+    /// meanwhile. Default 5 min; from 10 s to an hour.
+    /// </summary>
+    public TimeSpan OutageMax { get; set; } = TimeSpan.FromMinutes(5);
+
+    /// <summary>Bytes of a node that may wait to be stored. Beyond it new messages are answered 503 at once. Default 256 MB.</summary>
+    public long WaitingBytesMax { get; set; } = 256 * 1024 * 1024;
+
     /// <summary>What is wrong with these settings, naming the setting; null if nothing is.</summary>
     public string? Problem() =>
         !Enum.IsDefined(Provider) ? $"Storage:Provider must be one of {string.Join(", ", Enum.GetNames<DatabaseProvider>())}."
         : Provider != DatabaseProvider.Sqlite && string.IsNullOrWhiteSpace(ConnectionString) ? $"Storage:ConnectionString is needed for {Provider}."
         : string.IsNullOrWhiteSpace(DataFolder) ? "Storage:DataFolder must not be empty."
+        : OutageMax < TimeSpan.FromSeconds(10) || OutageMax > TimeSpan.FromHours(1) ? "Storage:OutageMax must be from 10 seconds to an hour."
+        : WaitingBytesMax < 1024 * 1024 ? "Storage:WaitingBytesMax must be 1 MB (1048576) or more."
         : null;
 }
 

@@ -6,7 +6,7 @@ namespace IoTDelivery.Benchmarks;
 /// <summary>Devices that connect, subscribe and then do nothing.</summary>
 public static class ConnectBenchmark
 {
-    // Half a minute after its last activity a connected device takes its wake-up call off and is settled.
+    // Half a minute after its last activity a connected device takes its reminder off and is settled.
     private static readonly TimeSpan IdleFor = TimeSpan.FromSeconds(45);
     private const int WarmUpDevices = 500;
 

@@ -27,10 +27,10 @@ public static class Report
         Row("due → 201 p50 / p99 / max, ms", f => Of(f.Half.Created));
         Row("due → PUBLISH at the device p50 / p99 / max, ms", f => Of(f.Half.Published));
         Row("due → DELIVERED webhook p50 / p99 / max, ms", f => f.Busy is null ? "–" : Of(f.Half.Told));
-        Row("**writes per message**, busy device: journal / snapshot / wake_up / push_backlog", f => Of(f.Busy));
+        Row("**writes per message**, busy device: journal / snapshot / reminder / push_backlog", f => Of(f.Busy));
         Row("commits per message, busy", f => f.Busy?.Commits is { } commits ? $"{commits:0.000}" : "–");
         Row("bytes to the disk per message, busy", f => f.Busy is { } busy ? $"{busy.Bytes:N0}" : "–");
-        Row("sleeping device, accepted and asleep again: journal / snapshot / wake_up / push_backlog", f => Of(f.Stored));
+        Row("sleeping device, accepted and asleep again: journal / snapshot / reminder / push_backlog", f => Of(f.Stored));
         Row("sleeping device, whole life until asleep again", f => Of(f.Slept));
         Row("**accepted / without an end**", f => $"{f.Loss.Accepted:N0} / **{f.Loss.Missing:N0}**");
         Row("POSTs not answered 201", f => $"{f.Loss.Refused:N0}");
@@ -85,5 +85,5 @@ public static class Report
 
     private static string Of(Latency latency) => $"{latency.P50:0.0} / {latency.P99:0.0} / {latency.Max:0}";
 
-    private static string Of(Written? written) => written is { } w ? $"{w.Journal:0.00} / {w.Snapshot:0.00} / {w.WakeUp:0.00} / {w.Backlog:0.00}" : "–";
+    private static string Of(Written? written) => written is { } w ? $"{w.Journal:0.00} / {w.Snapshot:0.00} / {w.Reminder:0.00} / {w.Backlog:0.00}" : "–";
 }

@@ -6,19 +6,19 @@ using Npgsql;
 namespace IoTDelivery.Benchmarks;
 
 /// <summary>What was written to the tables on the way of a message, and what the database made of it.</summary>
-public readonly record struct Written(double Journal, double Snapshot, double WakeUp, double Backlog, double? Commits, double Bytes)
+public readonly record struct Written(double Journal, double Snapshot, double Reminder, double Backlog, double? Commits, double Bytes)
 {
     public static Written operator -(Written a, Written b) => new(
-        a.Journal - b.Journal, a.Snapshot - b.Snapshot, a.WakeUp - b.WakeUp, a.Backlog - b.Backlog, a.Commits - b.Commits, a.Bytes - b.Bytes);
+        a.Journal - b.Journal, a.Snapshot - b.Snapshot, a.Reminder - b.Reminder, a.Backlog - b.Backlog, a.Commits - b.Commits, a.Bytes - b.Bytes);
 
     public static Written operator /(Written all, double messages) => new(
-        all.Journal / messages, all.Snapshot / messages, all.WakeUp / messages, all.Backlog / messages, all.Commits / messages, all.Bytes / messages);
+        all.Journal / messages, all.Snapshot / messages, all.Reminder / messages, all.Backlog / messages, all.Commits / messages, all.Bytes / messages);
 }
 
 /// <summary>Counts writes: rows inserted, updated and deleted, so that an update in place counts, too.</summary>
 public abstract class RowCounter
 {
-    protected static readonly string[] Tables = ["journal", "snapshot", "wake_up", "push_backlog"];
+    protected static readonly string[] Tables = ["journal", "snapshot", "reminder", "push_backlog"];
 
     /// <summary>Called before the first count, and not before the run that measures speed.</summary>
     public abstract Task PrepareAsync();

@@ -3,7 +3,7 @@ using Akka.Cluster;
 using Akka.Cluster.Hosting;
 using Akka.Hosting;
 using IoTDelivery.Devices.Journal;
-using IoTDelivery.Devices.WakeUps;
+using IoTDelivery.Devices.Reminders;
 using IoTDelivery.Domain;
 using IoTDelivery.Storage;
 using Microsoft.Extensions.DependencyInjection;
@@ -12,7 +12,7 @@ using Microsoft.Extensions.Logging;
 
 namespace IoTDelivery.Devices.Tests;
 
-/// <summary>A node that only has devices: the real sharding, journal and wake-up calls, from the real akka.hocon, on a database of the test.</summary>
+/// <summary>A node that only has devices: the real sharding, journal and reminders, from the real akka.hocon, on a database of the test.</summary>
 public sealed class DeviceNode : IAsyncDisposable
 {
     public static readonly DeliveryPolicy Policy = new()
@@ -37,7 +37,8 @@ public sealed class DeviceNode : IAsyncDisposable
     public T Get<T>() where T : notnull => _host.Services.GetRequiredService<T>();
 
     public static async Task<DeviceNode> StartAsync(
-        StorageOptions storage, DeliveryPolicy? policy = null, DeviceOptions? options = null, Action<IServiceCollection>? replace = null, Address? join = null)
+        StorageOptions storage, DeliveryPolicy? policy = null, DeviceOptions? options = null, Action<IServiceCollection>? replace = null, Address? join = null,
+        string? hocon = null)
     {
         var builder = Host.CreateApplicationBuilder();
         builder.Logging.ClearProviders();
@@ -47,9 +48,10 @@ public sealed class DeviceNode : IAsyncDisposable
             .AddSingleton(database)
             .AddSingleton(policy ?? Policy)
             .AddSingleton(options ?? new DeviceOptions { SleepAfter = TimeSpan.FromMilliseconds(100) })
-            .AddSingleton(new WakeUpOptions { PollInterval = TimeSpan.FromMilliseconds(100), Lease = TimeSpan.FromSeconds(2) })
+            .AddSingleton(new ReminderOptions { PollInterval = TimeSpan.FromMilliseconds(100), Lease = TimeSpan.FromSeconds(2) })
             .AddDevices()
             .AddAkka("devices", akka => akka
+                .AddHocon(hocon ?? "", HoconAddMode.Prepend)
                 .AddHoconFile(Path.Combine(AppContext.BaseDirectory, "akka.hocon"), HoconAddMode.Append)
                 .WithDeviceJournal(database)
                 .WithClustering(new ClusterOptions { Roles = [DevicesHosting.Role] })
@@ -64,6 +66,14 @@ public sealed class DeviceNode : IAsyncDisposable
 
     /// <summary>Where others join it.</summary>
     public Address Address => Cluster.Get(System).SelfAddress;
+
+    /// <summary>Stops one device, as a crash of its own would; done when it is gone.</summary>
+    public async Task KillDeviceAsync(string device)
+    {
+        var region = Get<IReadOnlyActorRegistry>().Get<DeviceActor>();
+        var actor = await System.ActorSelection(region.Path / "*" / device).ResolveOne(TimeSpan.FromSeconds(10));
+        await actor.GracefulStop(TimeSpan.FromSeconds(10), Kill.Instance);
+    }
 
     /// <summary>As kill -9 as it gets inside one process: nothing is finished, nothing is handed over.</summary>
     public async Task KillAsync()

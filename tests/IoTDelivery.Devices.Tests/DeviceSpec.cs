@@ -2,7 +2,7 @@ using System.Diagnostics;
 using Akka.Actor;
 using Akka.Persistence;
 using IoTDelivery.Devices.Journal;
-using IoTDelivery.Devices.WakeUps;
+using IoTDelivery.Devices.Reminders;
 using IoTDelivery.Domain;
 using IoTDelivery.Tests.Databases;
 using LinqToDB;
@@ -45,12 +45,12 @@ public abstract class DeviceSpec<TDatabase>(TDatabase server) : IClassFixture<TD
 
     private static Task<int> RowsAsync(DeviceNode node, string device) => CountAsync(node, $"select count(*) from journal where persistence_id = 'device-{device}'");
 
-    private static Task<int> CallsAsync(DeviceNode node, string device) => CountAsync(node, $"select count(*) from wake_up where device_id = '{device}'");
+    private static Task<int> CallsAsync(DeviceNode node, string device) => CountAsync(node, $"select count(*) from reminder where device_id = '{device}'");
 
     private static async Task<long> DueAsync(DeviceNode node, string device)
     {
         await using var db = node.Database.Open();
-        return await db.ExecuteAsync<long>($"select due_at from wake_up where device_id = '{device}'");
+        return await db.ExecuteAsync<long>($"select due_at from reminder where device_id = '{device}'");
     }
 
     private static async Task<int> CountAsync(DeviceNode node, string statement)
@@ -101,10 +101,10 @@ public abstract class DeviceSpec<TDatabase>(TDatabase server) : IClassFixture<TD
     }
 
     [SkippableFact]
-    public async Task A_busy_connected_device_costs_two_rows_of_the_journal_per_message_and_no_wake_up_write()
+    public async Task A_busy_connected_device_costs_two_rows_of_the_journal_per_message_and_no_write_of_its_call()
     {
         var calls = new CountingCalls();
-        await using var node = await NodeAsync(replace: s => s.AddSingleton<WakeUpCalls>(p => calls.Over(p.GetRequiredService<IoTDelivery.Storage.SqlDatabase>())));
+        await using var node = await NodeAsync(replace: s => s.AddSingleton<ReminderTable>(calls.Over));
         SettleEverything(node, []);
         var device = Device("busy");
         var (connection, id) = (new Ear(node.System), Guid.NewGuid());
@@ -121,22 +121,22 @@ public abstract class DeviceSpec<TDatabase>(TDatabase server) : IClassFixture<TD
             await EventuallyAsync(async () => await RowsAsync(node, "busy") == before + 2 * i, $"two rows for message {i}");
         }
 
-        Assert.Equal(1, calls.Filed); // one call for the whole busy time
-        Assert.Equal(0, calls.Deleted);
+        Assert.Equal(1, await CallsAsync(node, "busy")); // filed with the first row, for the whole busy time
+        Assert.Equal((0, 0), (calls.Filed, calls.Deleted));
     }
 
     [SkippableFact]
-    public async Task A_sleeping_device_costs_two_rows_and_two_call_writes_per_message_and_sleeps_again()
+    public async Task A_sleeping_device_costs_two_rows_and_one_call_write_per_message_and_sleeps_again()
     {
         var calls = new CountingCalls();
-        await using var node = await NodeAsync(replace: s => s.AddSingleton<WakeUpCalls>(p => calls.Over(p.GetRequiredService<IoTDelivery.Storage.SqlDatabase>())));
+        await using var node = await NodeAsync(replace: s => s.AddSingleton<ReminderTable>(calls.Over));
         SettleEverything(node, []);
 
         await node.Devices.SendAsync(Device("dozer"), "m1");
 
-        await EventuallyAsync(async () => await RowsAsync(node, "dozer") == 2 && calls.Filed == 2, "accepted, paid, and the call moved to the end of the ttl");
+        await EventuallyAsync(async () => await RowsAsync(node, "dozer") == 2 && calls.Filed == 1, "accepted with its call, paid, and the call moved to the end of the ttl");
         await AsleepAsync(node, "dozer");
-        Assert.Equal((2, 0), (calls.Filed, calls.Deleted));
+        Assert.Equal((1, 0), (calls.Filed, calls.Deleted));
         Assert.Equal(2, await RowsAsync(node, "dozer"));
     }
 
@@ -160,7 +160,7 @@ public abstract class DeviceSpec<TDatabase>(TDatabase server) : IClassFixture<TD
     {
         Skip.If(server.SkipReason is not null, server.SkipReason);
         var storage = await server.CreateAsync();
-        var options = new DeviceOptions { SleepAfter = TimeSpan.FromMilliseconds(100), Recall = TimeSpan.FromSeconds(1) };
+        var options = new DeviceOptions { SleepAfter = TimeSpan.FromMilliseconds(100), ReminderInterval = TimeSpan.FromSeconds(1) };
         var node = await DeviceNode.StartAsync(storage, options: options);
         var deaf = new Ear(node.System);
         node.Settler.Current = deaf.Ref;
@@ -388,14 +388,16 @@ public abstract class DeviceSpec<TDatabase>(TDatabase server) : IClassFixture<TD
     public async Task A_call_of_another_owner_is_only_ever_moved_earlier()
     {
         await using var node = await NodeAsync();
-        var (calls, soon, mine) = (node.Get<WakeUpCalls>(), DateTimeOffset.UtcNow.AddHours(1), Guid.NewGuid());
-        await calls.FileAsync("owned", soon, mine);
+        var (calls, hour, mine) = (node.Get<ReminderTable>(), TimeSpan.FromHours(1), Guid.NewGuid());
+        await calls.FileAsync("owned", hour, mine);
+        var due = await DueAsync(node, "owned");
 
-        await calls.FileAsync("owned", soon.AddHours(1), Guid.NewGuid());
-        Assert.Equal(soon.ToUnixTimeMilliseconds(), await DueAsync(node, "owned"));
-        await calls.FileAsync("owned", soon.AddMinutes(-1), mine);
-        await calls.FileAsync("owned", soon.AddHours(1), mine);
-        Assert.Equal(soon.AddHours(1).ToUnixTimeMilliseconds(), await DueAsync(node, "owned"));
+        await calls.FileAsync("owned", 2 * hour, Guid.NewGuid());
+        Assert.Equal(due, await DueAsync(node, "owned"));
+        await calls.FileAsync("owned", hour / 2, mine);
+        Assert.True(await DueAsync(node, "owned") < due);
+        await calls.FileAsync("owned", 2 * hour, mine);
+        Assert.True(await DueAsync(node, "owned") > due);
     }
 
     [SkippableFact]
@@ -406,7 +408,7 @@ public abstract class DeviceSpec<TDatabase>(TDatabase server) : IClassFixture<TD
         node.Devices.Tell(Attach(Device("doubted"), connection, qos: 0), connection.Ref);
         await connection.HearAsync<ToConnection.Attached>();
 
-        node.Devices.Tell(new ToDevice.WakeUp(Device("doubted"), Guid.NewGuid(), DateTimeOffset.UtcNow), connection.Ref);
+        node.Devices.Tell(new ToDevice.Reminder(Device("doubted"), Guid.NewGuid(), TimeSpan.FromSeconds(30)), connection.Ref);
 
         await EventuallyAsync(async () => await RowsAsync(node, "doubted") == 1, "the fence");
     }
@@ -433,13 +435,14 @@ public abstract class DeviceSpec<TDatabase>(TDatabase server) : IClassFixture<TD
 
         public int Deleted => Volatile.Read(ref _deleted);
 
-        public WakeUpCalls Over(IoTDelivery.Storage.SqlDatabase database) => new Counted(database, this);
+        public ReminderTable Over(IServiceProvider services) => new Counted(
+            services.GetRequiredService<IoTDelivery.Storage.SqlDatabase>(), services.GetRequiredService<JournalQueue>(), services.GetRequiredService<TimeProvider>(), this);
 
-        private sealed class Counted(IoTDelivery.Storage.SqlDatabase database, CountingCalls count) : WakeUpCalls(database)
+        private sealed class Counted(IoTDelivery.Storage.SqlDatabase database, JournalQueue queue, TimeProvider clock, CountingCalls count) : ReminderTable(database, queue, clock)
         {
-            public override async Task FileAsync(string deviceId, DateTimeOffset dueAt, Guid token)
+            public override async Task FileAsync(string deviceId, TimeSpan dueIn, Guid token)
             {
-                await base.FileAsync(deviceId, dueAt, token);
+                await base.FileAsync(deviceId, dueIn, token);
                 Interlocked.Increment(ref count._filed);
             }
 

@@ -16,7 +16,7 @@ public abstract class FenceSpec<TDatabase>(TDatabase server) : IClassFixture<TDa
     private static readonly TimeSpan Patience = TimeSpan.FromSeconds(30);
 
     // No call rings before the test is over: both nodes would answer it.
-    private static readonly DeviceOptions Awake = new() { SleepAfter = TimeSpan.FromMinutes(5), SettleAfter = TimeSpan.FromMinutes(5), Recall = TimeSpan.FromMinutes(5) };
+    private static readonly DeviceOptions Awake = new() { SleepAfter = TimeSpan.FromMinutes(5), SettleAfter = TimeSpan.FromMinutes(5), ReminderInterval = TimeSpan.FromMinutes(5) };
 
     [SkippableFact]
     public async Task What_the_old_owner_writes_behind_an_idle_new_one_is_refused_and_amid_200_messages_a_second_nobody_else_notices()
@@ -67,7 +67,7 @@ public abstract class FenceSpec<TDatabase>(TDatabase server) : IClassFixture<TDa
     public async Task What_an_old_owner_wrote_all_the_same_is_found_by_the_idle_new_one_when_the_call_rings_that_is_not_its_own()
     {
         Skip.If(server.SkipReason is not null, server.SkipReason);
-        var (storage, soon) = (await server.CreateAsync(), new DeviceOptions { SleepAfter = Awake.SleepAfter, SettleAfter = Awake.SettleAfter, Recall = TimeSpan.FromSeconds(2) });
+        var (storage, soon) = (await server.CreateAsync(), new DeviceOptions { SleepAfter = Awake.SleepAfter, SettleAfter = Awake.SettleAfter, ReminderInterval = TimeSpan.FromSeconds(2) });
         var old = await DeviceNode.StartAsync(storage, options: soon);
         await using var young = await DeviceNode.StartAsync(storage, options: soon);
         var victim = Device("victim");

@@ -39,7 +39,30 @@ public abstract class JournalTablesSpec<TDatabase>(TDatabase server) : IClassFix
         await theirs.MigrateAsync(JournalTables.Migrations);
 
         await using var db = theirs.Open();
-        Assert.Equal((1, 2), (await db.ExecuteAsync<int>("select count(*) from journal"), await db.ExecuteAsync<int>("select count(*) from schema_version where box = 'journal'")));
+        Assert.Equal((1, 3), (await db.ExecuteAsync<int>("select count(*) from journal"), await db.ExecuteAsync<int>("select count(*) from schema_version where box = 'journal'")));
+    }
+
+    // Each index more is a page more per row.
+    [SkippableTheory]
+    [InlineData(false)]
+    [InlineData(true)]
+    public async Task A_table_has_its_key_and_no_other_index_whoever_made_it(bool isMadeByThePlugin)
+    {
+        Skip.If(server.SkipReason is not null, server.SkipReason);
+        var database = new SqlDatabase(await server.CreateAsync());
+        await database.MigrateAsync([]);
+        if (isMadeByThePlugin) await LetThePluginMakeThemAsync(database);
+
+        await database.MigrateAsync(JournalTables.Migrations);
+
+        await using var db = database.Open();
+        var count = database.Provider switch
+        {
+            DatabaseProvider.Sqlite => "select (select count(*) from pragma_index_list('journal') where \"unique\" = 0) + (select count(*) from pragma_index_list('snapshot') where \"unique\" = 0)",
+            DatabaseProvider.PostgreSql => "select count(*) from pg_indexes where tablename in ('journal', 'snapshot') and indexdef not like 'CREATE UNIQUE%'",
+            _ => "select count(*) from sys.indexes where object_id in (object_id('journal'), object_id('snapshot')) and index_id > 0 and is_unique = 0",
+        };
+        Assert.Equal(0, await db.ExecuteAsync<int>(count));
     }
 
     [SkippableFact]

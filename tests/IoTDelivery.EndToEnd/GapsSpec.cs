@@ -11,7 +11,7 @@ public abstract class GapsSpec
     // A ttl of two seconds, and everything that bridges a crash shorter than it, as the defaults have it.
     private static readonly string[] Settings =
     [
-        "--Delivery:TtlUnit=00:00:00.4", "--Devices:Recall=00:00:01", "--Devices:SleepAfter=00:00:00.2", "--WakeUps:PollInterval=00:00:00.2", "--WakeUps:Lease=00:00:01",
+        "--Delivery:TtlUnit=00:00:00.4", "--Devices:ReminderInterval=00:00:01", "--Devices:SleepAfter=00:00:00.2", "--Reminders:PollInterval=00:00:00.2", "--Reminders:Lease=00:00:01",
         "--Push:RetryFirst=00:00:00.2", "--Push:PollInterval=00:00:01",
     ];
 
@@ -32,13 +32,13 @@ public abstract class GapsSpec
         await node.StartAgainAsync();
         if (!answered && await node.CountAsync("journal") == 0)
         {
-            Assert.True(point is "filing" or "filed", "Only before the write may a message be lost, and only unanswered.");
+            Assert.True(point is "filing", "Only before the write may a message be lost, and only unanswered.");
             Assert.True(await SendAsync(node)); // the application asks again, with the same id
         }
 
         // From here on nobody does anything: what is unfinished is found by its call.
         await receiver.UntilAsync(pushes => pushes.Any(p => p.Status == "TIMEOUT"), $"TIMEOUT after a crash at '{point}' {nth}");
-        await node.UntilRowsAsync("wake_up", rows => rows == 0, "nothing unfinished, and no call on file");
+        await node.UntilRowsAsync("reminder", rows => rows == 0, "nothing unfinished, and no call on file");
         await node.UntilRowsAsync("push_backlog", rows => rows == 0, "the backlog told");
         Assert.Equal(["PENDING", "TIMEOUT"], receiver.StatusesOf("m1"));
     }
@@ -59,12 +59,12 @@ public abstract class GapsSpec
     }
 }
 
-/// <summary>The life of a wake-up call.</summary>
-public sealed class WakeUpGapsSpec : GapsSpec
+/// <summary>The life of a reminder.</summary>
+public sealed class ReminderGapsSpec : GapsSpec
 {
     [Theory]
     [InlineData("filing", 1)]           // nothing is on file yet
-    [InlineData("filed", 1)]            // a call without a message
+    [InlineData("filed", 1)]            // the call and the message, in one transaction
     [InlineData("persisted", 1)]        // stored, and nobody knows
     [InlineData("replied", 1)]          // the application reads 201 from a dead process
     [InlineData("filing", 2)]           // about to sleep until the ttl ends
@@ -73,7 +73,7 @@ public sealed class WakeUpGapsSpec : GapsSpec
     [InlineData("acted", 1)]            // timed out, and the application does not know
     [InlineData("deleting", 1)]         // all done, and the call still on file
     [InlineData("deleted", 1)]
-    public Task A_message_ends_although_the_process_died_in_the_life_of_its_wake_up_call(string point, int nth) => RunAsync(point, nth, failures: 0);
+    public Task A_message_ends_although_the_process_died_in_the_life_of_its_reminder(string point, int nth) => RunAsync(point, nth, failures: 0);
 }
 
 /// <summary>The life of an owed notification.</summary>

@@ -93,7 +93,7 @@ public sealed class LifeAndDeathSpec(PostgreSqlDatabase database, ITestOutputHel
     [InlineData("Delivery:RoundInterval", "00:00:05")]
     [InlineData("Delivery:PendingMax", "0")]
     [InlineData("Devices:SnapshotEvery", "1")]
-    [InlineData("WakeUps:Concurrency", "0")]
+    [InlineData("Reminders:Concurrency", "0")]
     [InlineData("Mqtt:Port", "99999")]
     [InlineData("Mqtt:Address", "lamp")]
     [InlineData("Push:Timeout", "00:00:00")]

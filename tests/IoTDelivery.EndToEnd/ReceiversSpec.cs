@@ -17,7 +17,7 @@ public sealed class ReceiversSpec(ITestOutputHelper output)
     private static readonly string[] Settings =
     [
         "--Push:Timeout=00:00:02", "--Push:RetryFirst=00:00:00.2", "--Push:RetryMax=00:00:01", "--Push:BreakerFailures=3", "--Push:ProbeInterval=00:00:01",
-        "--Push:PollInterval=00:00:01", "--Push:BoundsInterval=00:00:01", "--Devices:Recall=00:00:05",
+        "--Push:PollInterval=00:00:01", "--Push:BoundsInterval=00:00:01", "--Devices:ReminderInterval=00:00:05",
     ];
 
     private static readonly string[] Lamps = [.. Enumerable.Range(0, 20).Select(i => $"lamp_{i}")];

@@ -61,7 +61,7 @@ public sealed class SchemaScriptSpec(PostgreSqlDatabase database) : IClassFixtur
 
     private static string Root => Path.GetFullPath(Path.Combine(Path.GetDirectoryName(Node.HostDll)!, "../../../../.."));
 
-    // A message, its acknowledgement and what a restart still knows: the registry, the journal, the wake-up calls.
+    // A message, its acknowledgement and what a restart still knows: the registry, the journal, the reminders.
     private static async Task LivesAsync(Node node)
     {
         await node.Api.CreateProductAsync();

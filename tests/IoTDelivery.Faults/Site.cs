@@ -19,7 +19,7 @@ public sealed class Site : IAsyncDisposable
     [
         "--Delivery:TtlUnit=00:00:01", // the shortest ttl, 5 units, ends messages; the longest, 1440, lasts longer than any fault
         "--Delivery:PendingMax=2000", // a message a second while nobody is there
-        "--Devices:Recall=00:00:20", "--Devices:OfferAgainAfter=00:00:30", "--WakeUps:Lease=00:00:10",
+        "--Devices:ReminderInterval=00:00:20", "--Devices:OfferAgainAfter=00:00:30", "--Reminders:Lease=00:00:10",
         "--Push:Timeout=00:00:03", "--Push:RetryMax=00:00:05", "--Push:ProbeInterval=00:00:03", "--Push:PollInterval=00:00:01",
         "--Mqtt:KeepAliveMin=00:00:01", "--Logging:LogLevel:Default=Warning",
     ];

@@ -4,7 +4,7 @@ using Akka.Configuration.Hocon;
 using Akka.Serialization;
 using IoTDelivery.Devices;
 using IoTDelivery.Devices.Serialization;
-using IoTDelivery.Devices.WakeUps;
+using IoTDelivery.Devices.Reminders;
 using IoTDelivery.Domain;
 
 namespace IoTDelivery.Host.Tests;
@@ -17,7 +17,7 @@ public sealed class AkkaHoconSpec(RunningPlatform platform) : IClassFixture<Runn
     [InlineData("akka.persistence.journal.sql.tag-write-mode", "Csv")]
     [InlineData("akka.persistence.journal.sql.replay-filter.mode", "off")]
     [InlineData("akka.persistence.journal.sql.class", "IoTDelivery.Devices.Journal.DeviceJournal, IoTDelivery.Devices")]
-    [InlineData("akka.persistence.journal.sql.circuit-breaker.max-failures", "2000")]
+    [InlineData("akka.persistence.journal.sql.circuit-breaker.max-failures", "1000000000")]
     [InlineData("akka.persistence.max-concurrent-recoveries", "50")]
     [InlineData("akka.cluster.split-brain-resolver.active-strategy", "keep-majority")]
     [InlineData("akka.cluster.split-brain-resolver.stable-after", "4s")]
@@ -71,7 +71,7 @@ public sealed class AkkaHoconSpec(RunningPlatform platform) : IClassFixture<Runn
     public void Between_nodes_nothing_of_ours_travels_as_JSON()
     {
         var serialization = platform.System.Serialization;
-        Type[] roots = [typeof(ToDevice), typeof(ToConnection), typeof(OutboxReply), typeof(ToSubscribers), typeof(Subscribers), typeof(Acted), typeof(DeviceEvents), typeof(Outbox)];
+        Type[] roots = [typeof(ToDevice), typeof(ToConnection), typeof(OutboxReply), typeof(ToSubscribers), typeof(Subscribers), typeof(ReminderHandled), typeof(DeviceEvents), typeof(Outbox)];
         var messages = roots.SelectMany(root => root.Assembly.GetTypes().Where(t => root.IsAssignableFrom(t) && !t.IsAbstract)).ToList();
         Assert.True(messages.Count >= roots.Length);
         Assert.All(messages, type => Assert.IsType<DeliverySerializer>(serialization.FindSerializerForType(type)));
@@ -80,7 +80,7 @@ public sealed class AkkaHoconSpec(RunningPlatform platform) : IClassFixture<Runn
         var others = AppDomain.CurrentDomain.GetAssemblies().Where(a => a.GetName().Name is { } name && name.StartsWith("IoTDelivery.") && !name.Contains("Tests"))
             .SelectMany(a => a.GetTypes()).Where(t => !t.IsAbstract && !t.ContainsGenericParameters && !t.IsByRefLike && !typeof(Exception).IsAssignableFrom(t)).Except(messages);
         Assert.All(others, type => Assert.False(serialization.FindSerializerForType(type) is NewtonSoftJsonSerializer, $"{type} would be JSON."));
-        var refused = Assert.Throws<System.Runtime.Serialization.SerializationException>(() => serialization.FindSerializerForType(typeof(Ring)).ToBinary(default(Ring)));
-        Assert.Contains(typeof(Ring).FullName!, refused.Message);
+        var refused = Assert.Throws<System.Runtime.Serialization.SerializationException>(() => serialization.FindSerializerForType(typeof(DueReminder)).ToBinary(default(DueReminder)));
+        Assert.Contains(typeof(DueReminder).FullName!, refused.Message);
     }
 }

@@ -3,7 +3,7 @@ using System.Reflection;
 using System.Text.RegularExpressions;
 using IoTDelivery.Batch;
 using IoTDelivery.Devices;
-using IoTDelivery.Devices.WakeUps;
+using IoTDelivery.Devices.Reminders;
 using IoTDelivery.Domain;
 using IoTDelivery.Host.Api;
 using IoTDelivery.Mqtt;
@@ -28,7 +28,7 @@ public sealed partial class DeployFilesSpec(RunningPlatform platform) : IClassFi
         ["Delivery"] = typeof(DeliveryPolicy),
         ["Devices"] = typeof(DeviceOptions),
         ["Push"] = typeof(PushOptions),
-        ["WakeUps"] = typeof(WakeUpOptions),
+        ["Reminders"] = typeof(ReminderOptions),
         ["Batch"] = typeof(BatchOptions),
     };
 

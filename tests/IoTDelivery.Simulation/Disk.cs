@@ -1,7 +1,8 @@
 using Akka.Actor;
 using Akka.Persistence;
 using IoTDelivery.Devices;
-using IoTDelivery.Devices.WakeUps;
+using IoTDelivery.Devices.Journal;
+using IoTDelivery.Devices.Reminders;
 using IoTDelivery.Domain;
 using IoTDelivery.Push;
 
@@ -13,12 +14,15 @@ internal class DiskFault(string what) : Exception(what);
 /// <summary>A row with this key is there already, and nothing was done.</summary>
 internal sealed class KeyTaken(string what) : DiskFault(what);
 
+/// <summary>A row of the table of reminders.</summary>
+internal sealed record StoredCall(string DeviceId, Guid Token, DateTimeOffset DueAt);
+
 /// <summary>The one database of the site. It survives every node; it is slow at times, fails at times, and at times only its answer is lost.</summary>
 internal sealed class Disk(World world)
 {
     private readonly Dictionary<string, List<IPersistentRepresentation>> _journal = [];
     private readonly Dictionary<string, SelectedSnapshot> _snapshots = [];
-    private readonly Dictionary<string, Ring> _calls = [];
+    private readonly Dictionary<string, StoredCall> _calls = [];
     private readonly Dictionary<(string PersistenceId, Node Node), int> _writing = [];
     private static readonly TimeSpan StatementTimeout = TimeSpan.FromSeconds(10);
 
@@ -35,7 +39,7 @@ internal sealed class Disk(World world)
 
     public Dictionary<string, long> Breakers { get; } = [];
 
-    public IReadOnlyDictionary<string, Ring> Calls => _calls;
+    public IReadOnlyDictionary<string, StoredCall> Calls => _calls;
 
     /// <summary>How wrong the clock of the database's machine is.</summary>
     public TimeSpan Skew { get; set; }
@@ -177,7 +181,7 @@ internal sealed class Disk(World world)
         var store = new SimulatedStore(this, node);
         try
         {
-            return (await store.WriteAsync([rows]))[0] ? null : new KeyTaken($"journal: {rows[0].PersistenceId} {rows[0].SequenceNr} is taken");
+            return (await store.WriteAsync([rows]))[0] ? null : new SequenceNumberTakenException(rows[0].PersistenceId, rows[0].SequenceNr);
         }
         catch (DiskFault cause)
         {
@@ -254,6 +258,11 @@ internal sealed class Disk(World world)
             var (before, events) = (Outboxes.GetValueOrDefault(deviceId, Outbox.Empty), ((DeviceEvents)row.Payload).Events);
             if (world.IsTracing) world.Trace($"{node} {deviceId} stores {row.SequenceNr}: {string.Join(", ", events.Select(Short))}");
             foreach (var @event in events) Outboxes[deviceId] = world.Promises.Stored(node, deviceId, @event, Outboxes.GetValueOrDefault(deviceId, before));
+            if (((DeviceEvents)row.Payload).Reminder is { } reminder)
+            {
+                File(node, deviceId, world.Now + Skew + TimeSpan.FromTicks(reminder.DueAt - node.Clock.GetTimestamp()), reminder.Token);
+            }
+
             world.Promises.BoundsHold(deviceId);
             world.Promises.CallIsOnFile(deviceId);
         }
@@ -299,17 +308,26 @@ internal sealed class Disk(World world)
             cause => to.Tell(cause is null ? new LoadSnapshotResult(snapshot, load.ToSequenceNr) : new LoadSnapshotFailed(cause)));
     }
 
-    // ---- wake-up calls
+    // ---- reminders
 
-    public Task FileCall(Node node, string deviceId, DateTimeOffset dueAt, Guid token) => DoAsync(node, "file call", () =>
+    public Task FileCall(Node node, string deviceId, TimeSpan dueIn, Guid token)
+    {
+        var askedAt = world.Now + Skew;
+        return DoAsync(node, "file call", () =>
+        {
+            File(node, deviceId, askedAt + dueIn, token);
+            world.Promises.CallIsOnFile(deviceId);
+            return 0;
+        });
+    }
+
+    private void File(Node node, string deviceId, DateTimeOffset dueAt, Guid token)
     {
         dueAt = ToMilliseconds(dueAt);
         if (_calls.TryGetValue(deviceId, out var old) && old.Token != token && old.DueAt < dueAt) dueAt = old.DueAt; // of another one only ever earlier
-        _calls[deviceId] = new Ring(deviceId, token, dueAt);
+        _calls[deviceId] = new StoredCall(deviceId, token, dueAt);
         if (world.IsTracing) world.Trace($"{node} {deviceId} call on file for {dueAt:mm:ss.fff}");
-        world.Promises.CallIsOnFile(deviceId);
-        return 0;
-    });
+    }
 
     /// <summary>Which sub-devices of a gateway have something waiting: those with a call.</summary>
     public Task<IReadOnlyList<DeviceId>> FindWaiting(Node node, DeviceId gateway) => DoAsync<IReadOnlyList<DeviceId>>(node, "find waiting", () =>
@@ -326,8 +344,9 @@ internal sealed class Disk(World world)
         return 0;
     });
 
-    public Task<IReadOnlyList<Ring>> TakeDueCalls(Node node, DateTimeOffset now, int count, TimeSpan lease) => DoAsync<IReadOnlyList<Ring>>(node, "take calls", () =>
+    public Task<IReadOnlyList<DueReminder>> TakeDueCalls(Node node, int count, TimeSpan lease) => DoAsync<IReadOnlyList<DueReminder>>(node, "take calls", () =>
     {
+        var now = world.Now + Skew; // the database's
         var due = _calls.Values.Where(c => c.DueAt <= now).OrderBy(c => c.DueAt).ThenBy(c => c.DeviceId, StringComparer.Ordinal).Take(count).ToList();
         for (var i = 0; i < due.Count; i++)
         {
@@ -338,7 +357,7 @@ internal sealed class Disk(World world)
             else _calls[due[i].DeviceId] = due[i];
         }
 
-        return due;
+        return [.. due.Select(c => new DueReminder(c.DeviceId, c.Token, lease))];
     });
 
     // ---- the backlog of the push
@@ -425,17 +444,17 @@ internal sealed class SimulatedSnapshots : UntypedActor
     }
 }
 
-/// <summary>The table of wake-up calls as one node sees it. Its rules are those of the statements in <see cref="WakeUpCalls"/>.</summary>
-internal sealed class SimulatedCalls() : WakeUpCalls(null!)
+/// <summary>The table of reminders as one node sees it. Its rules are those of the statements in <see cref="ReminderTable"/>.</summary>
+internal sealed class SimulatedCalls() : ReminderTable(null!, null!, OneThread.Instance)
 {
     public Node Node { get; set; } = null!;
 
-    public override Task FileAsync(string deviceId, DateTimeOffset dueAt, Guid token) => Node.World.Disk.FileCall(Node, deviceId, dueAt, token);
+    public override Task FileAsync(string deviceId, TimeSpan dueIn, Guid token) => Node.World.Disk.FileCall(Node, deviceId, dueIn, token);
 
     public override Task DeleteAsync(string deviceId, Guid token) => Node.World.Disk.DeleteCall(Node, deviceId, token);
 
-    public override Task<IReadOnlyList<Ring>> TakeDueAsync(DateTimeOffset now, int count, TimeSpan lease, CancellationToken cancel) =>
-        Node.World.Disk.TakeDueCalls(Node, now, count, lease);
+    public override Task<IReadOnlyList<DueReminder>> TakeDueAsync(int count, TimeSpan lease, CancellationToken cancel) =>
+        Node.World.Disk.TakeDueCalls(Node, count, lease);
 }
 
 /// <summary>The tables of the push as one node sees them. Their rules are those of the statements in <see cref="PushBacklog"/>.</summary>

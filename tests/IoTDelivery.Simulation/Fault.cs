@@ -144,7 +144,7 @@ public enum BrokenRule
     /// <summary>The journal has no unique key: what an old owner writes is taken, too.</summary>
     OldOwnerWrites,
 
-    /// <summary>Ringing removes the wake-up call, instead of the device.</summary>
+    /// <summary>Ringing removes the reminder, instead of the device.</summary>
     CallDeletedByRinging,
 
     /// <summary>Which of two connections is the younger one is decided by the clocks of two machines.</summary>

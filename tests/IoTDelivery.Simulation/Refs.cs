@@ -149,7 +149,7 @@ internal sealed class RegionRef(Node node, string name) : BareRef(name)
         }
         else
         {
-            var repeats = message is ToDevice.Attach or ToDevice.PacketAcknowledged or ToDevice.WakeUp or ToDevice.Detach;
+            var repeats = message is ToDevice.Attach or ToDevice.PacketAcknowledged or ToDevice.Reminder or ToDevice.Detach;
             node.World.Network.Send(node, home, () => home.Shard.Tell(FarRef.Travelling(message, home), home.See(sender, node)), mayDouble: repeats);
         }
     }

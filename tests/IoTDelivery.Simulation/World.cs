@@ -1,6 +1,6 @@
 using Akka.Actor;
 using IoTDelivery.Devices;
-using IoTDelivery.Devices.WakeUps;
+using IoTDelivery.Devices.Reminders;
 using IoTDelivery.Domain;
 using IoTDelivery.Mqtt;
 using IoTDelivery.Push;
@@ -19,12 +19,12 @@ internal sealed class World
     public static readonly DeviceOptions DeviceOptions = new()
     {
         SettleAfter = TimeSpan.FromSeconds(8),
-        Recall = TimeSpan.FromSeconds(20),
+        ReminderInterval = TimeSpan.FromSeconds(20),
         OfferAgainAfter = TimeSpan.FromSeconds(15),
         SnapshotEvery = 12,
     };
 
-    public static readonly TimeSpan Lease = TimeSpan.FromSeconds(10);
+    public static readonly ReminderOptions ReminderOptions = new() { Lease = TimeSpan.FromSeconds(10) };
 
     public static readonly PushOptions PushOptions = new()
     {
@@ -379,7 +379,7 @@ internal sealed class World
     }
 
     /// <summary>Somebody runs who is no member any more, or is cut off; or did so lately, and what it put off is still on file.</summary>
-    public bool HasStrayNode => Network.CutOff is not null || Now - _strayEndedAt < DeviceOptions.Recall || AliveNodes.Any(n => !_members.Contains(n));
+    public bool HasStrayNode => Network.CutOff is not null || Now - _strayEndedAt < DeviceOptions.ReminderInterval || AliveNodes.Any(n => !_members.Contains(n));
 
     // SIGSTOP: the others take it for dead if it lasts; it knows nothing of that until it has done what it had begun.
     private void Pause(Node node)

@@ -1,69 +1,81 @@
 using System.Collections.Immutable;
 using Akka.Actor;
+using Akka.DependencyInjection;
 using Akka.Persistence;
 using Akka.Persistence.Sql.Journal;
+using Akka.Serialization;
 using AkkaConfig = Akka.Configuration.Config;
+using AkkaSerialization = Akka.Serialization.Serialization;
 
 namespace IoTDelivery.Devices.Journal;
 
 /// <summary>
-/// The package's journal, with one rule more: the plugin fails every writer of a batch with the same exception, so the writes of a failed batch
-/// are tried again one by one, and one bad row stops one device.
+/// The package's journal with its tables, replay and query, but its own way to write: rows go through the <see cref="JournalQueue"/>, and the reminder that a row makes
+/// necessary goes with it.
 /// </summary>
 public class DeviceJournal(AkkaConfig config) : SqlWriteJournal(config)
 {
-    private sealed record WriteAlone(IReadOnlyList<AtomicWrite> Writes, TaskCompletionSource<IImmutableList<Exception>> Done);
+    private readonly JournalQueue _queue = DependencyResolver.For(Context.System).Resolver.GetService<JournalQueue>();
+    private readonly ExtendedActorSystem _system = (ExtendedActorSystem)Context.System;
+    private IActorRef _writer = ActorRefs.Nobody;
 
-    // Retries wait for each other: two of them in one batch would fail together again.
-    private readonly SemaphoreSlim _alone = new(1);
-    private readonly IActorRef _self = Context.Self;
+    /// <summary>Recovery waits for what the device's last owner on this node has in the database.</summary>
+    public override async Task<long> ReadHighestSequenceNrAsync(string persistenceId, long fromSequenceNr, CancellationToken cancellationToken)
+    {
+        await _queue.SettleAsync(persistenceId).WaitAsync(cancellationToken).ConfigureAwait(false);
+        return await base.ReadHighestSequenceNrAsync(persistenceId, fromSequenceNr, cancellationToken).ConfigureAwait(false);
+    }
+
+    protected override bool AroundReceive(Receive receive, object message)
+    {
+        if (message is WriteMessages write) _writer = write.PersistentActor; // the writes themselves do not say whose they are
+        return base.AroundReceive(receive, message);
+    }
 
     protected override Task<IImmutableList<Exception>> WriteMessagesAsync(IEnumerable<AtomicWrite> messages, CancellationToken cancellationToken)
     {
-        var writes = messages.ToList();
-        var first = base.WriteMessagesAsync(writes, cancellationToken);
-        return first.IsCompletedSuccessfully ? first : WriteAsync(first, writes);
-    }
-
-    protected override bool ReceivePluginInternal(object message)
-    {
-        if (message is not WriteAlone write) return base.ReceivePluginInternal(message);
-        _ = Forward(base.WriteMessagesAsync(write.Writes, CancellationToken.None), write.Done);
-        return true;
-    }
-
-    private async Task<IImmutableList<Exception>> WriteAsync(Task<IImmutableList<Exception>> first, List<AtomicWrite> writes)
-    {
-        try
+        string? persistenceId = null;
+        ReminderChange? reminder = null;
+        List<JournalRow> rows = [];
+        foreach (var write in messages)
         {
-            return await first.ConfigureAwait(false);
-        }
-        catch (Exception)
-        {
-            await _alone.WaitAsync().ConfigureAwait(false);
-            try
+            persistenceId ??= write.PersistenceId;
+            foreach (var representation in (IEnumerable<IPersistentRepresentation>)write.Payload)
             {
-                // Through the mailbox: the package's bookkeeping of writes in progress belongs to the actor's thread.
-                var again = new WriteAlone(writes, new TaskCompletionSource<IImmutableList<Exception>>(TaskCreationOptions.RunContinuationsAsynchronously));
-                _self.Tell(again);
-                return await again.Done.Task.ConfigureAwait(false);
-            }
-            finally
-            {
-                _alone.Release();
+                rows.Add(Row(representation));
+                if (representation.Payload is DeviceEvents { Reminder: { } needed })
+                {
+                    reminder = new ReminderChange(DeviceActor.DeviceIdOf(representation.PersistenceId), needed.Token, needed.DueAt);
+                }
             }
         }
+
+        var queued = new ActorWrite(persistenceId!, rows, reminder, _writer);
+        _queue.Enqueue(queued);
+        return queued.Done;
     }
 
-    private static async Task Forward(Task<IImmutableList<Exception>> write, TaskCompletionSource<IImmutableList<Exception>> done)
+    private JournalRow Row(IPersistentRepresentation representation)
     {
-        try
+        var payload = representation.Payload;
+        var serializer = _system.Serialization.FindSerializerFor(payload);
+        var manifest = serializer switch
         {
-            done.TrySetResult(await write.ConfigureAwait(false));
-        }
-        catch (Exception cause)
-        {
-            done.TrySetException(cause);
-        }
+            SerializerWithStringManifest named => named.Manifest(payload),
+            { IncludeManifest: true } => payload.GetType().AssemblyQualifiedName ?? "",
+            _ => "",
+        };
+        var bytes = AkkaSerialization.WithTransport(_system, (serializer, payload), static s => s.serializer.ToBinary(s.payload));
+        var created = representation.Timestamp == 0 ? DateTime.UtcNow.Ticks : representation.Timestamp;
+        return new JournalRow(representation.PersistenceId, representation.SequenceNr, bytes, manifest, serializer.Identifier, created, _queue.Id);
+    }
+
+    // A device that was stopped with its write still in the queue has nobody who waits for it.
+    private sealed class ActorWrite(string persistenceId, IReadOnlyList<JournalRow> rows, ReminderChange? reminder, IActorRef writer)
+        : DeviceWrite(persistenceId, rows, reminder)
+    {
+#pragma warning disable CS0618 // a watch per write would cost two messages; who is asked a moment too early stores a row that nobody waits for, which is harmless
+        public override bool IsAbandoned => writer is IInternalActorRef { IsTerminated: true };
+#pragma warning restore CS0618
     }
 }

@@ -1,6 +1,6 @@
+using System.Data;
 using Akka.Hosting;
-using Akka.Persistence.Sql;
-using Akka.Persistence.Sql.Config;
+using Akka.Persistence.Sql.Hosting;
 using IoTDelivery.Storage;
 
 namespace IoTDelivery.Devices.Journal;
@@ -13,30 +13,15 @@ public static class JournalHosting
     /// </summary>
     public static AkkaConfigurationBuilder WithDeviceJournal(this AkkaConfigurationBuilder akka, SqlDatabase database)
     {
-        // SQLite has one writer: several at once only wait for each other, and a deferred BEGIN keeps readers out of that queue.
-        var (parallelism, batch, isolation) = database.Provider == DatabaseProvider.Sqlite ? (1, 400, "read-uncommitted") : (3, 100, "unspecified");
+        // SQLite has one writer: a deferred BEGIN keeps readers out of its queue.
+        var isolation = database.Provider == DatabaseProvider.Sqlite ? IsolationLevel.ReadUncommitted : IsolationLevel.Unspecified;
+        var (timeout, options) = (database.OutageMax + TimeSpan.FromMinutes(1), database.Options);
         return akka
-            .AddSetup(new DataOptionsSetup(database.Options))
-            .AddHocon(
-                $$"""
-                akka.persistence {
-                  journal.plugin = "akka.persistence.journal.sql"
-                  journal.sql {
-                    provider-name = "{{database.PluginProviderName}}"
-                    auto-initialize = off # JournalTables makes them
-                    parallelism = {{parallelism}}
-                    batch-size = {{batch}}
-                    read-isolation-level = {{isolation}}
-                  }
-                  snapshot-store.plugin = "akka.persistence.snapshot-store.sql"
-                  snapshot-store.sql {
-                    auto-initialize = off
-                    provider-name = "{{database.PluginProviderName}}"
-                    read-isolation-level = {{isolation}}
-                  }
-                }
-                """,
-                HoconAddMode.Append)
-            .AddHocon(SqlPersistence.DefaultConfiguration, HoconAddMode.Append); // without the Hosting package nobody else loads it
+
+            // Before the package, which appends its defaults: what comes behind them says nothing any more. The queue's deadline counts, so Akka's stands above it.
+            .AddHocon($"akka.persistence.journal.sql.circuit-breaker.call-timeout = {(long)timeout.TotalSeconds}s", HoconAddMode.Append)
+            .WithSqlPersistence(
+                new SqlJournalOptions { DataOptions = options, ProviderName = database.PluginProviderName, AutoInitialize = false, ReadIsolationLevel = isolation },
+                new SqlSnapshotOptions { DataOptions = options, ProviderName = database.PluginProviderName, AutoInitialize = false, ReadIsolationLevel = isolation });
     }
 }

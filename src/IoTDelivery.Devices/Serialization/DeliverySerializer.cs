@@ -33,9 +33,9 @@ public sealed class DeliverySerializer(ExtendedActorSystem system) : SerializerW
         ToDevice.PacketAcknowledged => "dP",
         ToDevice.ReserveSubDeviceIds => "dI",
         ToDevice.ReturnSubDeviceIds => "dJ",
-        ToDevice.WakeUp => "dW",
+        ToDevice.Reminder => "dW",
         ToDevice.Paid => "d$",
-        Acted => "wA",
+        ReminderHandled => "wA",
         ToConnection.Attached => "cA",
         ToConnection.Transmit => "cT",
         ToConnection.AcknowledgementsTaken => "cP",
@@ -76,9 +76,12 @@ public sealed class DeliverySerializer(ExtendedActorSystem system) : SerializerW
             UsedUpTo = o.UsedUpTo,
             ReservedUpTo = o.ReservedUpTo,
         },
-        ToDevice.WakeUp o => new Proto.WakeUp { DeviceId = o.DeviceId.Value, Token = Write(o.Token), DueAt = o.DueAt.UtcTicks },
+        ToDevice.Reminder o => new Proto.Reminder
+        {
+            DeviceId = o.DeviceId.Value, Token = Write(o.Token), DueIn = o.DueIn.Ticks, DueAt = DateTimeOffset.MaxValue.UtcTicks, // an older release relies on nothing then
+        },
         ToDevice.Paid o => new Proto.PaidUpTo { DeviceId = o.DeviceId.Value, UpTo = o.UpTo },
-        Acted o => new Proto.Acted { DeviceId = o.DeviceId.Value },
+        ReminderHandled o => new Proto.ReminderHandled { DeviceId = o.DeviceId.Value },
         ToConnection.Attached o => new Proto.Attached { Revision = o.Revision, SessionPresent = o.SessionPresent, Subscriptions = Write(o.Subscriptions) },
         ToConnection.Transmit o => Write(o),
         ToConnection.AcknowledgementsTaken o => new Proto.AcknowledgementsTaken { Epoch = o.Epoch, UpTo = o.UpTo },
@@ -109,9 +112,9 @@ public sealed class DeliverySerializer(ExtendedActorSystem system) : SerializerW
         "dP" => Read(Proto.PacketAcknowledged.Parser.ParseFrom(bytes)),
         "dI" => Read(Proto.ReserveSubDeviceIds.Parser.ParseFrom(bytes)),
         "dJ" => Read(Proto.ReturnSubDeviceIds.Parser.ParseFrom(bytes)),
-        "dW" => Read(Proto.WakeUp.Parser.ParseFrom(bytes)),
+        "dW" => Read(Proto.Reminder.Parser.ParseFrom(bytes)),
         "d$" => Read(Proto.PaidUpTo.Parser.ParseFrom(bytes)),
-        "wA" => new Acted(Device(Proto.Acted.Parser.ParseFrom(bytes).DeviceId)),
+        "wA" => new ReminderHandled(Device(Proto.ReminderHandled.Parser.ParseFrom(bytes).DeviceId)),
         "cA" => Read(Proto.Attached.Parser.ParseFrom(bytes)),
         "cT" => Read(Proto.Transmit.Parser.ParseFrom(bytes)),
         "cP" => Read(Proto.AcknowledgementsTaken.Parser.ParseFrom(bytes)),
@@ -428,7 +431,7 @@ public sealed class DeliverySerializer(ExtendedActorSystem system) : SerializerW
 
     private static ToDevice.ReturnSubDeviceIds Read(Proto.ReturnSubDeviceIds m) => new(Device(m.DeviceId), m.UsedUpTo, m.ReservedUpTo);
 
-    private static ToDevice.WakeUp Read(Proto.WakeUp m) => new(Device(m.DeviceId), ReadGuid(m.Token), Time(m.DueAt));
+    private static ToDevice.Reminder Read(Proto.Reminder m) => new(Device(m.DeviceId), ReadGuid(m.Token), new TimeSpan(m.DueIn));
 
     private static ToDevice.Paid Read(Proto.PaidUpTo m) => new(Device(m.DeviceId), m.UpTo);
 

@@ -4,7 +4,7 @@ using Akka.Actor;
 using Akka.Persistence;
 using IoTDelivery.Devices;
 using IoTDelivery.Devices.Journal;
-using IoTDelivery.Devices.WakeUps;
+using IoTDelivery.Devices.Reminders;
 using IoTDelivery.Domain;
 using IoTDelivery.Host;
 using IoTDelivery.Push;
@@ -38,7 +38,7 @@ public static class DyingNode
     }
 
     private static void Replace(IServiceCollection services) => services
-        .AddSingleton<WakeUpCalls>(s => new Calls(s.GetRequiredService<SqlDatabase>()))
+        .AddSingleton<ReminderTable>(s => new Calls(s.GetRequiredService<SqlDatabase>(), s.GetRequiredService<JournalQueue>(), s.GetRequiredService<TimeProvider>()))
         .AddSingleton<Webhook>(s => new Hook(s.GetRequiredService<PushOptions>()))
         .AddSingleton<BacklogSignal>(new Signal())
         .AddSingleton<IStartupFilter>(new AfterReply())
@@ -55,12 +55,12 @@ public static class DyingNode
     [DllImport("libc", SetLastError = true)]
     private static extern int kill(int pid, int signal);
 
-    private sealed class Calls(SqlDatabase database) : WakeUpCalls(database)
+    private sealed class Calls(SqlDatabase database, JournalQueue queue, TimeProvider clock) : ReminderTable(database, queue, clock)
     {
-        public override async Task FileAsync(string deviceId, DateTimeOffset dueAt, Guid token)
+        public override async Task FileAsync(string deviceId, TimeSpan dueIn, Guid token)
         {
             Reach("filing");
-            await base.FileAsync(deviceId, dueAt, token);
+            await base.FileAsync(deviceId, dueIn, token);
             Reach("filed");
         }
 
@@ -71,9 +71,9 @@ public static class DyingNode
             Reach("deleted");
         }
 
-        public override async Task<IReadOnlyList<Ring>> TakeDueAsync(DateTimeOffset now, int count, TimeSpan lease, CancellationToken cancel)
+        public override async Task<IReadOnlyList<DueReminder>> TakeDueAsync(int count, TimeSpan lease, CancellationToken cancel)
         {
-            var rings = await base.TakeDueAsync(now, count, lease, cancel);
+            var rings = await base.TakeDueAsync(count, lease, cancel);
             if (rings.Count > 0) Reach("rung");
             return rings;
         }
@@ -84,8 +84,10 @@ public static class DyingNode
         protected override async Task<IImmutableList<Exception>> WriteMessagesAsync(IEnumerable<AtomicWrite> messages, CancellationToken cancellationToken)
         {
             var writes = messages.ToList();
+            var rows = writes.SelectMany(w => (IEnumerable<IPersistentRepresentation>)w.Payload).Select(p => p.Payload).OfType<DeviceEvents>().ToList();
+            if (rows.Exists(r => r.Reminder is not null)) Reach("filing"); // the first one goes with the row
             var result = await base.WriteMessagesAsync(writes, cancellationToken).ConfigureAwait(false);
-            var rows = writes.SelectMany(w => (IEnumerable<IPersistentRepresentation>)w.Payload).Select(p => p.Payload).OfType<DeviceEvents>();
+            if (rows.Exists(r => r.Reminder is not null)) Reach("filed");
             foreach (var @event in rows.SelectMany(r => r.Events))
             {
                 if (@event is OutboxEvent.MessageAccepted) Reach("persisted");

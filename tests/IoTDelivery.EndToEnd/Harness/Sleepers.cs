@@ -37,7 +37,7 @@ public static class Sleepers
             Secret = secret,
             CreatedAt = now.ToUnixTimeMilliseconds(),
         }));
-        await db.BulkCopyAsync(bulk, ids.Select(id => new WakeUpRow { DeviceId = id, DueAt = endsAt.ToUnixTimeMilliseconds(), Token = Guid.NewGuid().ToString("N") }));
+        await db.BulkCopyAsync(bulk, ids.Select(id => new ReminderRow { DeviceId = id, DueAt = endsAt.ToUnixTimeMilliseconds(), Token = Guid.NewGuid().ToString("N") }));
         await db.BulkCopyAsync(bulk, ids.SelectMany(id => new[] { Row(id, 1, Accepted(id)), Row(id, 2, paid) }));
         await transaction.CommitAsync();
 
@@ -60,8 +60,8 @@ public static class Sleepers
         };
     }
 
-    [Table("wake_up")]
-    private sealed record WakeUpRow
+    [Table("reminder")]
+    private sealed record ReminderRow
     {
         [Column("device_id")] public string DeviceId { get; init; } = "";
         [Column("due_at")] public long DueAt { get; init; }

@@ -2,33 +2,33 @@ using Akka.Actor;
 using Akka.Event;
 using IoTDelivery.Domain;
 
-namespace IoTDelivery.Devices.WakeUps;
+namespace IoTDelivery.Devices.Reminders;
 
 /// <summary>Rings for devices whose call is due. One per node; any number of them may look at the same table.</summary>
 //
-//   due ──take (moves one lease ahead)──► rung ──WakeUp──► the device acts, deletes or moves its call ──► Acted
+//   due ──take (moves one lease ahead)──► rung ──Reminder──► the device stores what was due ──► ReminderHandled · deletes or moves it
 //                                          └── nobody answers: it is due again when the lease is over
 //
-public sealed class WakeUpClock : UntypedActor, IWithTimers
+public sealed class ReminderService : UntypedActor, IWithTimers
 {
     private sealed record Look
     {
         public static readonly Look Instance = new();
     }
 
-    private sealed record Due(IReadOnlyList<Ring> Rings, int Asked);
+    private sealed record Due(IReadOnlyList<DueReminder> Rings, int Asked);
 
-    private readonly WakeUpCalls _calls;
+    private readonly ReminderTable _calls;
     private readonly DeviceGateway _devices;
     private readonly TimeProvider _clock;
-    private readonly WakeUpOptions _options;
+    private readonly ReminderOptions _options;
     private readonly FenceWatch _fence;
     private readonly Dictionary<DeviceId, DateTimeOffset> _ringing = [];
     private readonly ILoggingAdapter _log = Context.GetLogger();
     private bool _isLooking;
     private bool _moreMayBeDue;
 
-    public WakeUpClock(WakeUpCalls calls, DeviceGateway devices, TimeProvider clock, WakeUpOptions options, FenceWatch fence) =>
+    public ReminderService(ReminderTable calls, DeviceGateway devices, TimeProvider clock, ReminderOptions options, FenceWatch fence) =>
         (_calls, _devices, _clock, _options, _fence) = (calls, devices, clock, options, fence);
 
     public ITimerScheduler Timers { get; set; } = null!;
@@ -50,7 +50,7 @@ public sealed class WakeUpClock : UntypedActor, IWithTimers
                 foreach (var ring in due.Rings) Wake(ring);
                 break;
 
-            case Acted acted:
+            case ReminderHandled acted:
                 _ringing.Remove(acted.DeviceId);
 
                 // Half empty, not one by one: a statement that moves ten calls costs little more than one that moves a single call.
@@ -59,7 +59,7 @@ public sealed class WakeUpClock : UntypedActor, IWithTimers
 
             case Status.Failure failure:
                 _isLooking = false;
-                _log.Warning(failure.Cause, "Wake-up calls cannot be read; looking again in {0}.", _options.PollInterval);
+                _log.Warning(failure.Cause, "Reminders cannot be read; looking again in {0}.", _options.PollInterval);
                 break;
 
             default:
@@ -68,11 +68,11 @@ public sealed class WakeUpClock : UntypedActor, IWithTimers
         }
     }
 
-    private void Wake(Ring ring)
+    private void Wake(DueReminder ring)
     {
         if (!DeviceId.TryParse(ring.DeviceId, out var deviceId)) return;
         _ringing[deviceId] = _clock.GetUtcNow();
-        _devices.Tell(new ToDevice.WakeUp(deviceId, ring.Token, ring.DueAt), Self);
+        _devices.Tell(new ToDevice.Reminder(deviceId, ring.Token, ring.DueIn), Self);
     }
 
     private void TakeDue()
@@ -80,7 +80,7 @@ public sealed class WakeUpClock : UntypedActor, IWithTimers
         var free = _options.Concurrency - _ringing.Count;
         if (_isLooking || free <= 0 || _fence.IsCutOff) return; // the calls of devices that others may run by now are theirs to answer
         _isLooking = true;
-        _calls.TakeDueAsync(_clock.GetUtcNow(), free, _options.Lease, CancellationToken.None).PipeTo(Self, success: rings => new Due(rings, free));
+        _calls.TakeDueAsync(free, _options.Lease, CancellationToken.None).PipeTo(Self, success: rings => new Due(rings, free));
     }
 
     // After a lease the call rings again by itself; whoever has not answered by then does not count as ringing any more.

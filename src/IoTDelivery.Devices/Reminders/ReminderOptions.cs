@@ -1,10 +1,10 @@
-namespace IoTDelivery.Devices.WakeUps;
+namespace IoTDelivery.Devices.Reminders;
 
-/// <summary>How sleeping devices are woken. Section <c>WakeUps</c>.</summary>
-public sealed class WakeUpOptions
+/// <summary>How sleeping devices are woken. Section <c>Reminders</c>.</summary>
+public sealed class ReminderOptions
 {
     /// <summary>The name of the section in <c>appsettings.json</c>.</summary>
-    public const string Section = "WakeUps";
+    public const string Section = "Reminders";
 
     /// <summary>Calls that may ring unanswered at once on one node. Default 20: under half of <c>max-concurrent-recoveries</c>, so that POST and CONNECT keep their permits.</summary>
     public int Concurrency { get; set; } = 20;
@@ -18,9 +18,9 @@ public sealed class WakeUpOptions
     /// <summary>What is wrong with these settings, naming the setting; null if nothing is.</summary>
     public string? Problem() => this switch
     {
-        { Concurrency: < 1 or > 24 } => "WakeUps:Concurrency must be from 1 to 24 (under half of max-concurrent-recoveries, which is 50).",
-        { Lease.Ticks: <= 0 } => "WakeUps:Lease must be more than zero.",
-        { PollInterval.Ticks: <= 0 } => "WakeUps:PollInterval must be more than zero.",
+        { Concurrency: < 1 or > 24 } => "Reminders:Concurrency must be from 1 to 24 (under half of max-concurrent-recoveries, which is 50).",
+        { Lease.Ticks: <= 0 } => "Reminders:Lease must be more than zero.",
+        { PollInterval.Ticks: <= 0 } => "Reminders:PollInterval must be more than zero.",
         _ => null,
     };
 }

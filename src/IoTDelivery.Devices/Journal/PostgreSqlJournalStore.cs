@@ -1,0 +1,186 @@
+using System.Data;
+using System.Data.Common;
+using IoTDelivery.Storage;
+using Npgsql;
+using NpgsqlTypes;
+
+namespace IoTDelivery.Devices.Journal;
+
+/// <summary>
+/// One statement per transaction: all rows as arrays, a taken key fails nobody else. What is not in its answer is not stored. The statement that also changes
+/// reminders is another one, because few transactions have any.
+/// </summary>
+internal sealed class PostgreSqlJournalStore(SqlDatabase database, TimeProvider clock) : IJournalStore
+{
+    private const string Insert =
+        """
+        insert into journal (created, deleted, persistence_id, sequence_number, message, manifest, identifier, writer_uuid)
+        select created, false, persistence_id, sequence_number, message, manifest, identifier, writer
+        from unnest($1, $2, $3, $4, $5, $6, $7) as r(created, persistence_id, sequence_number, message, manifest, identifier, writer)
+        on conflict do nothing returning persistence_id
+        """;
+
+    // A lock that somebody else holds is that row's trouble only, so it is given up before the statement is.
+    private const string Session = "set statement_timeout = 4000; set lock_timeout = 1000; set idle_in_transaction_session_timeout = 10000";
+
+    private static readonly NpgsqlDbType[] RowTypes =
+    [
+        NpgsqlDbType.Bigint, NpgsqlDbType.Text, NpgsqlDbType.Bigint, NpgsqlDbType.Bytea, NpgsqlDbType.Text, NpgsqlDbType.Integer, NpgsqlDbType.Text,
+    ];
+
+    private static readonly NpgsqlDbType[] ReminderTypes =
+        [NpgsqlDbType.Text, NpgsqlDbType.Bigint, NpgsqlDbType.Text, NpgsqlDbType.Text, NpgsqlDbType.Text, NpgsqlDbType.Text];
+
+    private readonly string _withReminders =
+        $"""
+        with stored as ({Insert}),
+        filed as (
+          insert into {ReminderSql.Table} (device_id, due_at, token)
+          select r.device_id, {database.Dialect.Now} + r.due_in, r.token from unnest($8, $9, $10, $11) as r(device_id, due_in, token, persistence_id)
+          where r.persistence_id = '' or exists (select 1 from stored s where s.persistence_id = r.persistence_id)
+          {ReminderSql.OnConflict}),
+        deleted as (delete from {ReminderSql.Table} w using unnest($12, $13) as d(device_id, token) where w.device_id = d.device_id and w.token = d.token)
+        select persistence_id from stored
+        """;
+
+    private readonly HashSet<string> _stored = [];
+    private NpgsqlConnection? _connection;
+    private NpgsqlCommand? _insert, _insertAndRemind;
+
+    public async Task WriteAsync(IReadOnlyList<DeviceWrite> writes, WriteOutcome[] outcomes)
+    {
+        await OpenAsync();
+        if (writes is [{ Rows.Count: > 1 } several])
+        {
+            // All of them or none: what is stored of an incomplete one is undone.
+            await using var transaction = await _connection!.BeginTransactionAsync();
+            var isWhole = await ExecuteAsync(writes, transaction) == several.Rows.Count;
+            outcomes[0] = isWhole ? WriteOutcome.Stored : WriteOutcome.KeyTaken;
+            if (isWhole) await transaction.CommitAsync();
+            else await transaction.RollbackAsync();
+            return;
+        }
+
+        await ExecuteAsync(writes, null);
+        for (var i = 0; i < writes.Count; i++)
+        {
+            outcomes[i] = writes[i].Rows.Count == 0 || _stored.Contains(writes[i].PersistenceId) ? WriteOutcome.Stored : WriteOutcome.KeyTaken;
+        }
+    }
+
+    public async Task<IReadOnlyList<StoredRow>> FindAsync(IReadOnlyList<JournalRow> rows)
+    {
+        await OpenAsync();
+        await using var find = new NpgsqlCommand(
+            "select persistence_id, sequence_number, message, writer_uuid from journal where persistence_id = $1 and sequence_number = any($2)", _connection)
+        {
+            Parameters =
+            {
+                new NpgsqlParameter { Value = rows[0].PersistenceId, NpgsqlDbType = NpgsqlDbType.Text },
+                new NpgsqlParameter { Value = rows.Select(r => r.SequenceNr).ToArray(), NpgsqlDbType = NpgsqlDbType.Array | NpgsqlDbType.Bigint },
+            },
+        };
+        List<StoredRow> found = [];
+        await using var reader = await find.ExecuteReaderAsync();
+        while (await reader.ReadAsync())
+        {
+            var writer = await reader.IsDBNullAsync(3) ? null : reader.GetString(3);
+            found.Add(new StoredRow(reader.GetString(0), reader.GetInt64(1), reader.GetFieldValue<byte[]>(2), writer));
+        }
+
+        return found;
+    }
+
+    public async Task ProbeAsync()
+    {
+        await OpenAsync();
+        await using var probe = new NpgsqlCommand(ReminderSql.Probe, _connection); // several statements of one command are one transaction
+        await probe.ExecuteNonQueryAsync();
+    }
+
+    // Classes of SQLSTATE: data (22), constraint (23), a statement that is wrong (42), a limit that is passed (54).
+    public bool IsOutage(Exception cause) =>
+        cause is DbException or TimeoutException or IOException && cause is not PostgresException { SqlState: ['2', '2' or '3', ..] or ['4', '2', ..] or ['5', '4', ..] };
+
+    public ValueTask ResetAsync()
+    {
+        (var connection, _connection, _insert, _insertAndRemind) = (_connection, null, null, null);
+        return connection?.DisposeAsync() ?? ValueTask.CompletedTask;
+    }
+
+    public ValueTask DisposeAsync() => ResetAsync();
+
+    // Fills _stored; returns how many rows were stored.
+    private async Task<int> ExecuteAsync(IReadOnlyList<DeviceWrite> writes, NpgsqlTransaction? transaction)
+    {
+        var reminds = writes.Any(w => w.Reminder is not null);
+        var command = reminds ? _insertAndRemind! : _insert!;
+        command.Transaction = transaction;
+        SetRows(command, writes);
+        if (reminds) SetReminders(command, writes);
+
+        _stored.Clear();
+        var count = 0;
+        await using var reader = await command.ExecuteReaderAsync();
+        while (await reader.ReadAsync())
+        {
+            _stored.Add(reader.GetString(0));
+            count++;
+        }
+
+        return count;
+    }
+
+    private static void SetRows(NpgsqlCommand command, IReadOnlyList<DeviceWrite> writes)
+    {
+        var count = 0;
+        foreach (var write in writes) count += write.Rows.Count;
+        var (created, ids, numbers, messages) = (new long[count], new string[count], new long[count], new byte[count][]);
+        var (manifests, identifiers, writers, at) = (new string[count], new int[count], new string[count], 0);
+        foreach (var write in writes)
+        {
+            foreach (var row in write.Rows)
+            {
+                (created[at], ids[at], numbers[at], messages[at]) = (row.Created, row.PersistenceId, row.SequenceNr, row.Message);
+                (manifests[at], identifiers[at], writers[at]) = (row.Manifest, row.SerializerId, row.Writer);
+                at++;
+            }
+        }
+
+        object[] values = [created, ids, numbers, messages, manifests, identifiers, writers];
+        for (var i = 0; i < values.Length; i++) command.Parameters[i].Value = values[i];
+    }
+
+    private void SetReminders(NpgsqlCommand command, IReadOnlyList<DeviceWrite> writes)
+    {
+        var filed = writes.Where(w => w.Reminder is { DueAt: not null }).OrderBy(w => w.Reminder!.Value.DeviceId, StringComparer.Ordinal).ToList();
+        var deleted = writes.Where(w => w.Reminder is { DueAt: null }).OrderBy(w => w.Reminder!.Value.DeviceId, StringComparer.Ordinal).ToList();
+        object[] values =
+        [
+            filed.Select(w => w.Reminder!.Value.DeviceId).ToArray(), filed.Select(w => ReminderSql.DueIn(clock, w.Reminder!.Value.DueAt!.Value)).ToArray(),
+            filed.Select(w => ReminderSql.Text(w.Reminder!.Value.Token)).ToArray(), filed.Select(w => w.Rows.Count == 0 ? "" : w.PersistenceId).ToArray(),
+            deleted.Select(w => w.Reminder!.Value.DeviceId).ToArray(), deleted.Select(w => ReminderSql.Text(w.Reminder!.Value.Token)).ToArray(),
+        ];
+        for (var i = 0; i < values.Length; i++) command.Parameters[RowTypes.Length + i].Value = values[i];
+    }
+
+    private async Task OpenAsync()
+    {
+        if (_insert is not null) return;
+        var builder = new NpgsqlConnectionStringBuilder(database.ConnectionString) { Pooling = false, CommandTimeout = 5, Enlist = false };
+        if (builder.Timeout is 0 or > 5) builder.Timeout = 5;
+        _connection = new NpgsqlConnection(builder.ToString());
+        await _connection.OpenAsync();
+        await using (var session = new NpgsqlCommand(Session, _connection)) await session.ExecuteNonQueryAsync();
+        var insertAndRemind = await PrepareAsync(_withReminders, [.. RowTypes, .. ReminderTypes]);
+        (_insertAndRemind, _insert) = (insertAndRemind, await PrepareAsync(Insert, RowTypes));
+    }
+
+    private async Task<NpgsqlCommand> PrepareAsync(string text, NpgsqlDbType[] types)
+    {
+        var command = new NpgsqlCommand(text, _connection);
+        foreach (var type in types) command.Parameters.Add(new NpgsqlParameter { NpgsqlDbType = NpgsqlDbType.Array | type });
+        await command.PrepareAsync();
+        return command;
+    }
+}
