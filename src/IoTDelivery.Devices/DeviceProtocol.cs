@@ -72,8 +72,10 @@ public abstract record ToDevice(DeviceId DeviceId)
     /// <summary>The transport took the bytes of a QoS 0 packet, or the device answered a QoS 1 packet (MQTT 5: with this reason code, else 0).</summary>
     public sealed record Answered(DeviceId DeviceId, Guid ConnectionId, ushort Tag, int QoS, byte ReasonCode) : ToDevice(DeviceId);
 
-    /// <summary>Its reminder rang. Answered with <see cref="ReminderHandled"/> when what was due is stored, or at once when it is awake anyway.</summary>
-    /// <param name="DueIn">How long until it rings again. A duration, because it comes from the database, whose clock is nobody else's.</param>
+    /// <summary>Its reminder rang. Answered with <see cref="ReminderHandled"/> when what was due is stored, or at once
+    /// when it is awake anyway.</summary>
+    /// <param name="DueIn">How long until it rings again. A duration, because it comes from the database, whose clock
+    /// is nobody else's.</param>
     public sealed record Reminder(DeviceId DeviceId, Guid Token, TimeSpan DueIn) : ToDevice(DeviceId);
 
     /// <summary>Every notification up to this number is settled.</summary>

@@ -113,7 +113,10 @@ internal sealed class Promises(World world)
         var recall = world.Now + World.DeviceOptions.ReminderInterval;
         var latest = outbox.NextExpiry is { } expiry && expiry > world.Now && (outbox.Owed.IsEmpty || expiry < recall) ? expiry : recall;
         if (world.HasStrayNode && latest < recall) latest = recall; // one that does not know that it was taken for dead may put the call off, once
-        if (call.DueAt > (latest > ringing ? latest : ringing)) Break($"the reminder of {deviceId} is due at {call.DueAt:mm:ss.fff}, too late");
+        if (call.DueAt > (latest > ringing ? latest : ringing))
+        {
+            Break($"the reminder of {deviceId} is due at {call.DueAt:mm:ss.fff}, too late");
+        }
     }
 
     private void End(string deviceId, MessageId id, MessageStatus status, DateTimeOffset at)

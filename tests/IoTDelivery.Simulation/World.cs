@@ -1,5 +1,6 @@
 using Akka.Actor;
 using IoTDelivery.Devices;
+using IoTDelivery.Devices.Journal;
 using IoTDelivery.Devices.Reminders;
 using IoTDelivery.Domain;
 using IoTDelivery.Mqtt;
@@ -170,7 +171,7 @@ internal sealed class World
 
     private void OnError(Akka.Event.Error error)
     {
-        if (error.Cause is DiskFault or AskTimeoutException || error.Cause?.GetBaseException() is DiskFault) return;
+        if (error.Cause is DiskFault or SequenceNumberTakenException or AskTimeoutException || error.Cause?.GetBaseException() is DiskFault) return;
         Promises.Break($"an actor failed: {error.Message} {error.Cause}");
     }
 
