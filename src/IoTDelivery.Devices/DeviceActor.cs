@@ -29,7 +29,8 @@ public interface ISnapshotLog
 /// What messages may do is decided there; here is only who waits for what.
 /// </summary>
 //
-//   command ──Decide──► waiting ──► journal, with the call that the row makes necessary ──► stored: reply · transmit · offer what is owed
+//   command ──Decide──► waiting ──► journal, with the call that the row makes necessary ──► stored: reply · transmit ·
+// offer what is owed
 //              │            ▲
 //              └── against the state with everything decided so far: one write takes all that came in while the last one ran
 //
@@ -230,7 +231,8 @@ public sealed class DeviceActor : UntypedPersistentActor
                 Sender.Tell(new OutboxReply.Refused(RefusalReason.TooMuchAtOnce));
                 return;
             case ToDevice.Command { Ask: OutboxCommand.Accept } when _services.Load.IsFull:
-                Sender.Tell(new OutboxReply.Refused(RefusalReason.Unavailable)); // the database is behind: nothing more becomes work here
+                // the database is behind: nothing more becomes work here
+                Sender.Tell(new OutboxReply.Refused(RefusalReason.Unavailable));
                 return;
             case ToDevice.Command when _services.Fence.IsCutOff || _services.Fence.IsInDoubt(_deviceId.Value):
                 Sender.Tell(new OutboxReply.Refused(RefusalReason.Unavailable)); // another node may run this device, or will in a moment
@@ -396,7 +398,8 @@ public sealed class DeviceActor : UntypedPersistentActor
         }
 
         var after = _writing.Count > 0 ? _writing[^1].After : _stored;
-        _rowsReminder = Earlier(ReminderNeededBy(_stored, now), ReminderNeededBy(after, now)) is { } needed && !IsOnFile(needed, now) // whether this write succeeds or not
+        // whether this write succeeds or not
+        _rowsReminder = Earlier(ReminderNeededBy(_stored, now), ReminderNeededBy(after, now)) is { } needed && !IsOnFile(needed, now)
             ? NewReminder(needed, now)
             : null;
         _row = new DeviceEvents(events)
@@ -425,7 +428,8 @@ public sealed class DeviceActor : UntypedPersistentActor
 
     protected override void OnPersistFailure(Exception cause, object @event, long sequenceNr)
     {
-        if (cause is SequenceNumberTakenException) _services.Fence.Doubt(_deviceId.Value); // nothing else says that somebody else owns the device
+        // nothing else says that somebody else owns the device
+        if (cause is SequenceNumberTakenException) _services.Fence.Doubt(_deviceId.Value);
         ReplyUnavailable(); // Akka stops the actor next; whoever asked asks again with the same id
         base.OnPersistFailure(cause, @event, sequenceNr);
     }
@@ -685,7 +689,10 @@ public sealed class DeviceActor : UntypedPersistentActor
         if (!_isFresh)
         {
             // Filed by another owner: if it stored something since we recovered, this write collides, and we start again from what is stored.
-            if (reminder.Token != _token && reminder.Token != _reminder?.Token) Decide(OutboxCommand.Fence.Instance, null);
+            if (reminder.Token != _token && reminder.Token != _reminder?.Token)
+            {
+                Decide(OutboxCommand.Fence.Instance, null);
+            }
             Distrust(reminder.Token);
             Sender.Tell(new ReminderHandled(_deviceId)); // awake anyway; its own timer does what is due
             return;
@@ -701,7 +708,8 @@ public sealed class DeviceActor : UntypedPersistentActor
         if (_waiting.Count == 0 && !IsWriting) AnswerRinger(); // nothing is due by our clock, or it was done before
     }
 
-    private void Know(Reminder? reminder) => (_reminder, _isReminderInDoubt, _isReminderFromRing) = (reminder, false, false);
+    private void Know(Reminder? reminder) =>
+        (_reminder, _isReminderInDoubt, _isReminderFromRing) = (reminder, false, false);
 
     // A ring may be late: what rang can have been deleted since, or filed anew. It is tidied up one day, but nothing relies on it.
     private void Distrust(Guid token)
@@ -711,7 +719,8 @@ public sealed class DeviceActor : UntypedPersistentActor
         _isResting = false;
     }
 
-    // A call whose time has come may have rung, whether we heard of it or not, and lies a lease ahead then. With unfinished work it is filed anew.
+    // A call whose time has come may have rung, whether we heard of it or not, and lies a lease ahead then. With
+    // unfinished work it is filed anew.
     private void KeepReminder(DateTimeOffset now)
     {
         if (IsBusy || _isLeaving || _reminder is null || !(_isReminderInDoubt || _reminder.DueAt <= now)) return;
@@ -720,7 +729,8 @@ public sealed class DeviceActor : UntypedPersistentActor
         _isReminderInDoubt = false;
     }
 
-    private bool IsOnFile(DateTimeOffset needed, DateTimeOffset now) => _reminder is not null && _reminder.DueAt > now && _reminder.DueAt <= needed;
+    private bool IsOnFile(DateTimeOffset needed, DateTimeOffset now) =>
+        _reminder is not null && _reminder.DueAt > now && _reminder.DueAt <= needed;
 
     private Reminder NewReminder(DateTimeOffset needed, DateTimeOffset now)
     {

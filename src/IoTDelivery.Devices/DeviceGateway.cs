@@ -10,7 +10,8 @@ namespace IoTDelivery.Devices;
 /// <param name="inAll">How long all asks of one call may take together. Default 4 s: many applications wait five for an answer, and one that is told to come again knows more
 /// than one that hears nothing.</param>
 /// <param name="isCutOff">True while this node is on the losing side of a partition: nothing is asked then. Default never.</param>
-/// <param name="isFull">True while too much waits on this node to be stored: commands, which would be stored too, are refused then. Default never.</param>
+/// <param name="isFull">True while too much waits on this node to be stored: commands, which would be stored too, are
+/// refused then. Default never.</param>
 public sealed class DeviceGateway(
     Func<IActorRef> region, TimeSpan? askTimeout = null, TimeSpan? inAll = null, Func<bool>? isCutOff = null, Func<bool>? isFull = null)
 {
@@ -21,7 +22,10 @@ public sealed class DeviceGateway(
     /// <returns>The device's reply, or <see cref="RefusalReason.Unavailable"/>: the outcome is unknown then.</returns>
     public async Task<OutboxReply> AskAsync(ToDevice message, CancellationToken cancel)
     {
-        if (message is ToDevice.Command && isFull?.Invoke() == true) return new OutboxReply.Refused(RefusalReason.Unavailable);
+        if (message is ToDevice.Command && isFull?.Invoke() == true)
+        {
+            return new OutboxReply.Refused(RefusalReason.Unavailable);
+        }
         var begun = Stopwatch.GetTimestamp();
         while (true)
         {

@@ -9,7 +9,8 @@ public sealed class DeviceOptions
     /// <summary>How long a device without a connection stays awake after its last activity. Default 2 s. One woken only by its call sleeps again at once.</summary>
     public TimeSpan SleepAfter { get; set; } = TimeSpan.FromSeconds(2);
 
-    /// <summary>How long a connected device is idle before it writes what was paid and takes its reminder off. Default 30 s.</summary>
+    /// <summary>How long a connected device is idle before it writes what was paid and takes its reminder off. Default
+    /// 30 s.</summary>
     public TimeSpan SettleAfter { get; set; } = TimeSpan.FromSeconds(30);
 
     /// <summary>When the call of a working device is due: how long after a crash its owed notifications are offered again at the latest. Default 60 s.</summary>

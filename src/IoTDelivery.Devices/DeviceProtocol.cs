@@ -115,8 +115,10 @@ public abstract record ToDevice(DeviceId DeviceId)
     /// <summary>The connection of this gateway is over. Of the ids that were reserved for it, it used those below this position.</summary>
     public sealed record ReturnSubDeviceIds(DeviceId DeviceId, long UsedUpTo, long ReservedUpTo) : ToDevice(DeviceId);
 
-    /// <summary>Its reminder rang. Answered with <see cref="ReminderHandled"/> when what was due is stored, or at once when it is awake anyway.</summary>
-    /// <param name="DueIn">How long until it rings again. A duration, because it comes from the database, whose clock is nobody else's.</param>
+    /// <summary>Its reminder rang. Answered with <see cref="ReminderHandled"/> when what was due is stored, or at once
+    /// when it is awake anyway.</summary>
+    /// <param name="DueIn">How long until it rings again. A duration, because it comes from the database, whose clock
+    /// is nobody else's.</param>
     public sealed record Reminder(DeviceId DeviceId, Guid Token, TimeSpan DueIn) : ToDevice(DeviceId);
 
     /// <summary>Every notification up to this number is settled.</summary>

@@ -20,7 +20,10 @@ public static class DevicesHosting
     /// <summary>What devices need besides the actor system. Options and the database must be there already.</summary>
     public static IServiceCollection AddDevices(this IServiceCollection services)
     {
-        foreach (var migration in JournalTables.Migrations.Concat(ReminderTable.Migrations).Concat(JournalUpkeep.Migrations).Concat(ClusterNodes.Migrations)) services.AddSingleton(migration);
+        foreach (var migration in JournalTables.Migrations.Concat(ReminderTable.Migrations).Concat(JournalUpkeep.Migrations).Concat(ClusterNodes.Migrations))
+        {
+            services.AddSingleton(migration);
+        }
         return services
             .AddSingleton<OwedSettler>()
             .AddSingleton<FenceWatch>()

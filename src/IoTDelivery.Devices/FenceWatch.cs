@@ -38,7 +38,8 @@ public sealed class FenceWatch(TimeProvider clock)
     }
 
     /// <summary>
-    /// A sequence number of this device was taken, so another node owns it. Quarantine it here for a moment, or it would recover from the other owner's events and continue
+    /// A sequence number of this device was taken, so another node owns it. Quarantine it here for a moment, or it
+    /// would recover from the other owner's events and continue
     /// after them. Any other failure of a write says nothing about owners.
     /// </summary>
     public void Doubt(string deviceId)

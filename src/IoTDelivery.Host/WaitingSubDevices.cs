@@ -5,7 +5,8 @@ using LinqToDB.Data;
 namespace IoTDelivery.Host;
 
 /// <summary>
-/// Which sub-devices of a gateway have something to do: those with a reminder on file. Whoever has a message waiting has one (and nobody else is harmed by being
+/// Which sub-devices of a gateway have something to do: those with a reminder on file. Whoever has a message waiting
+/// has one (and nobody else is harmed by being
 /// attached). The one question that needs the registry's table and the calls' together, so it is asked up here.
 /// </summary>
 public sealed class WaitingSubDevices(SqlDatabase database)

@@ -86,7 +86,10 @@ public sealed class SqlDatabase
         }
 
         await using var db = Open();
-        if (Provider == DatabaseProvider.Sqlite) await db.ExecuteAsync("pragma journal_mode = wal", cancel); // once: it lives in the file
+
+        // Once: both live in the file. Small pages, because a row of the journal dirties a page of its key's index: 60 devices
+        // per commit, 10.8 KB per message with pages of 4 KB and 6.0 with 1 KB. A file that is there keeps its size.
+        if (Provider == DatabaseProvider.Sqlite) await db.ExecuteAsync("pragma page_size = 1024; pragma journal_mode = wal", cancel);
 
         if (!_createsTables)
         {
@@ -142,11 +145,13 @@ public sealed class SqlDatabase
     }
 
     // synchronous = full: in WAL mode a commit is on the disk before it returns. "201 means stored" needs it, and it costs nothing measurable here.
-    // Checkpoints in steps of 32 MB instead of 4: a page that was written many times is copied once. Whoever commits makes them, so every connection says so.
-    private const string SqlitePragmas = "pragma synchronous = full; pragma busy_timeout = 10000; pragma wal_autocheckpoint = 8000";
+    // Checkpoints in steps of 32 MB instead of 4: a page that was written many times is copied once. Whoever commits
+    // makes them, so every connection says so.
+    private const string SqlitePragmas = "pragma synchronous = full; pragma busy_timeout = 10000; pragma wal_autocheckpoint = 32000";
 
     /// <summary>
-    /// The same for the connection that writes the journal. It does not wait ten seconds for a lock: what it has to write waits in front of it. It keeps 32 MB of pages, so
+    /// The same for the connection that writes the journal. It does not wait ten seconds for a lock: what it has to
+    /// write waits in front of it. It keeps 32 MB of pages, so
     /// that an insert reads nothing.
     /// </summary>
     public const string SqliteWriterPragmas = $"{SqlitePragmas}; pragma busy_timeout = 2500; pragma cache_size = -32768";

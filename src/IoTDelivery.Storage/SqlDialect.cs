@@ -63,7 +63,8 @@ public sealed partial record SqlDialect(
              from distinct_values d where d.{column} is not null)
            """;
 
-    /// <summary>The statement with the names in braces written out. <c>{on TABLE}</c> stands behind the index that is dropped: only SQL Server wants to hear it.</summary>
+    /// <summary>The statement with the names in braces written out. <c>{on TABLE}</c> stands behind the index that is
+    /// dropped: only SQL Server wants to hear it.</summary>
     public string Write(string statement) => OnTable().Replace(statement, SkipLocked.StartsWith("with", StringComparison.Ordinal) ? " on $1" : "")
         .Replace("{id}", Id).Replace("{text}", Text).Replace("{bigint}", BigInt).Replace("{int}", Int)
         .Replace("{bool}", Bool).Replace("{blob}", Blob).Replace("{guid}", Guid).Replace("{identity}", Identity).Replace("{snapshot_time}", SnapshotTime);

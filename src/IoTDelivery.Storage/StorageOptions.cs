@@ -22,12 +22,14 @@ public sealed class StorageOptions
     public bool CreateTables { get; set; } = true;
 
     /// <summary>
-    /// How long what devices have to store waits for a database that stalls or is away. Until then no device stops and none is attached anew; applications are answered 503
+    /// How long what devices have to store waits for a database that stalls or is away. Until then no device stops and
+    /// none is attached anew; applications are answered 503
     /// meanwhile. Default 5 min; from 10 s to an hour.
     /// </summary>
     public TimeSpan OutageMax { get; set; } = TimeSpan.FromMinutes(5);
 
-    /// <summary>Bytes of a node that may wait to be stored. Beyond it new messages are answered 503 at once. Default 256 MB.</summary>
+    /// <summary>Bytes of a node that may wait to be stored. Beyond it new messages are answered 503 at once. Default
+    /// 256 MB.</summary>
     public long WaitingBytesMax { get; set; } = 256 * 1024 * 1024;
 
     /// <summary>What is wrong with these settings, naming the setting; null if nothing is.</summary>

@@ -85,5 +85,6 @@ public static class Report
 
     private static string Of(Latency latency) => $"{latency.P50:0.0} / {latency.P99:0.0} / {latency.Max:0}";
 
-    private static string Of(Written? written) => written is { } w ? $"{w.Journal:0.00} / {w.Snapshot:0.00} / {w.Reminder:0.00} / {w.Backlog:0.00}" : "–";
+    private static string Of(Written? written) =>
+        written is { } w ? $"{w.Journal:0.00} / {w.Snapshot:0.00} / {w.Reminder:0.00} / {w.Backlog:0.00}" : "–";
 }

@@ -12,7 +12,8 @@ using Microsoft.Extensions.Logging;
 
 namespace IoTDelivery.Devices.Tests;
 
-/// <summary>A node that only has devices: the real sharding, journal and reminders, from the real akka.hocon, on a database of the test.</summary>
+/// <summary>A node that only has devices: the real sharding, journal and reminders, from the real akka.hocon, on a
+/// database of the test.</summary>
 public sealed class DeviceNode : IAsyncDisposable
 {
     public static readonly DeliveryPolicy Policy = new()

@@ -45,7 +45,8 @@ public abstract class DeviceSpec<TDatabase>(TDatabase server) : IClassFixture<TD
 
     private static Task<int> RowsAsync(DeviceNode node, string device) => CountAsync(node, $"select count(*) from journal where persistence_id = 'device-{device}'");
 
-    private static Task<int> CallsAsync(DeviceNode node, string device) => CountAsync(node, $"select count(*) from reminder where device_id = '{device}'");
+    private static Task<int> CallsAsync(DeviceNode node, string device) =>
+        CountAsync(node, $"select count(*) from reminder where device_id = '{device}'");
 
     private static async Task<long> DueAsync(DeviceNode node, string device)
     {

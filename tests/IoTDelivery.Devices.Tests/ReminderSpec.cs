@@ -32,7 +32,8 @@ public abstract class ReminderSpec<TDatabase>(TDatabase server) : IClassFixture<
         var ended = new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously);
         const int devices = 30;
         node.Settler.Current = node.System.ActorOf(Props.Create(typeof(Payer), devices, ended));
-        await Task.WhenAll(Enumerable.Range(0, devices).Select(i => node.Devices.SendAsync(Device($"c{i}"), "m", ttl: 5))); // due in two seconds
+        // due in two seconds
+        await Task.WhenAll(Enumerable.Range(0, devices).Select(i => node.Devices.SendAsync(Device($"c{i}"), "m", ttl: 5)));
 
         behind.By = TimeSpan.FromSeconds(3); // the clock is set back: by it, nothing is due when the database says so
 
@@ -88,7 +89,8 @@ public abstract class ReminderSpec<TDatabase>(TDatabase server) : IClassFixture<
             replace: s => s.AddSingleton(Quiet));
         Assert.IsType<OutboxReply.Accepted>(await node.Devices.SendAsync(Device("waits"), "m"));
         await using var db = node.Database.Open();
-        await db.ExecuteAsync($"update {ReminderSql.Table} set due_at = due_at + 3600000"); // somebody took it, and his ring never came
+        // somebody took it, and his ring never came
+        await db.ExecuteAsync($"update {ReminderSql.Table} set due_at = due_at + 3600000");
 
         var clock = Stopwatch.StartNew();
         while (await db.ExecuteAsync<long>($"select due_at - {node.Database.Dialect.Now} from {ReminderSql.Table} where device_id = 'waits'") > 2_000)
@@ -109,7 +111,8 @@ public abstract class ReminderSpec<TDatabase>(TDatabase server) : IClassFixture<
         await Task.WhenAll(Enumerable.Range(0, devices).Select(i => node.Devices.SendAsync(Device($"slow{i}"), "m", ttl: 5)));
         await node.Devices.SendAsync(Device("healthy"), "m", ttl: 5);
 
-        await healthy.Task.WaitAsync(Patience); // five times as many slow ones as may ring at once, and none is ever answered
+        // five times as many slow ones as may ring at once, and none is ever answered
+        await healthy.Task.WaitAsync(Patience);
         var clock = Stopwatch.StartNew();
         while (slow.Count < devices)
         {
@@ -150,7 +153,10 @@ public abstract class ReminderSpec<TDatabase>(TDatabase server) : IClassFixture<
         {
             var owed = (Owed)message;
             Sender.Tell(new ToDevice.Paid(owed.DeviceId, owed.Notifications[^1].Number));
-            if ((_ends += owed.Notifications.Count(n => n.Status == MessageStatus.TimedOut)) == devices) ended.TrySetResult();
+            if ((_ends += owed.Notifications.Count(n => n.Status == MessageStatus.TimedOut)) == devices)
+            {
+                ended.TrySetResult();
+            }
         }
     }
 

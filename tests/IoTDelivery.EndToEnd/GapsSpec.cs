@@ -73,7 +73,8 @@ public sealed class ReminderGapsSpec : GapsSpec
     [InlineData("acted", 1)]            // timed out, and the application does not know
     [InlineData("deleting", 1)]         // all done, and the call still on file
     [InlineData("deleted", 1)]
-    public Task A_message_ends_although_the_process_died_in_the_life_of_its_reminder(string point, int nth) => RunAsync(point, nth, failures: 0);
+    public Task A_message_ends_although_the_process_died_in_the_life_of_its_reminder(string point, int nth) =>
+        RunAsync(point, nth, failures: 0);
 }
 
 /// <summary>The life of an owed notification.</summary>

@@ -444,12 +444,14 @@ internal sealed class SimulatedSnapshots : UntypedActor
     }
 }
 
-/// <summary>The table of reminders as one node sees it. Its rules are those of the statements in <see cref="ReminderTable"/>.</summary>
+/// <summary>The table of reminders as one node sees it. Its rules are those of the statements in <see
+/// cref="ReminderTable"/>.</summary>
 internal sealed class SimulatedCalls() : ReminderTable(null!, null!, OneThread.Instance)
 {
     public Node Node { get; set; } = null!;
 
-    public override Task FileAsync(string deviceId, TimeSpan dueIn, Guid token) => Node.World.Disk.FileCall(Node, deviceId, dueIn, token);
+    public override Task FileAsync(string deviceId, TimeSpan dueIn, Guid token) =>
+        Node.World.Disk.FileCall(Node, deviceId, dueIn, token);
 
     public override Task DeleteAsync(string deviceId, Guid token) => Node.World.Disk.DeleteCall(Node, deviceId, token);
 

@@ -108,7 +108,7 @@ internal sealed class Node : ISnapshotLog
         (_backlog, _webhook) = (new SimulatedBacklog(this, Site.PushMetrics), new SimulatedWebhook(this));
 
         Shard = Start(Props.Create(typeof(Shard), this));
-        Start(Props.Create(typeof(ReminderService), calls, Gateway, clock, World.ReminderOptions, Fence));
+        Start(Props.Create(typeof(ReminderService), calls, Gateway, clock, world.ReminderOptions, Fence));
         var settings = ActorMaterializerSettings.Create(Site.System).WithInputBuffer(1, 4).WithDispatcher($"node-{index}");
         _materializer = ActorMaterializer.Create(Site.System, settings, $"{Name}-mqtt");
         _mqtt = new MqttServices(

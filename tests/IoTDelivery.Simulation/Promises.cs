@@ -148,7 +148,7 @@ internal sealed class Promises(World world)
         DateTimeOffset Latest()
         {
             // A call that rang is due again one lease later, whatever it was for.
-            var ringing = world.Now + World.ReminderOptions.Lease;
+            var ringing = world.Now + World.Lease;
             var recall = world.Now + World.DeviceOptions.ReminderInterval;
             var latest = outbox.NextExpiry is { } expiry && expiry > world.Now && (outbox.Owed.IsEmpty || expiry < recall) ? expiry : recall;
             if (world.HasStrayNode && latest < recall) latest = recall; // one that does not know that it was taken for dead may put the call off, once
@@ -170,7 +170,7 @@ internal sealed class Promises(World world)
     public void Rang(string deviceId, int rows)
     {
         var rung = _rung.GetValueOrDefault(deviceId);
-        if (rung.Rows != rows || world.Now - rung.Since > World.ReminderOptions.Lease) rung = (world.Now, rows, 0);
+        if (rung.Rows != rows || world.Now - rung.Since > World.Lease) rung = (world.Now, rows, 0);
         _rung[deviceId] = rung = rung with { Times = rung.Times + 1 };
         if (rung.Times > 4) Break($"{deviceId} is rung in circles: {rung.Times} times within a lease, and nothing came of it");
     }

@@ -1,5 +1,6 @@
 using Akka.Actor;
 using IoTDelivery.Devices;
+using IoTDelivery.Devices.Journal;
 using IoTDelivery.Devices.Reminders;
 using IoTDelivery.Domain;
 using IoTDelivery.Mqtt;
@@ -24,7 +25,7 @@ internal sealed class World
         SnapshotEvery = 12,
     };
 
-    public static readonly ReminderOptions ReminderOptions = new() { Lease = TimeSpan.FromSeconds(10) };
+    public static readonly TimeSpan Lease = TimeSpan.FromSeconds(10);
 
     public static readonly PushOptions PushOptions = new()
     {
@@ -137,7 +138,7 @@ internal sealed class World
     public Addressee AddresseeOf(DeviceId deviceId) => _addressees[deviceId];
 
     /// <summary>With many sleepers one ring at a time has to do, or they would not be many.</summary>
-    public WakeUpOptions WakeUpOptions => new() { Lease = Lease, Concurrency = Sleepers.Count > 0 ? 1 : 20 };
+    public ReminderOptions ReminderOptions => new() { Lease = Lease, Concurrency = Sleepers.Count > 0 ? 1 : 20 };
 
     /// <summary>True if the journal of this history looks up what became of a commit whose answer is lost; else it counts as failed.</summary>
     public bool LooksUp { get; }
@@ -260,7 +261,7 @@ internal sealed class World
 
     private void OnError(Akka.Event.Error error)
     {
-        if (error.Cause is DiskFault or AskTimeoutException || error.Cause?.GetBaseException() is DiskFault) return;
+        if (error.Cause is DiskFault or SequenceNumberTakenException or AskTimeoutException || error.Cause?.GetBaseException() is DiskFault) return;
         Promises.Break($"an actor failed: {error.Message} {error.Cause}");
     }
 

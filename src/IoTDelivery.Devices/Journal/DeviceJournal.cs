@@ -10,7 +10,8 @@ using AkkaSerialization = Akka.Serialization.Serialization;
 namespace IoTDelivery.Devices.Journal;
 
 /// <summary>
-/// The package's journal with its tables, replay and query, but its own way to write: rows go through the <see cref="JournalQueue"/>, and the reminder that a row makes
+/// The package's journal with its tables, replay and query, but its own way to write: rows go through the <see
+/// cref="JournalQueue"/>, and the reminder that a row makes
 /// necessary goes with it.
 /// </summary>
 public class DeviceJournal(AkkaConfig config) : SqlWriteJournal(config)
@@ -28,7 +29,8 @@ public class DeviceJournal(AkkaConfig config) : SqlWriteJournal(config)
 
     protected override bool AroundReceive(Receive receive, object message)
     {
-        if (message is WriteMessages write) _writer = write.PersistentActor; // the writes themselves do not say whose they are
+        // the writes themselves do not say whose they are
+        if (message is WriteMessages write) _writer = write.PersistentActor;
         return base.AroundReceive(receive, message);
     }
 

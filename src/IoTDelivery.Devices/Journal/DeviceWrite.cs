@@ -9,10 +9,12 @@ namespace IoTDelivery.Devices.Journal;
 internal sealed record JournalRow(string PersistenceId, long SequenceNr, byte[] Message, string Manifest, int SerializerId, long Created, string Writer);
 
 /// <summary>What is to become of a device's reminder.</summary>
-/// <param name="DueAt">When it is due, as a timestamp of the clock that never jumps; null to delete it, if it is still this one.</param>
+/// <param name="DueAt">When it is due, as a timestamp of the clock that never jumps; null to delete it, if it is still
+/// this one.</param>
 internal readonly record struct ReminderChange(string DeviceId, Guid Token, long? DueAt);
 
-/// <summary>What one device stores at once: rows of the journal, a change of its reminder, or both. It is stored as a whole or not at all.</summary>
+/// <summary>What one device stores at once: rows of the journal, a change of its reminder, or both. It is stored as a
+/// whole or not at all.</summary>
 internal class DeviceWrite(string persistenceId, IReadOnlyList<JournalRow> rows, ReminderChange? reminder)
 {
     // A row is more than its message: key, manifest, and what the objects themselves take.

@@ -6,21 +6,25 @@ internal enum WriteOutcome
     /// <summary>All its rows and its reminder are stored.</summary>
     Stored = 0,
 
-    /// <summary>Nothing of it is stored: a row with its key is there already. Whose it is says <see cref="IJournalStore.FindAsync"/>.</summary>
+    /// <summary>Nothing of it is stored: a row with its key is there already. Whose it is says <see
+    /// cref="IJournalStore.FindAsync"/>.</summary>
     KeyTaken = 1,
 }
 
 /// <summary>
-/// The statements behind the <see cref="JournalQueue"/>: one connection to the database, used by one caller at a time. It opens with the first statement, and every
+/// The statements behind the <see cref="JournalQueue"/>: one connection to the database, used by one caller at a time.
+/// It opens with the first statement, and every
 /// statement ends within a few seconds, by a time-out if need be.
 /// </summary>
 internal interface IJournalStore : IAsyncDisposable
 {
     /// <summary>
-    /// Stores the writes in one transaction, each as a whole or not at all. There is one write per device, ordered by the device; one with several rows comes alone.
+    /// Stores the writes in one transaction, each as a whole or not at all. There is one write per device, ordered by
+    /// the device; one with several rows comes alone.
     /// </summary>
     /// <param name="outcomes">What became of each, by position. Counts only if nothing is thrown.</param>
-    /// <exception cref="Exception">An outage: nothing is known, some, all or none of the writes may be stored. Anything else: nothing is stored.</exception>
+    /// <exception cref="Exception">An outage: nothing is known, some, all or none of the writes may be stored. Anything
+    /// else: nothing is stored.</exception>
     Task WriteAsync(IReadOnlyList<DeviceWrite> writes, WriteOutcome[] outcomes);
 
     /// <summary>What is stored under these keys.</summary>
@@ -29,7 +33,8 @@ internal interface IJournalStore : IAsyncDisposable
     /// <summary>Commits something that changes nothing: whether the database stores at all.</summary>
     Task ProbeAsync();
 
-    /// <summary>True if the exception is about the database or the way to it, false if it is about what was to be written.</summary>
+    /// <summary>True if the exception is about the database or the way to it, false if it is about what was to be
+    /// written.</summary>
     bool IsOutage(Exception cause);
 
     /// <summary>Gives up the connection, with whatever it was doing; the next statement opens another one.</summary>

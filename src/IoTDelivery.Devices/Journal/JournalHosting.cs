@@ -18,7 +18,8 @@ public static class JournalHosting
         var (timeout, options) = (database.OutageMax + TimeSpan.FromMinutes(1), database.Options);
         return akka
 
-            // Before the package, which appends its defaults: what comes behind them says nothing any more. The queue's deadline counts, so Akka's stands above it.
+            // Before the package, which appends its defaults: what comes behind them says nothing any more. The queue's
+            // deadline counts, so Akka's stands above it.
             .AddHocon($"akka.persistence.journal.sql.circuit-breaker.call-timeout = {(long)timeout.TotalSeconds}s", HoconAddMode.Append)
             .WithSqlPersistence(
                 new SqlJournalOptions { DataOptions = options, ProviderName = database.PluginProviderName, AutoInitialize = false, ReadIsolationLevel = isolation },

@@ -2,7 +2,8 @@ using IoTDelivery.Storage;
 
 namespace IoTDelivery.Devices.Journal;
 
-/// <summary>How many bytes of this node wait to be stored. Beyond the bound applications are refused before their message becomes work; the journal itself refuses nothing.</summary>
+/// <summary>How many bytes of this node wait to be stored. Beyond the bound applications are refused before their
+/// message becomes work; the journal itself refuses nothing.</summary>
 public sealed class JournalLoad(long bytesMax)
 {
     private long _bytes;

@@ -24,23 +24,29 @@ internal sealed record JournalQueueOptions
 }
 
 /// <summary>
-/// The queue in front of the journal. It knows no database: it decides what is written together, what is tried again, and what has failed.
+/// The queue in front of the journal. It knows no database: it decides what is written together, what is tried again,
+/// and what has failed.
 /// </summary>
 //
 //   write ──► the device's line ──first of it──► ready ──► transaction ──► stored
-//                                                  ▲          ├── key taken ──look up──► mine: stored · not mine: another owner
+//                                                  ▲          ├── key taken ──look up──► mine: stored · not mine:
+// another owner
 //                                                  │          └── failed, outcome unknown
 //                                                  └── again, in parts, at last alone ◄──┘
-//                                                             alone: bad data fails at once · a row that fails while the database is well fails soon ·
-//                                                                    while nothing can be stored at all, everybody waits (OutageMax)
+//                                                             alone: bad data fails at once · a row that fails while
+// the database is well fails soon ·
+//                                                                    while nothing can be stored at all, everybody
+// waits (OutageMax)
 //
-// A device has one write in the database at a time. When it fails, those behind it fail untried: a gap would make the device unrecoverable.
+// A device has one write in the database at a time. When it fails, those behind it fail untried: a gap would make the
+// device unrecoverable.
 public sealed class JournalQueue : IAsyncDisposable
 {
     // Twice alone, and each time the database stored something else: it is the row, not the database.
     private const int OwnFailuresMax = 2;
 
-    // A transaction that failed is tried again in parts this many times smaller. Each try may cost a time-out, so more than halves.
+    // A transaction that failed is tried again in parts this many times smaller. Each try may cost a time-out, so more
+    // than halves.
     private const int Parts = 8;
 
     private sealed class Writer(IJournalStore store)
@@ -89,7 +95,10 @@ public sealed class JournalQueue : IAsyncDisposable
         _load.Add(write.Bytes);
         lock (_gate)
         {
-            if (_stop.IsCancellationRequested) write.Failure = new JournalUnavailableException("The journal is closed.");
+            if (_stop.IsCancellationRequested)
+            {
+                write.Failure = new JournalUnavailableException("The journal is closed.");
+            }
             else if (!_devices.TryAdd(write.PersistenceId, write))
             {
                 var last = _devices[write.PersistenceId];
@@ -108,7 +117,8 @@ public sealed class JournalQueue : IAsyncDisposable
     }
 
     /// <summary>
-    /// Before a device is read: what it had queued and nobody began leaves, because whoever waited for it is gone; what was begun ends first, or it would
+    /// Before a device is read: what it had queued and nobody began leaves, because whoever waited for it is gone; what
+    /// was begun ends first, or it would
     /// appear behind the reader's back.
     /// </summary>
     internal async Task SettleAsync(string persistenceId)
@@ -214,7 +224,8 @@ public sealed class JournalQueue : IAsyncDisposable
         }
     }
 
-    // The next transaction's writes, ordered by device: rows of one page are written together, and two transactions lock in the same order. Null: nothing waits.
+    // The next transaction's writes, ordered by device: rows of one page are written together, and two transactions
+    // lock in the same order. Null: nothing waits.
     private List<DeviceWrite>? Take(Writer writer)
     {
         List<DeviceWrite> batch = [], over = [];
@@ -274,7 +285,10 @@ public sealed class JournalQueue : IAsyncDisposable
             var found = await writer.Store.FindAsync(write.Rows);
             var taken = write.Rows.FirstOrDefault(row => !found.Any(f =>
                 f.PersistenceId == row.PersistenceId && f.SequenceNr == row.SequenceNr && f.Writer == row.Writer && f.Message.AsSpan().SequenceEqual(row.Message)));
-            if (taken is not null) write.Failure = new SequenceNumberTakenException(taken.PersistenceId, taken.SequenceNr);
+            if (taken is not null)
+            {
+                write.Failure = new SequenceNumberTakenException(taken.PersistenceId, taken.SequenceNr);
+            }
         }
     }
 
@@ -312,7 +326,8 @@ public sealed class JournalQueue : IAsyncDisposable
         await Task.Delay(pause < _options.RetryAfter ? pause : _options.RetryAfter, _clock, _stop.Token).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
     }
 
-    // Something was stored while this one failed, or can be now. Akka answers writes in the order they came, so behind one that is tried again there is soon nobody left who
+    // Something was stored while this one failed, or can be now. Akka answers writes in the order they came, so behind
+    // one that is tried again there is soon nobody left who
     // has anything to store: then it must be asked.
     private async Task<bool> IsDatabaseWellAsync(Writer writer, long storedBefore)
     {

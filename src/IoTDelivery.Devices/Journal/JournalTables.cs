@@ -30,7 +30,8 @@ public static class JournalTables
             "create index snapshot_sequence_number_idx on snapshot (sequence_number)")
         { UnlessTable = "snapshot" },
 
-        // They serve no query, neither ours nor the package's (replay and snapshots go by the device, the query by ordering), and cost a page per row each.
+        // They serve no query, neither ours nor the package's (replay and snapshots go by the device, the query by
+        // ordering), and cost a page per row each.
         new("journal", 3,
             "drop index if exists journal_created_idx {on journal}",
             "drop index if exists journal_sequence_number_idx {on journal}",

@@ -7,7 +7,8 @@ using NpgsqlTypes;
 namespace IoTDelivery.Devices.Journal;
 
 /// <summary>
-/// One statement per transaction: all rows as arrays, a taken key fails nobody else. What is not in its answer is not stored. The statement that also changes
+/// One statement per transaction: all rows as arrays, a taken key fails nobody else. What is not in its answer is not
+/// stored. The statement that also changes
 /// reminders is another one, because few transactions have any.
 /// </summary>
 internal sealed class PostgreSqlJournalStore(SqlDatabase database, TimeProvider clock) : IJournalStore
@@ -94,7 +95,8 @@ internal sealed class PostgreSqlJournalStore(SqlDatabase database, TimeProvider 
     public async Task ProbeAsync()
     {
         await OpenAsync();
-        await using var probe = new NpgsqlCommand(ReminderSql.Probe, _connection); // several statements of one command are one transaction
+        // several statements of one command are one transaction
+        await using var probe = new NpgsqlCommand(ReminderSql.Probe, _connection);
         await probe.ExecuteNonQueryAsync();
     }
 
@@ -179,7 +181,10 @@ internal sealed class PostgreSqlJournalStore(SqlDatabase database, TimeProvider 
     private async Task<NpgsqlCommand> PrepareAsync(string text, NpgsqlDbType[] types)
     {
         var command = new NpgsqlCommand(text, _connection);
-        foreach (var type in types) command.Parameters.Add(new NpgsqlParameter { NpgsqlDbType = NpgsqlDbType.Array | type });
+        foreach (var type in types)
+        {
+            command.Parameters.Add(new NpgsqlParameter { NpgsqlDbType = NpgsqlDbType.Array | type });
+        }
         await command.PrepareAsync();
         return command;
     }

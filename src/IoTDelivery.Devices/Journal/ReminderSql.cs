@@ -5,14 +5,16 @@ internal static class ReminderSql
 {
     public const string Table = "reminder";
 
-    /// <summary>A reminder of another token is only ever moved earlier: a cut-off owner must not put off what its successor has to do.</summary>
+    /// <summary>A reminder of another token is only ever moved earlier: a cut-off owner must not put off what its
+    /// successor has to do.</summary>
     public const string OnConflict =
         $"""
         on conflict (device_id) do update set
           due_at = case when {Table}.token = excluded.token or excluded.due_at < {Table}.due_at then excluded.due_at else {Table}.due_at end, token = excluded.token
         """;
 
-    /// <summary>Written and taken back in one transaction: nobody ever sees it, and its commit has to reach the disk.</summary>
+    /// <summary>Written and taken back in one transaction: nobody ever sees it, and its commit has to reach the
+    /// disk.</summary>
     public static string Probe
     {
         get
@@ -22,8 +24,10 @@ internal static class ReminderSql
         }
     }
 
-    /// <summary>What remains until then, in milliseconds: the only thing about time that is told to the database.</summary>
-    public static long DueIn(TimeProvider clock, long dueAt) => (long)clock.GetElapsedTime(clock.GetTimestamp(), dueAt).TotalMilliseconds;
+    /// <summary>What remains until then, in milliseconds: the only thing about time that is told to the
+    /// database.</summary>
+    public static long DueIn(TimeProvider clock, long dueAt) =>
+        (long)clock.GetElapsedTime(clock.GetTimestamp(), dueAt).TotalMilliseconds;
 
     /// <summary>As text: one of the three databases has no type of its own for it.</summary>
     public static string Text(Guid token) => token.ToString("N");

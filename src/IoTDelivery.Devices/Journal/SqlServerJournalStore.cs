@@ -5,7 +5,8 @@ using Microsoft.Data.SqlClient;
 
 namespace IoTDelivery.Devices.Journal;
 
-/// <summary>One batch of statements per transaction, everything in one JSON parameter each for rows and reminders, so that there is one plan for any number of them.</summary>
+/// <summary>One batch of statements per transaction, everything in one JSON parameter each for rows and reminders, so
+/// that there is one plan for any number of them.</summary>
 internal sealed class SqlServerJournalStore(SqlDatabase database, TimeProvider clock) : IJournalStore
 {
     private const string Id = "varchar(256) collate Latin1_General_BIN2";
@@ -17,7 +18,8 @@ internal sealed class SqlServerJournalStore(SqlDatabase database, TimeProvider c
 
     private sealed record ReminderJson(string d, long? a, string t, string p);
 
-    // not exists instead of a key violation, which would undo everybody's rows. Two nodes may still meet between look and insert: then it is tried again, and seen.
+    // not exists instead of a key violation, which would undo everybody's rows. Two nodes may still meet between look
+    // and insert: then it is tried again, and seen.
     private readonly string _text =
         $"""
         set xact_abort on; set nocount on;

@@ -3,7 +3,8 @@ using Microsoft.Data.Sqlite;
 
 namespace IoTDelivery.Devices.Journal;
 
-/// <summary>One transaction, one prepared insert per row. SQLite undoes a failed statement by itself, so the others of the transaction stay.</summary>
+/// <summary>One transaction, one prepared insert per row. SQLite undoes a failed statement by itself, so the others of
+/// the transaction stay.</summary>
 internal sealed class SqliteJournalStore(SqlDatabase database, TimeProvider clock) : IJournalStore
 {
     // SQLITE_CONSTRAINT with its two kinds for a key that is taken.
@@ -42,7 +43,10 @@ internal sealed class SqliteJournalStore(SqlDatabase database, TimeProvider cloc
         {
             (find.Parameters[0].Value, find.Parameters[1].Value) = (row.PersistenceId, row.SequenceNr);
             using var reader = find.ExecuteReader();
-            if (reader.Read()) found.Add(new StoredRow(row.PersistenceId, row.SequenceNr, reader.GetFieldValue<byte[]>(0), reader.IsDBNull(1) ? null : reader.GetString(1)));
+            if (reader.Read())
+            {
+                found.Add(new StoredRow(row.PersistenceId, row.SequenceNr, reader.GetFieldValue<byte[]>(0), reader.IsDBNull(1) ? null : reader.GetString(1)));
+            }
         }
 
         return found;

@@ -6,7 +6,8 @@ namespace IoTDelivery.Devices.Reminders;
 
 /// <summary>Rings for devices whose call is due. One per node; any number of them may look at the same table.</summary>
 //
-//   due ──take (moves one lease ahead)──► rung ──Reminder──► the device stores what was due ──► ReminderHandled · deletes or moves it
+//   due ──take (moves one lease ahead)──► rung ──Reminder──► the device stores what was due ──► ReminderHandled ·
+// deletes or moves it
 //                                          └── nobody answers: it is due again when the lease is over
 //
 public sealed class ReminderService : UntypedActor, IWithTimers

@@ -5,14 +5,17 @@ using LinqToDB.Data;
 
 namespace IoTDelivery.Devices.Reminders;
 
-/// <summary>A call that rang: the row stands, moved ahead, until the device deletes it.</summary>
+/// <summary>A reminder that rang: the row stands, moved ahead, until the device deletes it.</summary>
 /// <param name="DueIn">How long until it rings again.</param>
 public readonly record struct DueReminder(string DeviceId, Guid Token, TimeSpan DueIn);
 
 /// <summary>
-/// The table of reminders: a device with unfinished work has a call on file, due no later than the moment it must act. So a restart wakes nobody
-/// who has nothing to do, and a fleet asleep costs no memory. A call is filed in the transaction of the row that makes it necessary (<see cref="DeviceEvents.Reminder"/>);
-/// here it is moved and taken off. Times are the database's: it is told what remains, and finds by its own clock what is due.
+/// The table of reminders: a device with unfinished work has a reminder on file, due no later than the moment it must act.
+/// So a restart wakes nobody
+/// who has nothing to do, and a fleet asleep costs no memory. A reminder is filed in the transaction of the row that makes
+/// it necessary (<see cref="DeviceEvents.Reminder"/>);
+/// here it is moved and taken off. Times are the database's: it is told what remains, and finds by its own clock what
+/// is due.
 /// </summary>
 public class ReminderTable(SqlDatabase database, JournalQueue queue, TimeProvider clock)
 {
@@ -30,19 +33,24 @@ public class ReminderTable(SqlDatabase database, JournalQueue queue, TimeProvide
     ];
 
     /// <summary>
-    /// Puts the device's call on file, in place of any it had. Done when it is stored. A call of another token is only ever moved earlier: a cut-off owner, which still
+    /// Puts the device's reminder on file, in place of any it had. Done when it is stored. A reminder of another token is only
+    /// ever moved earlier: a cut-off owner, which still
     /// believes what it knew, must not put off what its successor has to do.
     /// </summary>
-    public virtual Task FileAsync(string deviceId, TimeSpan dueIn, Guid token) => ChangeAsync(new ReminderChange(deviceId, token, clock.TimestampIn(dueIn)));
+    public virtual Task FileAsync(string deviceId, TimeSpan dueIn, Guid token) =>
+        ChangeAsync(new ReminderChange(deviceId, token, clock.TimestampIn(dueIn)));
 
-    /// <summary>Takes the device's call off, if it is still this one. Only the device itself does so.</summary>
-    public virtual Task DeleteAsync(string deviceId, Guid token) => ChangeAsync(new ReminderChange(deviceId, token, null));
+    /// <summary>Takes the device's reminder off, if it is still this one. Only the device itself does so.</summary>
+    public virtual Task DeleteAsync(string deviceId, Guid token) =>
+        ChangeAsync(new ReminderChange(deviceId, token, null));
 
-    /// <summary>At most <paramref name="count"/> due calls, earliest first, each moved one lease ahead: whoever crashes now lets them ring again.</summary>
+    /// <summary>At most <paramref name="count"/> due reminders, earliest first, each moved one lease ahead: whoever crashes
+    /// now lets them ring again.</summary>
     public virtual async Task<IReadOnlyList<DueReminder>> TakeDueAsync(int count, TimeSpan lease, CancellationToken cancel)
     {
         await using var db = database.Open();
-        var (dialect, now) = (database.Dialect, $"(select {database.Dialect.Now})"); // asked once, or no index would find what is due
+        // asked once, or no index would find what is due
+        var (dialect, now) = (database.Dialect, $"(select {database.Dialect.Now})");
         var statement = database.Provider switch
         {
             DatabaseProvider.SqlServer =>
@@ -51,7 +59,8 @@ public class ReminderTable(SqlDatabase database, JournalQueue queue, TimeProvide
                 update due set due_at = {dialect.Now} + @lease output inserted.device_id, inserted.token
                 """,
 
-            // Materialized: a plan that asked again for every row would find others behind those that are locked, and take more than were asked for.
+            // Materialized: a plan that asked again for every row would find others behind those that are locked, and
+            // take more than were asked for.
             DatabaseProvider.PostgreSql =>
                 $"""
                 with due as materialized (select device_id from reminder where due_at <= {now} order by due_at limit @count {dialect.SkipLocked})
@@ -82,5 +91,6 @@ public class ReminderTable(SqlDatabase database, JournalQueue queue, TimeProvide
 internal static class Timestamps
 {
     /// <summary>The timestamp of the moment that comes after this time.</summary>
-    public static long TimestampIn(this TimeProvider clock, TimeSpan time) => clock.GetTimestamp() + (long)(time.TotalSeconds * clock.TimestampFrequency);
+    public static long TimestampIn(this TimeProvider clock, TimeSpan time) =>
+        clock.GetTimestamp() + (long)(time.TotalSeconds * clock.TimestampFrequency);
 }

@@ -78,7 +78,8 @@ public sealed class DeliverySerializer(ExtendedActorSystem system) : SerializerW
         },
         ToDevice.Reminder o => new Proto.Reminder
         {
-            DeviceId = o.DeviceId.Value, Token = Write(o.Token), DueIn = o.DueIn.Ticks, DueAt = DateTimeOffset.MaxValue.UtcTicks, // an older release relies on nothing then
+            // an older release relies on nothing then
+            DeviceId = o.DeviceId.Value, Token = Write(o.Token), DueIn = o.DueIn.Ticks, DueAt = DateTimeOffset.MaxValue.UtcTicks,
         },
         ToDevice.Paid o => new Proto.PaidUpTo { DeviceId = o.DeviceId.Value, UpTo = o.UpTo },
         ReminderHandled o => new Proto.ReminderHandled { DeviceId = o.DeviceId.Value },
@@ -431,7 +432,8 @@ public sealed class DeliverySerializer(ExtendedActorSystem system) : SerializerW
 
     private static ToDevice.ReturnSubDeviceIds Read(Proto.ReturnSubDeviceIds m) => new(Device(m.DeviceId), m.UsedUpTo, m.ReservedUpTo);
 
-    private static ToDevice.Reminder Read(Proto.Reminder m) => new(Device(m.DeviceId), ReadGuid(m.Token), new TimeSpan(m.DueIn));
+    private static ToDevice.Reminder Read(Proto.Reminder m) =>
+        new(Device(m.DeviceId), ReadGuid(m.Token), new TimeSpan(m.DueIn));
 
     private static ToDevice.Paid Read(Proto.PaidUpTo m) => new(Device(m.DeviceId), m.UpTo);
 

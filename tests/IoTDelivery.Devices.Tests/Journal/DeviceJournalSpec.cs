@@ -13,7 +13,8 @@ using static IoTDelivery.Devices.Tests.Talk;
 
 namespace IoTDelivery.Devices.Tests.Journal;
 
-/// <summary>The journal on real databases: what its statements store, whom a failure meets, and what an outage costs.</summary>
+/// <summary>The journal on real databases: what its statements store, whom a failure meets, and what an outage
+/// costs.</summary>
 public abstract class DeviceJournalSpec<TDatabase>(TDatabase server) : IClassFixture<TDatabase> where TDatabase : TestDatabase
 {
     private protected static readonly TimeSpan Patience = TimeSpan.FromSeconds(30);
@@ -164,8 +165,12 @@ public abstract class DeviceJournalSpec<TDatabase>(TDatabase server) : IClassFix
 
         await using var db = node.Database.Open();
         var (rows, clock) = (0, Stopwatch.StartNew());
-        while ((rows = await db.ExecuteAsync<int>("select count(*) from journal")) != counted.Sum()) Assert.True(clock.Elapsed < Patience, "Rows nobody counted.");
-        Assert.InRange(rows, 50 * 10, 50 * (10 * 2 + 2)); // accepted, delivered with what was paid; and one for the session
+        while ((rows = await db.ExecuteAsync<int>("select count(*) from journal")) != counted.Sum())
+        {
+            Assert.True(clock.Elapsed < Patience, "Rows nobody counted.");
+        }
+        // accepted, delivered with what was paid; and one for the session
+        Assert.InRange(rows, 50 * 10, 50 * (10 * 2 + 2));
         Assert.True(counted.Count < rows, $"{counted.Count} transactions for {rows} rows");
     }
 
@@ -191,11 +196,13 @@ public abstract class DeviceJournalSpec<TDatabase>(TDatabase server) : IClassFix
         return [.. rows.Select(r => (r.DeviceId, Guid.Parse(r.Token), r.DueIn))];
     }
 
-    private static JournalRow Row(string id, long nr, string writer = "me", byte first = 1) => new(id, nr, [first, 2, 3], "E1", 4053, DateTime.UtcNow.Ticks, writer);
+    private static JournalRow Row(string id, long nr, string writer = "me", byte first = 1) =>
+        new(id, nr, [first, 2, 3], "E1", 4053, DateTime.UtcNow.Ticks, writer);
 
     private static DeviceWrite Of(params JournalRow[] rows) => new(rows[0].PersistenceId, rows, null);
 
-    private static DeviceWrite Of(ReminderChange reminder, params JournalRow[] rows) => new($"device-{reminder.DeviceId}", rows, reminder);
+    private static DeviceWrite Of(ReminderChange reminder, params JournalRow[] rows) =>
+        new($"device-{reminder.DeviceId}", rows, reminder);
 
     private static ReminderChange Reminder(string device, Guid token, int? seconds) =>
         new(device, token, seconds is { } s ? TimeProvider.System.GetTimestamp() + s * TimeProvider.System.TimestampFrequency : null);

@@ -49,12 +49,18 @@ internal sealed class FakeStore : IJournalStore
         _attempts.Writer.TryWrite([.. writes.Select(w => w.PersistenceId)]);
         if (Before.TryDequeue(out var before)) await before();
         if (writes.FirstOrDefault(w => Bad.Contains(w.PersistenceId)) is { } bad) throw new BadData(bad.PersistenceId);
-        if (writes.FirstOrDefault(w => Locked.Contains(w.PersistenceId)) is { } locked) throw new Away(locked.PersistenceId);
+        if (writes.FirstOrDefault(w => Locked.Contains(w.PersistenceId)) is { } locked)
+        {
+            throw new Away(locked.PersistenceId);
+        }
         for (var i = 0; i < writes.Count; i++)
         {
             outcomes[i] = writes[i].Rows.Any(r => Rows.ContainsKey((r.PersistenceId, r.SequenceNr))) ? WriteOutcome.KeyTaken : WriteOutcome.Stored;
             if (outcomes[i] != WriteOutcome.Stored) continue;
-            foreach (var row in writes[i].Rows) Rows.Add((row.PersistenceId, row.SequenceNr), (row.Message, row.Writer));
+            foreach (var row in writes[i].Rows)
+            {
+                Rows.Add((row.PersistenceId, row.SequenceNr), (row.Message, row.Writer));
+            }
             if (writes[i].Reminder is { } reminder) Reminders.Add(reminder);
         }
 

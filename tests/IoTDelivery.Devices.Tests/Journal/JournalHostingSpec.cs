@@ -7,7 +7,8 @@ using IoTDelivery.Tests.Databases;
 
 namespace IoTDelivery.Devices.Tests.Journal;
 
-/// <summary>What the journal really runs with, after the file, our code and the package's defaults: the last of them to be read wins, and says nothing about it.</summary>
+/// <summary>What the journal really runs with, after the file, our code and the package's defaults: the last of them to
+/// be read wins, and says nothing about it.</summary>
 public abstract class JournalHostingSpec<TDatabase>(TDatabase server) : IClassFixture<TDatabase> where TDatabase : TestDatabase
 {
     [SkippableFact]
@@ -22,7 +23,8 @@ public abstract class JournalHostingSpec<TDatabase>(TDatabase server) : IClassFi
         Assert.Equal(("akka.persistence.journal.sql", "akka.persistence.snapshot-store.sql"), (config.GetString("akka.persistence.journal.plugin"), config.GetString("akka.persistence.snapshot-store.plugin")));
         var journal = config.GetConfig("akka.persistence.journal.sql");
         Assert.Equal("IoTDelivery.Devices.Journal.DeviceJournal, IoTDelivery.Devices", journal.GetString("class"));
-        Assert.Equal(TimeSpan.FromMinutes(3), journal.GetTimeSpan("circuit-breaker.call-timeout")); // above the queue's own deadline
+        // above the queue's own deadline
+        Assert.Equal(TimeSpan.FromMinutes(3), journal.GetTimeSpan("circuit-breaker.call-timeout"));
         Assert.Equal(1_000_000_000, journal.GetInt("circuit-breaker.max-failures"));
         Assert.Equal("off", journal.GetString("replay-filter.mode"));
 

@@ -2,7 +2,8 @@ using IoTDelivery.Devices.Journal;
 
 namespace IoTDelivery.Devices.Tests.Journal;
 
-/// <summary>The queue in front of the journal, without a database: what is written together, what is tried again, what fails, and who is told what.</summary>
+/// <summary>The queue in front of the journal, without a database: what is written together, what is tried again, what
+/// fails, and who is told what.</summary>
 public sealed class JournalQueueSpec : IAsyncDisposable
 {
     private static readonly TimeSpan Patience = TimeSpan.FromSeconds(20);
@@ -296,7 +297,8 @@ public sealed class JournalQueueSpec : IAsyncDisposable
         return write;
     }
 
-    private static JournalRow Row(string device, long nr, byte[] message, string writer) => new(device, nr, message, "E1", 1, 0, writer);
+    private static JournalRow Row(string device, long nr, byte[] message, string writer) =>
+        new(device, nr, message, "E1", 1, 0, writer);
 
     private sealed class Orphan(string device) : DeviceWrite(device, [Row(device, 1, [1], "")], null)
     {
