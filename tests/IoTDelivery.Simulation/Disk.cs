@@ -482,8 +482,8 @@ internal sealed class SimulatedBacklog(Node node, PushMetrics metrics) : PushBac
                 var (actionId, deviceId, notifications, mode, reason) = writes[i];
                 var isBehind = Disk.Backlog.Exists(r => r.ActionId == actionId && r.DeviceId == deviceId);
                 var isWritten = mode != WriteMode.AppendIfBehind || isBehind;
-                done[i] = new WriteResult(isWritten ? WriteOutcome.Written : WriteOutcome.NothingOlder);
-                if (done[i].Outcome != WriteOutcome.Written) continue;
+                done[i] = new WriteResult(isWritten ? Push.WriteOutcome.Written : Push.WriteOutcome.NothingOlder);
+                if (done[i].Outcome != Push.WriteOutcome.Written) continue;
                 foreach (var (number, body) in notifications)
                 {
                     if (mode == WriteMode.GiveUp) Disk.GiveUp(node, actionId, deviceId, number, body, reason);

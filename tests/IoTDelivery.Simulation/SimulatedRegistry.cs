@@ -19,6 +19,7 @@ internal sealed class SimulatedRegistry(World world)
 
     private readonly Dictionary<DeviceId, Row> _rows = [];
     private readonly Dictionary<DeviceId, DateTimeOffset> _goneSince = [];
+    private readonly Dictionary<DeviceId, DateTimeOffset> _backSince = [];
     private int _lives;
     private int _refs;
 
@@ -29,7 +30,8 @@ internal sealed class SimulatedRegistry(World world)
     public bool Has(DeviceId deviceId) => _rows.GetValueOrDefault(deviceId) is { IsDeleting: false, IsCreating: false };
 
     /// <summary>True if it cannot, or could not at some time since.</summary>
-    public bool WasAway(DeviceId deviceId, DateTimeOffset since) => !Has(deviceId) || _goneSince.GetValueOrDefault(deviceId) >= since;
+    public bool WasAway(DeviceId deviceId, DateTimeOffset since) =>
+        !Has(deviceId) || _goneSince.GetValueOrDefault(deviceId) >= since || _backSince.GetValueOrDefault(deviceId) >= since;
 
     /// <summary>True if it was deleted at least once.</summary>
     public bool WasEverDeleted(DeviceId deviceId) => _goneSince.ContainsKey(deviceId);
@@ -159,6 +161,7 @@ internal sealed class SimulatedRegistry(World world)
             {
                 if (!(isReady = _rows.GetValueOrDefault(deviceId) == begun)) return null;
                 _rows[deviceId] = begun with { IsCreating = false };
+                _backSince[deviceId] = world.Now;
                 world.Trace($"{node} {deviceId} exists, life {begun.Life}");
                 world.Promises.Created(deviceId);
                 return null;
