@@ -159,7 +159,7 @@ public abstract class DeviceJournalSpec<TDatabase>(TDatabase server) : IClassFix
             {
                 Assert.IsType<OutboxReply.Accepted>(await node.Devices.SendAsync(device, $"m{i}"));
                 var sent = (await ear.HearAsync<ToConnection.Transmit>()).Message;
-                node.Devices.Tell(new ToDevice.Answered(device, id, sent.Tag, 1, 0), ear.Ref);
+                node.Devices.Tell(new ToDevice.PacketAcknowledged(device, id, sent.Tag, 1, 0, Sequence: i + 1), ear.Ref);
             }
         }));
 
