@@ -13,6 +13,9 @@ namespace IoTDelivery.Devices;
 public sealed record DeviceServices(
     DeliveryPolicy Policy, DeviceOptions Options, TimeProvider Clock, ReminderTable Reminders, OwedSettler Settler, FenceWatch Fence, DeviceMetrics Metrics, ISnapshotLog SnapshotLog)
 {
+    /// <summary>Whether what is due by the wall clock of this node is due.</summary>
+    public CalendarClock Calendar { get; } = new(Clock);
+
     /// <summary>What waits on this node to be stored.</summary>
     public JournalLoad Load { get; init; } = new(long.MaxValue);
 }
@@ -77,6 +80,9 @@ public sealed class DeviceActor : UntypedPersistentActor
     // A CONNECT that is older than another by less than this counts as younger when it arrives later.
     private static readonly TimeSpan AgeTolerance = TimeSpan.FromSeconds(1);
 
+    // How soon a wall clock that was not believed is looked at again.
+    private static readonly TimeSpan ExpireAgainAfter = TimeSpan.FromSeconds(10);
+
     private const int EvictedMax = 4;
     private const int AcknowledgedUntoldMax = 64;
 
@@ -105,6 +111,7 @@ public sealed class DeviceActor : UntypedPersistentActor
 
     private readonly Queue<Entry> _waiting = [];
     private readonly List<Entry> _writing = [];
+    private bool _endsUnsent;     // something not stored yet ends a message that was not sent: nothing may overtake it
     private DeviceEvents? _row;   // being written
     private Reminder? _rowsReminder;      // stored with it
     private bool _isChangingReminder;
@@ -124,7 +131,8 @@ public sealed class DeviceActor : UntypedPersistentActor
     private bool _isFresh = true; // nothing but recovery has happened
     private bool _isResting;
     private bool _isLeaving;
-    private DateTimeOffset _restAt;
+    private DateTimeOffset _restAt;        // this and the times below are steady ones
+    private DateTimeOffset _expireAgainAt;
     private IActorRef? _ringer;
     private ICancelable? _timer;
     private DateTimeOffset _timerAt;
@@ -212,7 +220,7 @@ public sealed class DeviceActor : UntypedPersistentActor
     {
         _ahead = _stored;
         _paid = _paidStored = _offered = _stored.Owed.IsEmpty ? _stored.NextNotification - 1 : _stored.Owed[0].Number - 1;
-        _restAt = Now + _options.SleepAfter;
+        _restAt = Steady + _options.SleepAfter;
         if (_services.Fence.IsRaised) Decide(OutboxCommand.Fence.Instance, null);
         if (_ahead.Open.Any(m => m.Body.Ttl == 0)) Decide(OutboxCommand.LoseConnection.Instance, null); // the connection died with the former life
         Advance();
@@ -332,7 +340,7 @@ public sealed class DeviceActor : UntypedPersistentActor
     {
         var now = Now;
         Transmit();
-        Offer(now);
+        Offer(Steady);
         Write(now);
         KeepReminder(now);
         Rest(now);
@@ -345,7 +353,7 @@ public sealed class DeviceActor : UntypedPersistentActor
         _isFresh = false;
         _isResting = false;
         if (_isReminderFromRing && _reminder is not null) Distrust(_reminder.Token);
-        _restAt = Now + (_connection is null ? _options.SleepAfter : _options.SettleAfter);
+        _restAt = Steady + (_connection is null ? _options.SleepAfter : _options.SettleAfter);
     }
 
     // ---- deciding and storing
@@ -355,6 +363,7 @@ public sealed class DeviceActor : UntypedPersistentActor
         var decision = _ahead.Decide(command, _wire, Now, _policy);
         if (decision.Events.Count > 0)
         {
+            _endsUnsent |= _wire.EndsUnsent(_ahead, decision.Events);
             _wire.Follow(_ahead, decision.Events);
             _ahead = _ahead.Apply(decision.Events, _policy);
             _services.Load.Add(SizeOf(decision.Events));
@@ -420,6 +429,7 @@ public sealed class DeviceActor : UntypedPersistentActor
         _services.Metrics.Stored(row.Events);
         foreach (var entry in _writing) entry.ReplyTo?.Tell(entry.Reply); // all of it is in the journal: nobody hears of what a crash could forget
         _writing.Clear();
+        if (_waiting.Count == 0) _endsUnsent = false;
 
         _rowsSinceSnapshot++;
         if (_rowsSinceSnapshot >= _options.SnapshotEvery) TakeSnapshot();
@@ -534,7 +544,7 @@ public sealed class DeviceActor : UntypedPersistentActor
         _connection = new Connection(
             attach.ConnectionId, attach.ConnectedAt, connectedAt, attach.Epoch, attach.Revision, remembered is not null, subscriptions, attach.Connection);
         Context.Watch(attach.Connection);
-        _restAt = Now + _options.SettleAfter;
+        _restAt = Steady + _options.SettleAfter;
         var goesOn = remembered is not null || attach.IsReattach;
         if (!goesOn) unacknowledged = unacknowledged.Clear();
         _wire.Connect(attach.Wire, Effective(attach, subscriptions), _ahead, unacknowledged, attach.IsReattach, _policy);
@@ -612,7 +622,7 @@ public sealed class DeviceActor : UntypedPersistentActor
         _connection = null;
         var unacknowledged = _wire.Unacknowledged();
         _wire.Disconnect();
-        _restAt = Now + _options.SleepAfter;
+        _restAt = Steady + _options.SleepAfter;
         Decide(OutboxCommand.LoseConnection.Instance, null);
         Decide(new OutboxCommand.LeaveSession(sessionExpiry, unacknowledged), null);
     }
@@ -629,7 +639,7 @@ public sealed class DeviceActor : UntypedPersistentActor
     private void Transmit()
     {
         if (_connection is not { } connection || _isLeaving) return;
-        var sends = _wire.Next(_ahead, _stored.NextNumber - 1, _stored.PacketIdsUpTo, Steady, _policy);
+        var sends = _wire.Next(_ahead, _stored.NextNumber - 1, _stored.PacketIdsUpTo, Steady, _policy, onlyAgain: _endsUnsent);
         if (_wire.NeedsPacketIds) Decide(OutboxCommand.ReservePacketIds.Instance, null);
         if (sends.Count == 0) return;
         var now = Now;
@@ -679,7 +689,7 @@ public sealed class DeviceActor : UntypedPersistentActor
         _stored = _stored.PaidUpTo(upTo);
         _ahead = _ahead.PaidUpTo(upTo);
         _isResting = false;
-        _offerAgainAt = Now + _options.OfferAgainAfter;
+        _offerAgainAt = Steady + _options.OfferAgainAfter;
     }
 
     // ---- waking and sleeping
@@ -703,8 +713,8 @@ public sealed class DeviceActor : UntypedPersistentActor
         Know(new Reminder(reminder.Token, now + reminder.DueIn));
         _isReminderFromRing = true;
         _ringer = Sender;
-        _restAt = now;
-        Decide(OutboxCommand.Expire.Instance, null);
+        _restAt = Steady;
+        Expire();
         if (_waiting.Count == 0 && !IsWriting) AnswerRinger(); // nothing is due by our clock, or it was done before
     }
 
@@ -746,15 +756,21 @@ public sealed class DeviceActor : UntypedPersistentActor
 
     private void OnTick()
     {
-        var now = Now;
-        if (_ahead.NextExpiry <= now) Decide(OutboxCommand.Expire.Instance, null);
-        if (!_stored.Owed.IsEmpty && _offerAgainAt <= now) _offered = _paid;
+        if (_ahead.NextExpiry <= Now) Expire();
+        if (!_stored.Owed.IsEmpty && _offerAgainAt <= Steady) _offered = _paid;
+    }
+
+    // A ttl is calendar time. While the wall clock is not believed nothing ends by it.
+    private void Expire()
+    {
+        if (_services.Calendar.IsBelieved) Decide(OutboxCommand.Expire.Instance, null);
+        else _expireAgainAt = Steady + ExpireAgainAfter;
     }
 
     // One step at a time, each behind the last: payments, snapshot, call, sleep. Whatever comes in meanwhile ends the rest.
     private void Rest(DateTimeOffset now)
     {
-        if (_isResting || _isLeaving || IsBusy || _waiting.Count > 0 || now < _restAt || !_stored.Owed.IsEmpty) return;
+        if (_isResting || _isLeaving || IsBusy || _waiting.Count > 0 || Steady < _restAt || !_stored.Owed.IsEmpty) return;
         if (_connection is null)
         {
             Decide(new OutboxCommand.LeaveSession(null), null); // after a crash nobody has said when the connection went
@@ -775,9 +791,9 @@ public sealed class DeviceActor : UntypedPersistentActor
         {
             TakeSnapshot();
         }
-        else if (_stored.NextExpiry is { } expiry && _reminder?.DueAt != expiry)
+        else if (_stored.NextExpiry is { } expiry && !IsReminded(expiry, now))
         {
-            ChangeReminder(new Reminder(_reminder?.Token ?? _token, expiry));
+            ChangeReminder(new Reminder(_reminder?.Token ?? _token, expiry > now ? expiry : now + _options.ReminderInterval));
         }
         else if (_stored.NextExpiry is null && _reminder is not null)
         {
@@ -789,6 +805,10 @@ public sealed class DeviceActor : UntypedPersistentActor
             if (_connection is null) Context.Parent.Tell(new Passivate(GoToSleep.Instance));
         }
     }
+
+    // What is due and does not end yet, because the wall clock is not believed, is looked at when it rings again.
+    private bool IsReminded(DateTimeOffset expiry, DateTimeOffset now) =>
+        _reminder is { } reminder && (expiry > now ? reminder.DueAt == expiry : reminder.DueAt > now && reminder.DueAt < DateTimeOffset.MaxValue);
 
     // A device with unfinished work has a call on file, due no later than the moment it must act. Null: nothing is unfinished. What is due already is being done.
     private DateTimeOffset? ReminderNeededBy(Outbox outbox, DateTimeOffset now)
@@ -807,17 +827,21 @@ public sealed class DeviceActor : UntypedPersistentActor
     // One timer for all that is due, set anew only when something is due earlier than it.
     private void Arm(DateTimeOffset now)
     {
-        var due = Earlier(_wire.NextAt is { } sendAt ? now + (sendAt - Steady) : null, _ahead.NextExpiry);
+        var steady = Steady;
+        var expiry = _ahead.NextExpiry is { } expires ? Later(steady + (expires - now), _expireAgainAt) : (DateTimeOffset?)null;
+        var due = Earlier(_wire.NextAt, expiry);
         if (!_stored.Owed.IsEmpty) due = Earlier(due, _offerAgainAt);
         if (!_isResting && _stored.Owed.IsEmpty && !IsBusy) due = Earlier(due, _restAt);
-        if (_reminder is not null && !IsBusy) due = Earlier(due, _reminder.DueAt);
+        if (_reminder is not null && !IsBusy && _reminder.DueAt < DateTimeOffset.MaxValue) due = Earlier(due, steady + (_reminder.DueAt - now));
         if (due is not { } at || (_timer is not null && _timerAt <= at)) return;
         _timer?.Cancel();
         _timerAt = at;
-        var delay = at > now ? at - now : TimeSpan.Zero;
+        var delay = at > steady ? at - steady : TimeSpan.Zero;
         if (delay > TimeSpan.FromHours(1)) delay = TimeSpan.FromHours(1);
         _timer = Context.System.Scheduler.ScheduleTellOnceCancelable(delay, Self, Tick.Instance, Self);
     }
+
+    private static DateTimeOffset Later(DateTimeOffset a, DateTimeOffset b) => a > b ? a : b;
 
     private static DateTimeOffset? Earlier(DateTimeOffset? a, DateTimeOffset? b) => a is null ? b : b is null ? a : a < b ? a : b;
 }

@@ -1,4 +1,5 @@
 using System.Collections.Concurrent;
+using IoTDelivery.Devices.Reminders;
 
 namespace IoTDelivery.Devices;
 
@@ -22,13 +23,13 @@ public sealed class FenceWatch(TimeProvider clock)
     private int _sweepBeyond = DoubtedMax;
     private volatile bool _isAtLarge;
     private volatile bool _isCutOff;
-    private long _until;
+    private long _until = long.MinValue; // timestamps: a clock that is set changes nothing
 
     /// <summary>Recoveries from now on are fenced, for this long.</summary>
-    public void Raise(TimeSpan duration) => Interlocked.Exchange(ref _until, (clock.GetUtcNow() + duration).UtcTicks);
+    public void Raise(TimeSpan duration) => Interlocked.Exchange(ref _until, clock.TimestampIn(duration));
 
     /// <summary>True while recoveries are fenced.</summary>
-    public bool IsRaised => _isAtLarge || _isCutOff || !_downed.IsEmpty || clock.GetUtcNow().UtcTicks < Interlocked.Read(ref _until);
+    public bool IsRaised => _isAtLarge || _isCutOff || !_downed.IsEmpty || clock.GetTimestamp() < Interlocked.Read(ref _until);
 
     /// <summary>True while this node is on the side of a partition that will lose: it accepts nothing more.</summary>
     public bool IsCutOff
@@ -44,12 +45,12 @@ public sealed class FenceWatch(TimeProvider clock)
     /// </summary>
     public void Doubt(string deviceId)
     {
-        var now = clock.GetUtcNow();
-        _doubted[deviceId] = (now + DoubtFor).UtcTicks;
+        var now = clock.GetTimestamp();
+        _doubted[deviceId] = clock.TimestampIn(DoubtFor);
         if (_doubted.Count <= _sweepBeyond) return;
         foreach (var (over, until) in _doubted)
         {
-            if (until <= now.UtcTicks) _doubted.TryRemove(over, out _);
+            if (until <= now) _doubted.TryRemove(over, out _);
         }
 
         _sweepBeyond = Math.Max(DoubtedMax, 2 * _doubted.Count); // or each of fifty thousand would look at all of them
@@ -59,7 +60,7 @@ public sealed class FenceWatch(TimeProvider clock)
     public bool IsInDoubt(string deviceId)
     {
         if (!_doubted.TryGetValue(deviceId, out var until)) return false; // asked for every command: IsEmpty would take every lock to say yes
-        if (clock.GetUtcNow().UtcTicks < until) return true;
+        if (clock.GetTimestamp() < until) return true;
         _doubted.TryRemove(deviceId, out _);
         return false;
     }

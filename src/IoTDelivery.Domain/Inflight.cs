@@ -154,6 +154,27 @@ public sealed class Inflight
             ? next + PacketIds.ReservedAhead
             : null;
 
+    /// <summary>
+    /// True if these events end a message that is not on the wire. Until they are stored nothing may be sent for the first
+    /// time: if they never are, that message would come behind what was sent meanwhile.
+    /// </summary>
+    public bool EndsUnsent(Outbox before, IReadOnlyList<OutboxEvent> events)
+    {
+        foreach (var @event in events)
+        {
+            var ended = @event switch
+            {
+                OutboxEvent.MessageTimedOut e => before.FindOpen(e.MessageId),
+                OutboxEvent.MessageFailed e => before.FindOpen(e.MessageId), // null if it was accepted by these events, too
+                OutboxEvent.MessageDeleted e => before.FindOpen(e.MessageId),
+                _ => null,
+            };
+            if (ended is not null && !IsOnTheWire(ended.Number)) return true;
+        }
+
+        return false;
+    }
+
     /// <summary>Ids below this position may be in use; null if this owner has given none out.</summary>
     public long? UsedIdsUpTo => _nextId;
 
@@ -286,14 +307,16 @@ public sealed class Inflight
     /// <param name="storedUpTo">Only messages up to this number are in the journal; nobody hears of the others.</param>
     /// <param name="idsUpTo">Only packet ids below this position are reserved in the journal.</param>
     /// <param name="now">Of a clock that never jumps.</param>
-    public IReadOnlyList<Send> Next(Outbox outbox, long storedUpTo, long idsUpTo, DateTimeOffset now, DeliveryPolicy policy)
+    /// <param name="onlyAgain">Nothing is sent for the first time now: <see cref="EndsUnsent"/>.</param>
+    public IReadOnlyList<Send> Next(
+        Outbox outbox, long storedUpTo, long idsUpTo, DateTimeOffset now, DeliveryPolicy policy, bool onlyAgain = false)
     {
         NeedsPacketIds = false;
         if (_connection is null) return [];
 
         List<Send>? sends = null;
         if (_nextAt <= now) SendAgain(outbox, idsUpTo, now, policy, ref sends);
-        SendFirst(outbox, storedUpTo, idsUpTo, now, policy, ref sends);
+        if (!onlyAgain) SendFirst(outbox, storedUpTo, idsUpTo, now, policy, ref sends);
         return sends ?? (IReadOnlyList<Send>)[];
     }
 

@@ -43,14 +43,6 @@ internal sealed class World
     /// </summary>
     public static readonly IReadOnlyCollection<Fault> NotYet =
     [
-        Fault.ClockJumps,   // until delays in memory count monotonic time, and expiries wait for a clock that has jumped
-
-        // Until a ring is answered when the fact is stored.
-        Fault.SleepersDueTogether,
-
-        // Until a message whose end is decided and not stored is not overtaken: if the write fails, it comes behind what overtook it.
-        Fault.StatementWaits,
-        Fault.StatementHangs,
     ];
 
     private static readonly TimeSpan StableAfter = TimeSpan.FromSeconds(5);

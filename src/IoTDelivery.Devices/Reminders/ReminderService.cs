@@ -24,7 +24,7 @@ public sealed class ReminderService : UntypedActor, IWithTimers
     private readonly TimeProvider _clock;
     private readonly ReminderOptions _options;
     private readonly FenceWatch _fence;
-    private readonly Dictionary<DeviceId, DateTimeOffset> _ringing = [];
+    private readonly Dictionary<DeviceId, long> _ringing = [];
     private readonly ILoggingAdapter _log = Context.GetLogger();
     private bool _isLooking;
     private bool _moreMayBeDue;
@@ -72,7 +72,7 @@ public sealed class ReminderService : UntypedActor, IWithTimers
     private void Wake(DueReminder ring)
     {
         if (!DeviceId.TryParse(ring.DeviceId, out var deviceId)) return;
-        _ringing[deviceId] = _clock.GetUtcNow();
+        _ringing[deviceId] = _clock.GetTimestamp();
         _devices.Tell(new ToDevice.Reminder(deviceId, ring.Token, ring.DueIn), Self);
     }
 
@@ -88,7 +88,6 @@ public sealed class ReminderService : UntypedActor, IWithTimers
     private void GiveUpOnSilence()
     {
         if (_ringing.Count == 0) return;
-        var now = _clock.GetUtcNow();
-        foreach (var silent in _ringing.Where(r => r.Value + _options.Lease <= now).Select(r => r.Key).ToList()) _ringing.Remove(silent);
+        foreach (var silent in _ringing.Where(r => _clock.GetElapsedTime(r.Value) >= _options.Lease).Select(r => r.Key).ToList()) _ringing.Remove(silent);
     }
 }
