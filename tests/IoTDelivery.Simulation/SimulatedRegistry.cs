@@ -48,10 +48,10 @@ internal sealed class SimulatedRegistry(World world)
     /// <summary>For the push: what a notification says of the device, as long as there is a row.</summary>
     public async ValueTask<DeviceHeader?> FindHeaderAsync(DeviceId deviceId)
     {
-        if (!world.Chance(0.7))
+        if (world.Chance(0.5))
         {
             var read = new TaskCompletionSource();
-            world.After(world.Seconds(0.001, world.Chance(0.1) ? 2 : 0.01), read.SetResult);
+            world.After(world.Seconds(0.001, world.Chance(0.25) ? 4 : 0.01), read.SetResult);
             await read.Task;
         }
 
