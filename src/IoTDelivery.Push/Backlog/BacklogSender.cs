@@ -30,6 +30,7 @@ internal sealed class BacklogSender : UntypedActor, IWithTimers
 
     private readonly string _actionId;
     private readonly SenderServices _services;
+    private readonly (long Milliseconds, long Timestamp) _began;
     private readonly ActorWork _work;
     private readonly SenderLanes _lanes = new();
     private readonly BacklogCursor _cursor = new();
@@ -40,6 +41,7 @@ internal sealed class BacklogSender : UntypedActor, IWithTimers
     public BacklogSender(string actionId, SenderServices services)
     {
         (_actionId, _services, _breaker) = (actionId, services, new SenderBreaker(services.Options));
+        _began = (services.Clock.GetUtcNow().ToUnixTimeMilliseconds(), services.Clock.GetTimestamp());
         _work = new ActorWork(Self, services.Logger, services.Clock, services.Backlog.AsideAsync);
     }
 
@@ -80,7 +82,8 @@ internal sealed class BacklogSender : UntypedActor, IWithTimers
 
     private bool MaySend => _receiver is not null && !_breaker.IsOpen && _receiver.HasRoom(_lanes.Sending);
 
-    private long Now => _services.Clock.GetUtcNow().ToUnixTimeMilliseconds();
+    // Since 1970, and never jumps: a clock that is set must not put off a retry or a probe.
+    private long Now => _began.Milliseconds + (long)_services.Clock.GetElapsedTime(_began.Timestamp).TotalMilliseconds;
 
     protected override void PreStart()
     {
