@@ -107,6 +107,7 @@ public sealed class DeviceActor : UntypedPersistentActor
     private readonly Queue<Guid> _evicted = []; // the last connections that were let go: they never come back
     private ToConnection.SubDeviceIdsReserved? _granted; // the last answer to a gateway's connection
     private Guid _grantedTo;
+    private (Guid ConnectionId, int Value) _challenge; // of the connection that would evict another
     private DateTimeOffset _letInAfter = DateTimeOffset.MinValue; // a login proven before that is not worth anything any more
 
     private readonly Queue<Entry> _waiting = [];
@@ -515,6 +516,7 @@ public sealed class DeviceActor : UntypedPersistentActor
                 return;
             }
 
+            if (_connection is not null && !HasMetChallenge(attach)) return;
             LetGo(ToConnection.Evicted.ByYounger);
         }
 
@@ -534,6 +536,16 @@ public sealed class DeviceActor : UntypedPersistentActor
         if (_connection.Subscriptions.Concat(attach.Subscribed).Any(s => s.QoS == 1 && s.Matches(_downTopic))) Decide(OutboxCommand.NoteQoS1.Instance, null);
         var session = attach.KeepsSession ? new KeptSession(_connection.Subscriptions, attach.SessionExpiry) : null;
         Decide(new OutboxCommand.KeepSession(session, goesOn), attach.Connection, attached);
+    }
+
+    // An Attach may have lain in a buffer while a younger connection came: then its age says less than it should. One that is to evict
+    // another connection is asked to come again at once.
+    private bool HasMetChallenge(ToDevice.Attach attach)
+    {
+        if (_challenge.ConnectionId == attach.ConnectionId && _challenge.Value == attach.Challenge) return true;
+        if (_challenge.ConnectionId != attach.ConnectionId) _challenge = (attach.ConnectionId, Random.Shared.Next(1, int.MaxValue));
+        attach.Connection.Tell(new ToConnection.Challenged(_challenge.Value));
+        return false;
     }
 
     // Returns whether packet ids that were sent before still mean something to the client.
@@ -642,7 +654,7 @@ public sealed class DeviceActor : UntypedPersistentActor
         var sends = _wire.Next(_ahead, _stored.NextNumber - 1, _stored.PacketIdsUpTo, Steady, _policy, onlyAgain: _endsUnsent);
         if (_wire.NeedsPacketIds) Decide(OutboxCommand.ReservePacketIds.Instance, null);
         if (sends.Count == 0) return;
-        var now = Now;
+        var now = _services.Calendar.IsBelieved ? Now : (DateTimeOffset?)null; // what is left of a ttl is not known then
         connection.AcknowledgedTold = connection.Acknowledged;
         foreach (var send in sends)
         {

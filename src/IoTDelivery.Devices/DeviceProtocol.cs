@@ -51,6 +51,10 @@ public abstract record ToDevice(DeviceId DeviceId)
     /// How long ago the CONNECT was accepted, measured anew with each attempt by a clock that never jumps: it decides who
     /// evicts whom. The clocks of two nodes are never compared.
     /// </param>
+    /// <param name="Challenge">
+    /// The last <see cref="ToConnection.Challenged"/>, or 0: proof that this was sent just now, and did not lie in a buffer
+    /// while a younger connection came.
+    /// </param>
     public sealed record Attach(
         DeviceId DeviceId,
         Guid ConnectionId,
@@ -64,7 +68,8 @@ public abstract record ToDevice(DeviceId DeviceId)
         bool Implicit,
         IActorRef Connection,
         int Epoch = 0,
-        TimeSpan Age = default) : ToDevice(DeviceId)
+        TimeSpan Age = default,
+        int Challenge = 0) : ToDevice(DeviceId)
     {
         public bool KeepsSession => SessionExpiry > TimeSpan.Zero;
 
@@ -159,6 +164,11 @@ public abstract record ToConnection
         int Epoch = 0,
         int Sequence = 0,
         int AcknowledgedUpTo = 0) : ToConnection;
+
+    /// <summary>
+    /// Another connection holds the device: attach once more, with this. What comes back is fresh, and its age can be relied on.
+    /// </summary>
+    public sealed record Challenged(int Challenge) : ToConnection;
 
     /// <summary>The device has taken every acknowledgement up to this sequence number of the epoch.</summary>
     public sealed record AcknowledgementsTaken(int Epoch, int UpTo) : ToConnection;

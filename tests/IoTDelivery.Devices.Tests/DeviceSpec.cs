@@ -109,7 +109,7 @@ public abstract class DeviceSpec<TDatabase>(TDatabase server) : IClassFixture<TD
         SettleEverything(node, []);
         var device = Device("busy");
         var (connection, id) = (new Ear(node.System), Guid.NewGuid());
-        node.Devices.Tell(Attach(device, connection, id), connection.Ref);
+        connection.Attach(node.Devices, Attach(device, connection, id));
         await connection.HearAsync<ToConnection.Attached>();
         var before = await RowsAsync(node, "busy"); // that it asked for QoS 1 is a fact, too: once per device
         Assert.Equal(1, before);
@@ -255,14 +255,14 @@ public abstract class DeviceSpec<TDatabase>(TDatabase server) : IClassFixture<TD
         var device = Device("twice");
         var (old, young) = (new Ear(node.System), new Ear(node.System));
         var (oldId, at) = (Guid.NewGuid(), DateTimeOffset.UtcNow);
-        node.Devices.Tell(Attach(device, old, oldId, at), old.Ref);
+        old.Attach(node.Devices, Attach(device, old, oldId, at));
         await old.HearAsync<ToConnection.Attached>();
 
-        node.Devices.Tell(Attach(device, young, at: at.AddSeconds(1)), young.Ref);
+        young.Attach(node.Devices, Attach(device, young, at: at.AddSeconds(1)));
         await young.HearAsync<ToConnection.Attached>();
         Assert.True((await old.HearAsync<ToConnection.Evicted>()).Message.TakenOver);
 
-        node.Devices.Tell(Attach(device, old, oldId, at, revision: 2), old.Ref);
+        old.Attach(node.Devices, Attach(device, old, oldId, at, revision: 2));
         await old.HearAsync<ToConnection.Evicted>();
         await node.Devices.SendAsync(device, "m1");
         Assert.Equal("m1", (await young.HearAsync<ToConnection.Transmit>()).Message.MessageId.Value);
@@ -274,14 +274,14 @@ public abstract class DeviceSpec<TDatabase>(TDatabase server) : IClassFixture<TD
         await using var node = await NodeAsync();
         var device = Device("frozen");
         var (present, late, after, at) = (new Ear(node.System), new Ear(node.System), new Ear(node.System), DateTimeOffset.UtcNow);
-        node.Devices.Tell(Attach(device, present, at: at.AddSeconds(-2)), present.Ref);
+        present.Attach(node.Devices, Attach(device, present, at: at.AddSeconds(-2)));
         await present.HearAsync<ToConnection.Attached>();
 
         Assert.IsType<OutboxReply.Done>(await node.Devices.AskAsync(new ToDevice.Disconnect(device, at), CancellationToken.None));
         Assert.False((await present.HearAsync<ToConnection.Evicted>()).Message.TakenOver);
-        node.Devices.Tell(Attach(device, late, at: at.AddSeconds(-1)), late.Ref);
+        late.Attach(node.Devices, Attach(device, late, at: at.AddSeconds(-1)));
         Assert.False((await late.HearAsync<ToConnection.Evicted>()).Message.TakenOver);
-        node.Devices.Tell(Attach(device, after, at: at.AddSeconds(1)), after.Ref);
+        after.Attach(node.Devices, Attach(device, after, at: at.AddSeconds(1)));
         await after.HearAsync<ToConnection.Attached>();
     }
 
@@ -293,7 +293,7 @@ public abstract class DeviceSpec<TDatabase>(TDatabase server) : IClassFixture<TD
         var device = Device("lasting");
         var (first, second) = (new Ear(node.System), new Ear(node.System));
         var id = Guid.NewGuid();
-        node.Devices.Tell(Attach(device, first, id, keeps: true), first.Ref);
+        first.Attach(node.Devices, Attach(device, first, id, keeps: true));
         var (attached, actor) = await first.HearAsync<ToConnection.Attached>();
         Assert.False(attached.SessionPresent);
         var death = new Ear(node.System);
@@ -306,7 +306,7 @@ public abstract class DeviceSpec<TDatabase>(TDatabase server) : IClassFixture<TD
 
         node.Devices.Tell(new ToDevice.Detach(device, id), first.Ref);
         await AsleepAsync(node, "lasting");
-        node.Devices.Tell(Attach(device, second, keeps: true) with { Subscriptions = null, Subscribed = [] }, second.Ref);
+        second.Attach(node.Devices, Attach(device, second, keeps: true) with { Subscriptions = null, Subscribed = [] });
         var resumed = (await second.HearAsync<ToConnection.Attached>()).Message;
         Assert.True(resumed.SessionPresent);
         Assert.Equal(SystemTopics.MessagesDown(device), Assert.Single(resumed.Subscriptions).TopicFilter);
@@ -406,7 +406,7 @@ public abstract class DeviceSpec<TDatabase>(TDatabase server) : IClassFixture<TD
     {
         await using var node = await NodeAsync();
         var connection = new Ear(node.System);
-        node.Devices.Tell(Attach(Device("doubted"), connection, qos: 0), connection.Ref);
+        connection.Attach(node.Devices, Attach(Device("doubted"), connection, qos: 0));
         await connection.HearAsync<ToConnection.Attached>();
 
         node.Devices.Tell(new ToDevice.Reminder(Device("doubted"), Guid.NewGuid(), TimeSpan.FromSeconds(30)), connection.Ref);

@@ -101,6 +101,7 @@ public sealed class MovingShardsSpec(PostgreSqlDatabase server) : IClassFixture<
         private sealed class Connection(Attached self, DeviceNode node, DateTimeOffset at, bool isDeaf) : UntypedActor, IWithTimers
         {
             private readonly Guid _id = Guid.NewGuid();
+            private int _challenge;
 
             public ITimerScheduler Timers { get; set; } = null!;
 
@@ -112,8 +113,12 @@ public sealed class MovingShardsSpec(PostgreSqlDatabase server) : IClassFixture<
                         node.Devices.Tell(
                             new ToDevice.Attach(
                                 self.Device, _id, at, new WireConnection(false, 65535), TimeSpan.Zero, StartsClean: true, Revision: 1,
-                                [new Subscription(SystemTopics.MessagesDown(self.Device), 1)], [], Implicit: false, Self, Age: DateTimeOffset.UtcNow - at), Self);
+                                [new Subscription(SystemTopics.MessagesDown(self.Device), 1)], [], Implicit: false, Self, Age: DateTimeOffset.UtcNow - at, Challenge: _challenge), Self);
                         Timers.StartSingleTimer("again", "attach", TimeSpan.FromMilliseconds(200));
+                        break;
+                    case ToConnection.Challenged challenged:
+                        _challenge = challenged.Challenge;
+                        Self.Tell("attach");
                         break;
                     case ToConnection.Attached:
                         Timers.Cancel("again");

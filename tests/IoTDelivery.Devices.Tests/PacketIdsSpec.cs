@@ -229,14 +229,14 @@ public sealed class PacketIdsSpec(SqliteDatabase server) : IClassFixture<SqliteD
         var device = Device("skewed");
         var (older, younger) = (new Ear(node.System), new Ear(node.System));
         var (at, id) = (DateTimeOffset.UtcNow, Guid.NewGuid());
-        node.Devices.Tell(Attach(device, older, id, at: at) with { Age = TimeSpan.FromSeconds(5) }, older.Ref);
+        older.Attach(node.Devices, Attach(device, older, id, at: at) with { Age = TimeSpan.FromSeconds(5) });
         await older.HearAsync<ToConnection.Attached>();
 
-        node.Devices.Tell(Attach(device, younger, at: at.AddHours(-1)), younger.Ref); // accepted later, by a clock that is an hour behind
+        younger.Attach(node.Devices, Attach(device, younger, at: at.AddHours(-1))); // accepted later, by a clock that is an hour behind
         await younger.HearAsync<ToConnection.Attached>();
         Assert.True((await older.HearAsync<ToConnection.Evicted>()).Message.TakenOver);
 
-        node.Devices.Tell(Attach(device, older, id, at: at.AddHours(1)), older.Ref);
+        older.Attach(node.Devices, Attach(device, older, id, at: at.AddHours(1)));
         Assert.True((await older.HearAsync<ToConnection.Evicted>()).Message.TakenOver);
         await node.Devices.SendAsync(device, "m1");
         await younger.HearAsync<ToConnection.Transmit>();

@@ -9,14 +9,27 @@ public sealed class Ear
 {
     private sealed class Listener(ChannelWriter<(object, IActorRef)> heard) : UntypedActor
     {
+        private Attaching? _attaching;
+
         protected override void OnReceive(object message)
         {
             if (message is Speak speak) speak.To.Tell(speak.What, Self);
+            else if (message is Attaching attaching) _attaching = attaching;
+            else if (message is ToConnection.Challenged challenged && _attaching is { } again) again.Devices.Tell(again.Attach with { Challenge = challenged.Challenge }, Self);
             else heard.TryWrite((message, Sender));
         }
     }
 
     private sealed record Speak(IActorRef To, object What);
+
+    private sealed record Attaching(DeviceGateway Devices, ToDevice.Attach Attach);
+
+    /// <summary>Attaches, and once more when the device asks for it.</summary>
+    public void Attach(DeviceGateway devices, ToDevice.Attach attach)
+    {
+        Ref.Tell(new Attaching(devices, attach));
+        devices.Tell(attach, Ref);
+    }
 
     private readonly Channel<(object Message, IActorRef Sender)> _heard = Channel.CreateUnbounded<(object, IActorRef)>();
 

@@ -39,6 +39,7 @@ public sealed class DeliverySerializer(ExtendedActorSystem system) : SerializerW
         ToConnection.Attached => "cA",
         ToConnection.Transmit => "cT",
         ToConnection.AcknowledgementsTaken => "cP",
+        ToConnection.Challenged => "cC",
         ToConnection.SubDeviceIdsReserved => "cI",
         ToConnection.Evicted => "cE",
         ToConnection.Knocked => "cK",
@@ -85,6 +86,7 @@ public sealed class DeliverySerializer(ExtendedActorSystem system) : SerializerW
         ReminderHandled o => new Proto.ReminderHandled { DeviceId = o.DeviceId.Value },
         ToConnection.Attached o => new Proto.Attached { Revision = o.Revision, SessionPresent = o.SessionPresent, Subscriptions = Write(o.Subscriptions) },
         ToConnection.Transmit o => Write(o),
+        ToConnection.Challenged o => new Proto.Challenged { Challenge = o.Challenge },
         ToConnection.AcknowledgementsTaken o => new Proto.AcknowledgementsTaken { Epoch = o.Epoch, UpTo = o.UpTo },
         ToConnection.SubDeviceIdsReserved o => new Proto.SubDeviceIdsReserved { Request = o.Request, From = o.From, UpTo = o.UpTo },
         ToConnection.Evicted o => new Proto.Evicted { TakenOver = o.TakenOver },
@@ -118,6 +120,7 @@ public sealed class DeliverySerializer(ExtendedActorSystem system) : SerializerW
         "wA" => new ReminderHandled(Device(Proto.ReminderHandled.Parser.ParseFrom(bytes).DeviceId)),
         "cA" => Read(Proto.Attached.Parser.ParseFrom(bytes)),
         "cT" => Read(Proto.Transmit.Parser.ParseFrom(bytes)),
+        "cC" => new ToConnection.Challenged(Proto.Challenged.Parser.ParseFrom(bytes).Challenge),
         "cP" => Read(Proto.AcknowledgementsTaken.Parser.ParseFrom(bytes)),
         "cI" => Read(Proto.SubDeviceIdsReserved.Parser.ParseFrom(bytes)),
         "cE" => new ToConnection.Evicted(Proto.Evicted.Parser.ParseFrom(bytes).TakenOver),
@@ -355,6 +358,7 @@ public sealed class DeliverySerializer(ExtendedActorSystem system) : SerializerW
         SessionExpiry = o.SessionExpiry.Ticks,
         Epoch = o.Epoch,
         Age = o.Age.Ticks,
+        Challenge = o.Challenge,
         MessagesMax = o.Wire.MessagesMax == int.MaxValue ? 0 : o.Wire.MessagesMax,
     };
 
@@ -408,7 +412,8 @@ public sealed class DeliverySerializer(ExtendedActorSystem system) : SerializerW
         m.Implicit,
         system.Provider.ResolveActorRef(m.Connection),
         m.Epoch,
-        TimeSpan.FromTicks(m.Age));
+        TimeSpan.FromTicks(m.Age),
+        m.Challenge);
 
     private static ToDevice.List Read(Proto.List m) => new(Device(m.DeviceId), m.Before);
 

@@ -72,6 +72,9 @@ internal sealed class DeviceAttachment(DeviceId deviceId, Guid connectionId, int
     /// <summary>Attempts to attach since the last success or change.</summary>
     public int Attempts { get; set; }
 
+    /// <summary>What the device wants to see in the next Attach, as proof that it is fresh; 0: nothing.</summary>
+    public int Challenge { get; set; }
+
     public bool IsConfirmed => Confirmed == Revision;
 
     public bool HasUnconfirmed => _unconfirmed.Count > 0;
@@ -130,7 +133,7 @@ internal sealed class DeviceAttachment(DeviceId deviceId, Guid connectionId, int
         Device = null;
         Epoch++;
         _epochBegan = ++Revision;
-        (_sequence, _taken, Attempts) = (0, 0, 0);
+        (_sequence, _taken, Attempts, Challenge) = (0, 0, 0, 0);
         _held.Clear();
 
         // At QoS 1 the next owner may have taken the packet over; at QoS 0 none does.

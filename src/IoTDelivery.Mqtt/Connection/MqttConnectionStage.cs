@@ -406,6 +406,10 @@ internal sealed class MqttConnectionStage(ConnectionContext connection, Accepted
                     _writer.Enqueue(broadcast.Packet);
                     RunLater();
                     return false;
+                case ToConnection.Challenged challenged:
+                    _attachment.Challenge = challenged.Challenge;
+                    Attach();
+                    return true;
                 case ToConnection.Attached attached:
                     OnAttached(attached, sender);
                     return true;
@@ -512,7 +516,8 @@ internal sealed class MqttConnectionStage(ConnectionContext connection, Accepted
                 _subscriptions.IsImplicit,
                 StageActor.Ref,
                 _attachment.Epoch,
-                age);
+                age,
+                _attachment.Challenge);
             _services.Devices.Tell(attach, StageActor.Ref);
             MqttMeters.Attaches.Add(1);
             AttachLater(); // messages are silently dropped while a shard moves

@@ -74,6 +74,10 @@ internal sealed class SubDevice : UntypedActor, IWithTimers
             case ToConnection.Knocked:
                 _askers.Add(Sender); // bounded by the requests the node works on at once
                 break;
+            case ToConnection.Challenged challenged:
+                _attachment.Challenge = challenged.Challenge;
+                Attach();
+                break;
             case ToConnection.Attached attached:
                 OnAttached(attached);
                 break;
@@ -188,7 +192,8 @@ internal sealed class SubDevice : UntypedActor, IWithTimers
                 Implicit: false,
                 Self,
                 _attachment.Epoch,
-                _services.Clock.GetElapsedTime(_acceptedAt)),
+                _services.Clock.GetElapsedTime(_acceptedAt),
+                _attachment.Challenge),
             Self);
         MqttMeters.Attaches.Add(1);
         AttachLater();
