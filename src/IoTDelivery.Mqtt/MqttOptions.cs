@@ -100,14 +100,22 @@ public sealed record MqttOptions
     /// <summary>Sub-devices one gateway connection carries at once; more wait until one of these has nothing to do. Default 500.</summary>
     public int SubDevicesMax { get; init; } = 500;
 
+    private const int PatientAfter = 8; // attempts: about fifteen seconds, which is what a fail-over takes
+    private const int PatienceFactor = 4;
+
     /// <summary>Where the lots come from; the simulation puts a seeded one here.</summary>
     internal Random Chance { get; init; } = Random.Shared;
 
-    /// <summary>How long to wait for an answer to the attempt of this number (from 1): by lot between the shortest wait and a growing bound.</summary>
+    /// <summary>
+    /// How long to wait for an answer to the attempt of this number (from 1): by lot between the shortest wait and a growing
+    /// bound. A device that does not answer for so long is waiting to be recovered with many others: it is asked less often
+    /// then, for all it is told lies in memory until it is.
+    /// </summary>
     internal TimeSpan NextAttachWait(int attempt)
     {
+        var max = attempt > PatientAfter ? PatienceFactor * AttachRetryMax : AttachRetryMax;
         var bound = AttachRetryMin * Math.Pow(2, Math.Min(attempt, 16));
-        if (bound > AttachRetryMax) bound = AttachRetryMax;
+        if (bound > max) bound = max;
         return AttachRetryMin + (bound - AttachRetryMin) * Chance.NextDouble();
     }
 

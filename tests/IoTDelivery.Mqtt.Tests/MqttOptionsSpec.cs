@@ -40,4 +40,16 @@ public sealed class MqttOptionsSpec
     // We rely on it (small packets, no batching by the kernel) and do not set it.
     [Fact]
     public void Kestrel_sets_TCP_NODELAY() => Assert.True(new SocketTransportOptions().NoDelay);
+
+    // What is told to a device that waits for its recovery lies in memory, for each of a hundred thousand connections.
+    [Fact]
+    public void Who_waits_for_minutes_is_told_less_and_less_often()
+    {
+        var options = new MqttOptions { Chance = new Random(1) };
+        var (attempts, waited) = (0, TimeSpan.Zero);
+        while (waited < TimeSpan.FromMinutes(5)) waited += options.NextAttachWait(++attempts);
+
+        Assert.InRange(attempts, 20, 50);
+        Assert.All(Enumerable.Range(1, 8), attempt => Assert.True(options.NextAttachWait(attempt) <= options.AttachRetryMax));
+    }
 }
