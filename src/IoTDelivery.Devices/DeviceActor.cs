@@ -58,8 +58,12 @@ public sealed class DeviceActor : UntypedPersistentActor
         public static readonly GoToSleep Instance = new();
     }
 
-    // Something decided and not stored yet, with the state after it and who waits for it.
-    private readonly record struct Entry(IReadOnlyList<OutboxEvent> Events, Outbox After, IActorRef? ReplyTo, object? Reply);
+    // How far the journal has come, or will have come with an entry: what may be told of a state that is ahead of it.
+    private readonly record struct Mark(
+        long NextNumber, long NextNotification, long PacketIdsUpTo, DateTimeOffset? NextExpiry, int Retirements);
+
+    // Something decided and not stored yet, with the mark after it and who waits for it.
+    private readonly record struct Entry(IReadOnlyList<OutboxEvent> Events, Mark After, IActorRef? ReplyTo, object? Reply);
 
     // ConnectedAt: by the steady clock of this actor.
     private sealed record Connection(
@@ -100,8 +104,11 @@ public sealed class DeviceActor : UntypedPersistentActor
     private readonly DateTimeOffset _bornAt;
     private readonly long _bornTimestamp;
 
-    private Outbox _stored = Outbox.Empty; // what the journal has
-    private Outbox _ahead = Outbox.Empty;  // what it will have once everything decided is stored
+    // What the journal will have once everything decided is stored. It never goes back: when a write fails, this actor
+    // ends, and another one begins with what is stored.
+    private Outbox _ahead = Outbox.Empty;
+    private Mark _stored;     // what the journal has
+    private int _retirements; // decided by this actor
     private readonly Inflight _wire = Inflight.None;
     private Connection? _connection;
     private readonly Queue<Guid> _evicted = []; // the last connections that were let go: they never come back
@@ -117,6 +124,8 @@ public sealed class DeviceActor : UntypedPersistentActor
     private Reminder? _rowsReminder;      // stored with it
     private bool _isChangingReminder;
     private bool _isTakingSnapshot;
+    private OutboxSnapshot? _snapshot; // of the state that is stored once _beforeSnapshot more entries are
+    private int _beforeSnapshot;
     private Reminder? _reminder;          // what we know to be on file
     private bool _isReminderInDoubt;  // it rang: where it lies now is not known
     private bool _isReminderFromRing; // all we know of it is that it rang
@@ -190,8 +199,8 @@ public sealed class DeviceActor : UntypedPersistentActor
     {
         switch (message)
         {
-            case SnapshotOffer { Snapshot: Outbox snapshot } offer:
-                _stored = snapshot;
+            case SnapshotOffer { Snapshot: OutboxSnapshot snapshot } offer:
+                _ahead = Outbox.From(snapshot);
                 _expectedSequenceNr = offer.Metadata.SequenceNr;
                 break;
             case DeviceEvents row:
@@ -202,7 +211,7 @@ public sealed class DeviceActor : UntypedPersistentActor
                 }
 
                 _expectedSequenceNr = LastSequenceNr;
-                _stored = _stored.Apply(row.Events, _policy);
+                _ahead.Apply(row.Events, _policy);
                 _rowsSinceSnapshot++;
                 break;
             case RecoveryCompleted:
@@ -219,11 +228,11 @@ public sealed class DeviceActor : UntypedPersistentActor
 
     private void OnRecovered()
     {
-        _ahead = _stored;
-        _paid = _paidStored = _offered = _stored.Owed.IsEmpty ? _stored.NextNotification - 1 : _stored.Owed[0].Number - 1;
+        _stored = MarkAhead();
+        _paid = _paidStored = _offered = _ahead.Owed.IsEmpty ? _ahead.NextNotification - 1 : _ahead.Owed[0].Number - 1;
         _restAt = Steady + _options.SleepAfter;
         if (_services.Fence.IsRaised) Decide(OutboxCommand.Fence.Instance, null);
-        if (_ahead.Open.Any(m => m.Body.Ttl == 0)) Decide(OutboxCommand.LoseConnection.Instance, null); // the connection died with the former life
+        if (_ahead.Open.HasWithoutTtl) Decide(OutboxCommand.LoseConnection.Instance, null); // the connection died with the former life
         Advance();
     }
 
@@ -366,9 +375,10 @@ public sealed class DeviceActor : UntypedPersistentActor
         {
             _endsUnsent |= _wire.EndsUnsent(_ahead, decision.Events);
             _wire.Follow(_ahead, decision.Events);
-            _ahead = _ahead.Apply(decision.Events, _policy);
+            _ahead.Apply(decision.Events, _policy);
+            if (command is OutboxCommand.Retire) _retirements++;
             _services.Load.Add(SizeOf(decision.Events));
-            _waiting.Enqueue(new Entry(decision.Events, _ahead, replyTo, reply ?? decision.Reply));
+            _waiting.Enqueue(new Entry(decision.Events, MarkAhead(), replyTo, reply ?? decision.Reply));
         }
         else if (replyTo is not null)
         {
@@ -380,8 +390,14 @@ public sealed class DeviceActor : UntypedPersistentActor
     private void Answer(IActorRef to, object reply)
     {
         if (_waiting.Count == 0 && !IsWriting) to.Tell(reply);
-        else _waiting.Enqueue(new Entry([], _ahead, to, reply));
+        else _waiting.Enqueue(new Entry([], MarkAhead(), to, reply));
     }
+
+    private Mark MarkAhead() =>
+        new(_ahead.NextNumber, _ahead.NextNotification, _ahead.PacketIdsUpTo, _ahead.NextExpiry, _retirements);
+
+    // True if something up to this mark is owed.
+    private bool Owes(Mark mark) => _paid < mark.NextNotification - 1;
 
     private void Write(DateTimeOffset now, bool alsoJustPaid = false)
     {
@@ -389,21 +405,34 @@ public sealed class DeviceActor : UntypedPersistentActor
         while (_waiting.TryPeek(out var answer) && answer.Events.Count == 0)
         {
             answer.ReplyTo?.Tell(answer.Reply);
-            _waiting.Dequeue();
+            Dequeue();
+        }
+
+        if (_snapshot is { } reached && _beforeSnapshot == 0)
+        {
+            TakeSnapshot(reached); // what lay before it were answers
+            return;
         }
 
         var isPaymentDue = _paid > _paidStored;
         if (_waiting.Count == 0 && !(alsoJustPaid && isPaymentDue)) return;
 
+        // Taken down now, stored when the journal has come up to it: the state itself is always ahead.
+        if (_snapshot is null && _rowsSinceSnapshot + 1 >= _options.SnapshotEvery)
+        {
+            (_snapshot, _beforeSnapshot) = (_ahead.ToSnapshot(), _waiting.Count);
+        }
+
         var (events, bytes) = (new List<OutboxEvent>(), 0);
         if (isPaymentDue) events.Add(new OutboxEvent.Paid(_paid));
         while (_waiting.TryPeek(out var entry))
         {
+            if (_snapshot is not null && _beforeSnapshot == 0) break; // the row ends where the snapshot does
             var size = SizeOf(entry.Events);
             if (_writing.Count > 0 && (events.Count + entry.Events.Count > _options.BatchEventsMax || bytes + size > _options.BatchBytesMax)) break;
             events.AddRange(entry.Events);
             bytes += size;
-            _writing.Add(_waiting.Dequeue());
+            _writing.Add(Dequeue());
             _services.Load.Add(-size); // counted by the journal from here on
         }
 
@@ -422,7 +451,7 @@ public sealed class DeviceActor : UntypedPersistentActor
     private void OnStored(DeviceEvents row)
     {
         if (row.Events[0] is OutboxEvent.Paid paid) _paidStored = paid.UpTo;
-        if (_writing.Count > 0) _stored = _writing[^1].After.PaidUpTo(_paid);
+        if (_writing.Count > 0) _stored = _writing[^1].After;
         _row = null;
         if (_rowsReminder is not null) Know(_rowsReminder);
         _isResting = false;
@@ -433,8 +462,14 @@ public sealed class DeviceActor : UntypedPersistentActor
         if (_waiting.Count == 0) _endsUnsent = false;
 
         _rowsSinceSnapshot++;
-        if (_rowsSinceSnapshot >= _options.SnapshotEvery) TakeSnapshot();
+        if (_snapshot is not null && _beforeSnapshot == 0) TakeSnapshot(_snapshot);
         Advance();
+    }
+
+    private Entry Dequeue()
+    {
+        if (_beforeSnapshot > 0) _beforeSnapshot--;
+        return _waiting.Dequeue();
     }
 
     protected override void OnPersistFailure(Exception cause, object @event, long sequenceNr)
@@ -475,11 +510,13 @@ public sealed class DeviceActor : UntypedPersistentActor
         _waiting.Clear();
     }
 
-    private void TakeSnapshot()
+    // Of exactly what is stored.
+    private void TakeSnapshot(OutboxSnapshot snapshot)
     {
+        (_snapshot, _beforeSnapshot) = (null, 0);
         _isTakingSnapshot = true;
         _rowsSinceSnapshot = 0;
-        SaveSnapshot(_stored);
+        SaveSnapshot(snapshot);
     }
 
     private static int SizeOf(IReadOnlyList<OutboxEvent> events)
@@ -675,7 +712,7 @@ public sealed class DeviceActor : UntypedPersistentActor
 
     private void Offer(DateTimeOffset now)
     {
-        if (_stored.Owed.IsEmpty) return;
+        if (!Owes(_stored)) return;
         var settler = _services.Settler.Current;
         if (settler.IsNobody())
         {
@@ -685,12 +722,17 @@ public sealed class DeviceActor : UntypedPersistentActor
 
         // Another one than before has heard nothing: it is offered everything unpaid, or it would pay what it never saw along with what it sees.
         if (!settler.Equals(_settler)) (_settler, _offered) = (settler, _paid);
-        if (_stored.Owed[^1].Number <= _offered || _offered - _paid >= Owed.UnsettledMax) return;
-        var from = _stored.Owed.FindIndex(n => n.Number > _offered);
-        var count = Math.Min(_stored.Owed.Count - from, Owed.UnsettledMax - (int)(_offered - _paid));
-        var owed = _stored.Owed.GetRange(from, count);
-        settler.Tell(new Owed(_deviceId, owed));
-        _offered = owed[^1].Number;
+        var upTo = _stored.NextNotification - 1;
+        if (upTo <= _offered || _offered - _paid >= Owed.UnsettledMax) return;
+
+        // A retirement that is not stored has changed what is owed already: nobody hears of it before it is.
+        if (_stored.Retirements == _retirements)
+        {
+            var owed = _ahead.Owed.Between(_offered, Math.Min(upTo, _paid + Owed.UnsettledMax));
+            settler.Tell(new Owed(_deviceId, owed));
+            _offered = owed[^1].Number;
+        }
+
         _offerAgainAt = now + _options.OfferAgainAfter;
     }
 
@@ -698,8 +740,7 @@ public sealed class DeviceActor : UntypedPersistentActor
     {
         if (upTo <= _paid || upTo > _offered) return;
         _paid = upTo;
-        _stored = _stored.PaidUpTo(upTo);
-        _ahead = _ahead.PaidUpTo(upTo);
+        _ahead.PaidUpTo(upTo);
         _isResting = false;
         _offerAgainAt = Steady + _options.OfferAgainAfter;
     }
@@ -769,7 +810,7 @@ public sealed class DeviceActor : UntypedPersistentActor
     private void OnTick()
     {
         if (_ahead.NextExpiry <= Now) Expire();
-        if (!_stored.Owed.IsEmpty && _offerAgainAt <= Steady) _offered = _paid;
+        if (Owes(_stored) && _offerAgainAt <= Steady) _offered = _paid;
     }
 
     // A ttl is calendar time. While the wall clock is not believed nothing ends by it.
@@ -782,7 +823,7 @@ public sealed class DeviceActor : UntypedPersistentActor
     // One step at a time, each behind the last: payments, snapshot, call, sleep. Whatever comes in meanwhile ends the rest.
     private void Rest(DateTimeOffset now)
     {
-        if (_isResting || _isLeaving || IsBusy || _waiting.Count > 0 || Steady < _restAt || !_stored.Owed.IsEmpty) return;
+        if (_isResting || _isLeaving || IsBusy || _waiting.Count > 0 || Steady < _restAt || Owes(_stored)) return;
         if (_connection is null)
         {
             Decide(new OutboxCommand.LeaveSession(null), null); // after a crash nobody has said when the connection went
@@ -801,7 +842,7 @@ public sealed class DeviceActor : UntypedPersistentActor
         }
         else if (_connection is null && _rowsSinceSnapshot >= _options.SnapshotEvery / 10)
         {
-            TakeSnapshot();
+            TakeSnapshot(_ahead.ToSnapshot()); // nothing is ahead of the journal
         }
         else if (_stored.NextExpiry is { } expiry && !IsReminded(expiry, now))
         {
@@ -823,10 +864,10 @@ public sealed class DeviceActor : UntypedPersistentActor
         _reminder is { } reminder && (expiry > now ? reminder.DueAt == expiry : reminder.DueAt > now && reminder.DueAt < DateTimeOffset.MaxValue);
 
     // A device with unfinished work has a call on file, due no later than the moment it must act. Null: nothing is unfinished. What is due already is being done.
-    private DateTimeOffset? ReminderNeededBy(Outbox outbox, DateTimeOffset now)
+    private DateTimeOffset? ReminderNeededBy(Mark mark, DateTimeOffset now)
     {
         var recall = now + _options.ReminderInterval;
-        return Earlier(outbox.NextExpiry <= now ? recall : outbox.NextExpiry, outbox.Owed.IsEmpty ? null : recall);
+        return Earlier(mark.NextExpiry <= now ? recall : mark.NextExpiry, Owes(mark) ? recall : null);
     }
 
     private void ChangeReminder(Reminder? reminder)
@@ -842,8 +883,8 @@ public sealed class DeviceActor : UntypedPersistentActor
         var steady = Steady;
         var expiry = _ahead.NextExpiry is { } expires ? Later(steady + (expires - now), _expireAgainAt) : (DateTimeOffset?)null;
         var due = Earlier(_wire.NextAt, expiry);
-        if (!_stored.Owed.IsEmpty) due = Earlier(due, _offerAgainAt);
-        if (!_isResting && _stored.Owed.IsEmpty && !IsBusy) due = Earlier(due, _restAt);
+        if (Owes(_stored)) due = Earlier(due, _offerAgainAt);
+        if (!_isResting && !Owes(_stored) && !IsBusy) due = Earlier(due, _restAt);
         if (_reminder is not null && !IsBusy && _reminder.DueAt < DateTimeOffset.MaxValue) due = Earlier(due, steady + (_reminder.DueAt - now));
         if (due is not { } at || (_timer is not null && _timerAt <= at)) return;
         _timer?.Cancel();

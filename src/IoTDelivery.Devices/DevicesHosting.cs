@@ -57,7 +57,7 @@ public static class DevicesHosting
     public static AkkaConfigurationBuilder WithDevices(this AkkaConfigurationBuilder akka) => akka
         .WithCustomSerializer(
             "iotdelivery",
-            [typeof(DeviceEvents), typeof(Outbox), typeof(ToDevice), typeof(ReminderHandled), typeof(ToConnection), typeof(OutboxReply), typeof(ToSubscribers), typeof(Subscribers)],
+            [typeof(DeviceEvents), typeof(OutboxSnapshot), typeof(ToDevice), typeof(ReminderHandled), typeof(ToConnection), typeof(OutboxReply), typeof(ToSubscribers), typeof(Subscribers)],
             system => new DeliverySerializer(system))
         .WithShardRegion<DeviceActor>(
             "device",

@@ -136,9 +136,8 @@ public sealed class Inflight
     {
         if (!HasRoom) return false;
         if (outbox.Open.Count == _flights.Count) return true;
-        for (var i = outbox.IndexOfOpen(_firstWaiting); i < outbox.Open.Count; i++)
+        foreach (var message in outbox.Open.From(_firstWaiting))
         {
-            var message = outbox.Open[i];
             if (!_flights.ContainsKey(message.Number) && IsSubscribed(message.Body.Topic)) return false;
         }
 
@@ -339,9 +338,8 @@ public sealed class Inflight
         Outbox outbox, long storedUpTo, long idsUpTo, DateTimeOffset now, DeliveryPolicy policy, ref List<Send>? sends)
     {
         var isBlocked = false;
-        for (var i = outbox.IndexOfOpen(_firstWaiting); i < outbox.Open.Count; i++)
+        foreach (var message in outbox.Open.From(_firstWaiting))
         {
-            var message = outbox.Open[i];
             if (message.Number > storedUpTo) break;
             var hasFlight = _flights.TryGetValue(message.Number, out var flight);
             if (!hasFlight || flight.IsReserved)

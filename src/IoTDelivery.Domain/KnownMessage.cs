@@ -17,9 +17,6 @@ public sealed record KnownMessage(
     public DateTimeOffset? FinishedAt => EndedAt ?? (Answer == MessageStatus.Pending ? null : AcceptedAt);
 }
 
-/// <summary>What stays of an ended message for <see cref="DeliveryPolicy.IdempotencyWindow"/>: enough to answer a repeated POST as the first time.</summary>
-public sealed record Remembered(MessageId MessageId, BodyHash Hash, MessageStatus Answer, DateTimeOffset AcceptedAt, DateTimeOffset EndedAt);
-
 /// <summary>What the application is owed: one status of one message. <see cref="Number"/> counts per device and never restarts.</summary>
 /// <param name="Header">Only once the device is deleted; before that the registry knows it.</param>
 public sealed record Notification(

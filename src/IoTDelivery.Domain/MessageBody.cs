@@ -1,3 +1,4 @@
+using System.Buffers;
 using System.Buffers.Binary;
 using System.Collections.Immutable;
 using System.Security.Cryptography;
@@ -58,53 +59,111 @@ public sealed record MessageBody(
     /// <summary>The manual's limit for one message, in bytes of UTF-8.</summary>
     public const int ContentBytesMax = 256 * 1024;
 
-    /// <summary>Equal hashes mean: the same message, asked again.</summary>
-    public BodyHash Hash { get; } = HashOf(Name, Content, Kind, Encoding, Format, Topic, Ttl, Properties);
+    private const int StackMax = 1_024;
+
+    private BodyHash _hash;
+    private volatile bool _isHashed;
+    private int _size; // 1 more than Bytes; 0: not counted yet
+
+    // A copy may be changed: it has a hash and a size of its own.
+    private MessageBody(MessageBody original)
+    {
+        (Name, Content, Kind, Encoding, Format) = (original.Name, original.Content, original.Kind, original.Encoding, original.Format);
+        (Topic, Ttl, Properties) = (original.Topic, original.Ttl, original.Properties);
+    }
+
+    /// <summary>Equal hashes mean: the same message, asked again. It is made when it is asked for.</summary>
+    public BodyHash Hash
+    {
+        get
+        {
+            if (_isHashed) return _hash;
+            _hash = HashOf(this);
+            _isHashed = true;
+            return _hash;
+        }
+    }
 
     /// <summary>Size in bytes of UTF-8, as the limits count it.</summary>
-    public int Bytes { get; } = Utf8.GetByteCount(Content) + (Name is null ? 0 : Utf8.GetByteCount(Name));
+    public int Bytes
+    {
+        get
+        {
+            if (_size == 0) _size = 1 + Utf8.GetByteCount(Content) + (Name is null ? 0 : Utf8.GetByteCount(Name));
+            return _size - 1;
+        }
+    }
+
+    public bool Equals(MessageBody? other) =>
+        ReferenceEquals(this, other)
+        || (other is not null
+            && Content == other.Content && Topic == other.Topic && Name == other.Name && Ttl == other.Ttl
+            && Kind == other.Kind && Encoding == other.Encoding && Format == other.Format
+            && Equals(Properties, other.Properties));
+
+    public override int GetHashCode() => HashCode.Combine(Name, Content, Topic, Ttl);
 
     private static Encoding Utf8 => System.Text.Encoding.UTF8;
 
     // Part of the stored layout (ended messages keep only their hash): every field goes in with its own tag and only when it is there,
     // so that a field added later leaves the hashes of older messages alone.
-    private static BodyHash HashOf(
-        string? name, string content, ContentKind kind, ContentEncoding encoding, PayloadFormat format, string topic, int ttl, MessageProperties? properties)
+    private static BodyHash HashOf(MessageBody body)
     {
-        using var hash = IncrementalHash.CreateHash(HashAlgorithmName.SHA256);
-        Add(1, name);
-        Add(2, content);
-        AddNumber(3, (int)kind);
-        AddNumber(4, (int)encoding);
-        AddNumber(5, (int)format);
-        Add(6, topic);
-        AddNumber(7, ttl);
-        Add(8, properties?.CorrelationData);
-        Add(9, properties?.ResponseTopic);
-        foreach (var property in properties?.UserProperties ?? [])
+        var length = new Fields(default).AddAll(body);
+        byte[]? rented = null;
+        var buffer = length <= StackMax ? stackalloc byte[StackMax] : rented = ArrayPool<byte>.Shared.Rent(length);
+        new Fields(buffer).AddAll(body);
+        Span<byte> digest = stackalloc byte[SHA256.HashSizeInBytes];
+        SHA256.HashData(buffer[..length], digest);
+        if (rented is not null) ArrayPool<byte>.Shared.Return(rented);
+        return new BodyHash(BinaryPrimitives.ReadUInt64BigEndian(digest), BinaryPrimitives.ReadUInt64BigEndian(digest[8..]));
+    }
+
+    // Written one after the other; into an empty buffer they are only counted.
+    private ref struct Fields(Span<byte> buffer)
+    {
+        private readonly Span<byte> _buffer = buffer;
+        private int _length;
+
+        public int AddAll(MessageBody body)
         {
-            Add(10, property.Key);
-            Add(11, property.Value);
+            Add(1, body.Name);
+            Add(2, body.Content);
+            AddNumber(3, (int)body.Kind);
+            AddNumber(4, (int)body.Encoding);
+            AddNumber(5, (int)body.Format);
+            Add(6, body.Topic);
+            AddNumber(7, body.Ttl);
+            if (body.Properties is not { } properties) return _length;
+            Add(8, properties.CorrelationData);
+            Add(9, properties.ResponseTopic);
+            foreach (var property in properties.UserProperties)
+            {
+                Add(10, property.Key);
+                Add(11, property.Value);
+            }
+
+            return _length;
         }
 
-        Span<byte> digest = stackalloc byte[32];
-        hash.GetHashAndReset(digest);
-        return new BodyHash(BinaryPrimitives.ReadUInt64BigEndian(digest), BinaryPrimitives.ReadUInt64BigEndian(digest[8..]));
-
-        void Add(byte tag, string? text)
+        private void Add(byte tag, string? text)
         {
             if (text is null) return;
-            var bytes = Utf8.GetBytes(text);
-            AddNumber(tag, bytes.Length);
-            hash.AppendData(bytes);
+            var bytes = Utf8.GetByteCount(text);
+            AddNumber(tag, bytes);
+            if (!_buffer.IsEmpty) Utf8.GetBytes(text, _buffer[_length..]);
+            _length += bytes;
         }
 
-        void AddNumber(byte tag, int number)
+        private void AddNumber(byte tag, int number)
         {
-            Span<byte> field = stackalloc byte[5];
-            field[0] = tag;
-            BinaryPrimitives.WriteInt32BigEndian(field[1..], number);
-            hash.AppendData(field);
+            if (!_buffer.IsEmpty)
+            {
+                _buffer[_length] = tag;
+                BinaryPrimitives.WriteInt32BigEndian(_buffer[(_length + 1)..], number);
+            }
+
+            _length += 5;
         }
     }
 }

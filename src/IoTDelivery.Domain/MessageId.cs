@@ -1,4 +1,7 @@
+using System.Buffers.Binary;
 using System.Diagnostics.CodeAnalysis;
+using System.Security.Cryptography;
+using System.Text;
 
 namespace IoTDelivery.Domain;
 
@@ -8,6 +11,10 @@ public sealed record MessageId
     /// <summary>What a message id must look like, for error messages.</summary>
     public const string Pattern = "1 to 128 letters, digits, '_' or '-'";
 
+    private const int LengthMax = 128;
+
+    private IdDigest _digest; // made when it is asked for
+
     private MessageId(string value) => Value = value;
 
     /// <summary>The id as written on the wire.</summary>
@@ -16,7 +23,7 @@ public sealed record MessageId
     /// <summary>The only way to make a MessageId out of text.</summary>
     public static bool TryParse(string? text, [NotNullWhen(true)] out MessageId? messageId)
     {
-        messageId = WireText.IsId(text, 128) ? new MessageId(text!) : null;
+        messageId = WireText.IsId(text, LengthMax) ? new MessageId(text!) : null;
         return messageId is not null;
     }
 
@@ -25,5 +32,22 @@ public sealed record MessageId
     public static MessageId Parse(string text) =>
         TryParse(text, out var messageId) ? messageId : throw new FormatException($"'{text}' is not a message id: {Pattern}.");
 
+    /// <summary>
+    /// What an outbox remembers of the id. Stored in snapshots: it never changes. Asked for by one thread at a time.
+    /// </summary>
+    public IdDigest Digest => _digest == default ? _digest = DigestOf(Value) : _digest;
+
+    public bool Equals(MessageId? other) => other is not null && Value == other.Value;
+
+    public override int GetHashCode() => Value.GetHashCode();
+
     public override string ToString() => Value;
+
+    private static IdDigest DigestOf(string value)
+    {
+        Span<byte> text = stackalloc byte[LengthMax];
+        Span<byte> hash = stackalloc byte[SHA256.HashSizeInBytes];
+        SHA256.HashData(text[..Encoding.ASCII.GetBytes(value, text)], hash);
+        return new IdDigest(BinaryPrimitives.ReadUInt64BigEndian(hash), BinaryPrimitives.ReadUInt32BigEndian(hash[8..]));
+    }
 }

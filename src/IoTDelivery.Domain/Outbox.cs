@@ -15,82 +15,114 @@ namespace IoTDelivery.Domain;
 //                                                             and the connection lost
 //
 // Nothing leaves the right-hand column. "Answered DELIVERED" is what the 201 said; it is stored with the message.
-public sealed record Outbox
+// It changes in place. Whoever needs it as it is now takes a snapshot; messages and notifications themselves never change.
+public sealed class Outbox
 {
-    /// <summary>An outbox nobody has used yet.</summary>
-    public static readonly Outbox Empty = new();
-
     private static readonly Comparer<KnownMessage> ByNumber = Comparer<KnownMessage>.Create((a, b) => a.Number.CompareTo(b.Number));
 
+    private static readonly ImmutableSortedDictionary<long, ushort> NoPackets = ImmutableSortedDictionary<long, ushort>.Empty;
+
+    private readonly List<KnownMessage> _ended = [];
+
+    /// <summary>An outbox nobody has used yet: a new one each time.</summary>
+    public static Outbox Empty => new();
+
     /// <summary>Messages that have not ended, in order of acceptance.</summary>
-    public ImmutableList<KnownMessage> Open { get; init; } = [];
+    public OpenMessages Open { get; } = new();
 
     /// <summary>Ended messages among the newest <see cref="DeliveryPolicy.HistoryMax"/>, in order of acceptance.</summary>
-    public ImmutableList<KnownMessage> Ended { get; init; } = [];
+    public IReadOnlyList<KnownMessage> Ended => _ended;
 
-    /// <summary>Ended messages whose id is still answered for.</summary>
-    public ImmutableDictionary<MessageId, Remembered> Remembered { get; init; } = ImmutableDictionary<MessageId, Remembered>.Empty;
-
-    /// <summary><see cref="Remembered"/> in the order they ended, oldest first.</summary>
-    public ImmutableQueue<Remembered> RememberedOrder { get; init; } = [];
+    /// <summary>Ended messages whose id is still answered for, in the order they ended.</summary>
+    public RememberedIds Remembered { get; } = new();
 
     /// <summary>Notifications that are not settled yet, in order.</summary>
-    public ImmutableList<Notification> Owed { get; init; } = [];
+    public OwedNotifications Owed { get; } = new();
 
     /// <summary>The lasting session; null without one. Look at it through <see cref="SessionAt"/>: its time may be over.</summary>
-    public KeptSession? Session { get; init; }
+    public KeptSession? Session { get; private set; }
 
     /// <summary>Packet ids below this position may be in use (<see cref="PacketIds"/>). 0: an older release wrote none.</summary>
-    public long PacketIdsUpTo { get; init; }
+    public long PacketIdsUpTo { get; private set; }
 
     /// <summary>The same for the sub-devices that share the connections of this gateway.</summary>
-    public long SubDeviceIdsUpTo { get; init; }
+    public long SubDeviceIdsUpTo { get; private set; }
 
     /// <summary>
     /// The last packet id of each open message that was on the wire when the last connection ended, by message number: what
     /// a PUBACK of the client's session may still name.
     /// </summary>
-    public ImmutableSortedDictionary<long, ushort> Unacknowledged { get; init; } = ImmutableSortedDictionary<long, ushort>.Empty;
+    public ImmutableSortedDictionary<long, ushort> Unacknowledged { get; private set; } = NoPackets;
 
     /// <summary>True once the device subscribed its down topic at QoS 1.</summary>
-    public bool AskedForQoS1 { get; init; }
+    public bool AskedForQoS1 { get; private set; }
 
     /// <summary>True once the device was deleted, until it is registered again.</summary>
-    public bool IsRetired { get; init; }
+    public bool IsRetired { get; private set; }
 
     /// <summary>
     /// Number of the newest life that began behind another one, or that ended. 0 in the first life of a device. The
     /// registry numbers the lives: a device that is created again has a greater number than ever before. So a
     /// <see cref="OutboxCommand.Retire"/> that comes late never ends the life after its own.
     /// </summary>
-    public long Life { get; init; }
+    public long Life { get; private set; }
 
     /// <summary>Number of the next accepted message.</summary>
-    public long NextNumber { get; init; } = 1;
+    public long NextNumber { get; private set; } = 1;
 
     /// <summary>Number of the next notification; never restarts, so that an event id is never used twice.</summary>
-    public long NextNotification { get; init; } = 1;
+    public long NextNotification { get; private set; } = 1;
 
     /// <summary>Bytes of content of the open messages.</summary>
-    public long OpenBytes { get; init; }
+    public long OpenBytes { get; private set; }
 
     /// <summary>Bytes of content of the ended messages.</summary>
-    public long EndedBytes { get; init; }
+    public long EndedBytes { get; private set; }
 
     /// <summary>When the first open message outlives its ttl; null if none is open.</summary>
-    public DateTimeOffset? NextExpiry
-    {
-        get
-        {
-            DateTimeOffset? next = null;
-            foreach (var message in Open)
-            {
-                if (next is null || message.ExpiresAt < next) next = message.ExpiresAt;
-            }
+    public DateTimeOffset? NextExpiry => Open.NextExpiry;
 
-            return next;
-        }
+    /// <summary>The outbox that was written down.</summary>
+    public static Outbox From(OutboxSnapshot snapshot)
+    {
+        var outbox = new Outbox
+        {
+            Session = snapshot.Session,
+            PacketIdsUpTo = snapshot.PacketIdsUpTo,
+            SubDeviceIdsUpTo = snapshot.SubDeviceIdsUpTo,
+            Unacknowledged = snapshot.Unacknowledged,
+            AskedForQoS1 = snapshot.AskedForQoS1,
+            IsRetired = snapshot.IsRetired,
+            Life = snapshot.Life,
+            NextNumber = snapshot.NextNumber,
+            NextNotification = snapshot.NextNotification,
+            OpenBytes = snapshot.Open.Sum(m => (long)m.Body.Bytes),
+            EndedBytes = snapshot.Ended.Sum(m => (long)m.Body.Bytes),
+        };
+        foreach (var message in snapshot.Open) outbox.Open.Add(message);
+        foreach (var item in snapshot.Remembered) outbox.Remembered.Add(item);
+        foreach (var notification in snapshot.Owed) outbox.Owed.Add(notification);
+        outbox._ended.AddRange(snapshot.Ended);
+        return outbox;
     }
+
+    /// <summary>All of it as it is now.</summary>
+    public OutboxSnapshot ToSnapshot() => new()
+    {
+        Open = [.. Open],
+        Ended = [.. _ended],
+        Remembered = [.. Remembered],
+        Owed = [.. Owed],
+        Session = Session,
+        PacketIdsUpTo = PacketIdsUpTo,
+        SubDeviceIdsUpTo = SubDeviceIdsUpTo,
+        Unacknowledged = Unacknowledged,
+        AskedForQoS1 = AskedForQoS1,
+        IsRetired = IsRetired,
+        Life = Life,
+        NextNumber = NextNumber,
+        NextNotification = NextNotification,
+    };
 
     /// <summary>
     /// The lasting session if there is one at this time. One that an older release kept has no mark of its packet ids: it
@@ -130,7 +162,7 @@ public sealed record Outbox
         OutboxCommand.Delete when IsRetired => Decision.Refuse(RefusalReason.NoSuchDevice),
         OutboxCommand.Delete delete => FindOpen(delete.MessageId) switch
         {
-            null => Decision.Refuse(Ended.Exists(m => m.MessageId == delete.MessageId) ? RefusalReason.NotWaiting : RefusalReason.NoSuchMessage),
+            null => Decision.Refuse(_ended.Exists(m => m.MessageId == delete.MessageId) ? RefusalReason.NotWaiting : RefusalReason.NoSuchMessage),
             var open when !StillWaits(open, wire) => Decision.Refuse(RefusalReason.NotWaiting),
             _ => Decision.Of(new OutboxEvent.MessageDeleted(delete.MessageId, now)),
         },
@@ -138,7 +170,8 @@ public sealed record Outbox
         OutboxCommand.DeleteAll => Decision.Of([.. Open.Where(m => StillWaits(m, wire)).Select(m => new OutboxEvent.MessageDeleted(m.MessageId, now))]),
 
         OutboxCommand.Expire => Decision.Of(
-            [.. Open.Where(m => m.ExpiresAt <= now).Select(m => new OutboxEvent.MessageTimedOut(m.MessageId, now))]),
+            [.. Open.DueAt(now).Select(m => new OutboxEvent.MessageTimedOut(m.MessageId, now))]),
+        OutboxCommand.LoseConnection when !Open.HasWithoutTtl => Decision.Nothing,
         OutboxCommand.LoseConnection => Decision.Of(
             [.. Open.Where(m => m.Body.Ttl == 0).Select(m => new OutboxEvent.MessageFailed(m.MessageId, ErrorInfo.DeviceNotOnline, now))]),
 
@@ -207,7 +240,7 @@ public sealed record Outbox
     public (IReadOnlyList<KnownMessage> Items, bool More) List(long before = long.MaxValue, long bytesMax = long.MaxValue)
     {
         var items = new List<KnownMessage>();
-        foreach (var message in Open.Concat(Ended).Where(m => m.Number < before).OrderByDescending(m => m.Number))
+        foreach (var message in NewestFirst(before))
         {
             bytesMax -= message.Body.Bytes;
             if (bytesMax < 0 && items.Count > 0) return (items, true);
@@ -218,74 +251,83 @@ public sealed record Outbox
     }
 
     /// <summary>One message, or null if it is unknown by now.</summary>
-    public KnownMessage? Show(MessageId messageId) => FindOpen(messageId) ?? Ended.FindLast(m => m.MessageId == messageId);
+    public KnownMessage? Show(MessageId messageId) => FindOpen(messageId) ?? _ended.FindLast(m => m.MessageId == messageId);
 
     /// <summary>
-    /// The state after a fact. Only copies what the event says; <paramref name="policy"/> bounds what is kept of ended messages.
+    /// Goes on to the state after a fact. Only copies what the event says; <paramref name="policy"/> bounds what is kept of
+    /// ended messages.
     /// </summary>
-    public Outbox Apply(OutboxEvent @event, DeliveryPolicy policy) => @event switch
+    /// <returns>This outbox.</returns>
+    public Outbox Apply(OutboxEvent @event, DeliveryPolicy policy)
     {
-        OutboxEvent.MessageAccepted e => Accepted(e, policy),
-        OutboxEvent.MessageDelivered e => End(e.MessageId, MessageStatus.Delivered, e.At, null, policy),
-        OutboxEvent.MessageTimedOut e => End(e.MessageId, MessageStatus.TimedOut, e.At, null, policy),
-        OutboxEvent.MessageFailed e => End(e.MessageId, MessageStatus.Failed, e.At, e.Error, policy),
-        OutboxEvent.MessageDeleted e => End(e.MessageId, MessageStatus.Failed, e.At, ErrorInfo.Deleted, policy).Forget(e.MessageId),
-        OutboxEvent.SessionKept e => this with { Session = e.Subscriptions is { } all ? new KeptSession(all, e.Expiry ?? TimeSpan.MaxValue) : null },
-        OutboxEvent.SessionLeft e => this with { Session = Session! with { EndsAt = e.EndsAt } },
-        OutboxEvent.PacketIdsReserved e => this with { PacketIdsUpTo = e.UpTo },
-        OutboxEvent.SubDeviceIdsReserved e => this with { SubDeviceIdsUpTo = e.UpTo },
-        OutboxEvent.PacketsUnacknowledged e => this with { Unacknowledged = e.PacketIds },
-        OutboxEvent.QoS1Noted => this with { AskedForQoS1 = true },
-        OutboxEvent.Registered e => this with { IsRetired = false, Life = e.Life },
-        OutboxEvent.Retired e => Retired(e, policy),
-        OutboxEvent.Fenced => this,
-        OutboxEvent.Paid e => PaidUpTo(e.UpTo),
-        _ => throw new ArgumentOutOfRangeException(nameof(@event), @event, "Unknown outbox event."),
-    };
+        switch (@event)
+        {
+            case OutboxEvent.MessageAccepted e: Accepted(e, policy); break;
+            case OutboxEvent.MessageDelivered e: End(e.MessageId, MessageStatus.Delivered, e.At, null, policy); break;
+            case OutboxEvent.MessageTimedOut e: End(e.MessageId, MessageStatus.TimedOut, e.At, null, policy); break;
+            case OutboxEvent.MessageFailed e: End(e.MessageId, MessageStatus.Failed, e.At, e.Error, policy); break;
+            case OutboxEvent.MessageDeleted e:
+                End(e.MessageId, MessageStatus.Failed, e.At, ErrorInfo.Deleted, policy);
+                Forget(e.MessageId);
+                break;
+            case OutboxEvent.SessionKept e:
+                Session = e.Subscriptions is { } all ? new KeptSession(all, e.Expiry ?? TimeSpan.MaxValue) : null;
+                break;
+            case OutboxEvent.SessionLeft e: Session = Session! with { EndsAt = e.EndsAt }; break;
+            case OutboxEvent.PacketIdsReserved e: PacketIdsUpTo = e.UpTo; break;
+            case OutboxEvent.SubDeviceIdsReserved e: SubDeviceIdsUpTo = e.UpTo; break;
+            case OutboxEvent.PacketsUnacknowledged e: Unacknowledged = e.PacketIds; break;
+            case OutboxEvent.QoS1Noted: AskedForQoS1 = true; break;
+            case OutboxEvent.Registered e: (IsRetired, Life) = (false, e.Life); break;
+            case OutboxEvent.Retired e: Retire(e); break;
+            case OutboxEvent.Fenced: break;
+            case OutboxEvent.Paid e: PaidUpTo(e.UpTo); break;
+            default: throw new ArgumentOutOfRangeException(nameof(@event), @event, "Unknown outbox event.");
+        }
 
-    /// <summary>The state after several facts.</summary>
+        return this;
+    }
+
+    /// <summary>Goes on to the state after several facts.</summary>
+    /// <returns>This outbox.</returns>
     public Outbox Apply(IReadOnlyList<OutboxEvent> events, DeliveryPolicy policy)
     {
-        var outbox = this;
-        foreach (var @event in events) outbox = outbox.Apply(@event, policy);
-        return outbox;
+        for (var i = 0; i < events.Count; i++) Apply(events[i], policy);
+        return this;
     }
 
     /// <summary>The open message of this id, or null.</summary>
-    public KnownMessage? FindOpen(MessageId messageId)
-    {
-        foreach (var message in Open)
-        {
-            if (message.MessageId == messageId) return message;
-        }
-
-        return null;
-    }
+    public KnownMessage? FindOpen(MessageId messageId) => Open.Find(messageId);
 
     /// <summary>The open message of this number, or null.</summary>
-    public KnownMessage? FindOpen(long number) =>
-        IndexOfOpen(number) is var index && index < Open.Count && Open[index].Number == number ? Open[index] : null;
+    public KnownMessage? FindOpen(long number) => Open.Find(number);
 
-    /// <summary>Where in <see cref="Open"/> the first message of this number or a higher one stands.</summary>
-    public int IndexOfOpen(long number)
-    {
-        var (low, high) = (0, Open.Count);
-        while (low < high)
-        {
-            var middle = (low + high) / 2;
-            if (Open[middle].Number < number) low = middle + 1;
-            else high = middle;
-        }
-
-        return low;
-    }
-
-    /// <summary>The state when every notification up to <paramref name="number"/> is settled.</summary>
+    /// <summary>Every notification up to <paramref name="number"/> is settled.</summary>
+    /// <returns>This outbox.</returns>
     public Outbox PaidUpTo(long number)
     {
-        var paid = 0;
-        while (paid < Owed.Count && Owed[paid].Number <= number) paid++;
-        return paid == 0 ? this : this with { Owed = Owed.RemoveRange(0, paid) };
+        Owed.RemoveUpTo(number);
+        return this;
+    }
+
+    // Two orders in one. Each has few that the other lies between.
+    private IEnumerable<KnownMessage> NewestFirst(long before)
+    {
+        var ended = _ended.Count - 1;
+        foreach (var open in Open.Below(before))
+        {
+            for (; ended >= 0 && _ended[ended].Number > open.Number; ended--)
+            {
+                if (_ended[ended].Number < before) yield return _ended[ended];
+            }
+
+            yield return open;
+        }
+
+        for (; ended >= 0; ended--)
+        {
+            if (_ended[ended].Number < before) yield return _ended[ended];
+        }
     }
 
     // An older release gives its lives no numbers: such a Register is always a new one.
@@ -313,8 +355,8 @@ public sealed record Outbox
     }
 
     private Remembered? Known(MessageId id, DateTimeOffset now, DeliveryPolicy policy) =>
-        FindOpen(id) is { } open ? new Remembered(id, open.Body.Hash, open.Answer, open.AcceptedAt, now)
-        : Remembered.TryGetValue(id, out var ended) && now < ended.EndedAt + policy.IdempotencyWindow ? ended
+        FindOpen(id) is { } open ? new Remembered(default, open.Body.Hash, open.Answer, open.AcceptedAt, now)
+        : Remembered.Find(id) is { } ended && now < ended.EndedAt + policy.IdempotencyWindow ? ended
         : null;
 
     private bool IsSame(KeptSession? session) => (Session, session) switch
@@ -323,8 +365,6 @@ public sealed record Outbox
         ({ EndsAt: null } mine, { } theirs) => mine.Expiry == theirs.Expiry && mine.Subscriptions.SequenceEqual(theirs.Subscriptions),
         _ => false,
     };
-
-    private static readonly ImmutableSortedDictionary<long, ushort> NoPackets = ImmutableSortedDictionary<long, ushort>.Empty;
 
     private IReadOnlyList<OutboxEvent> Kept(KeptSession? session) => IsSame(session) ? [] : [KeptOf(session)];
 
@@ -351,91 +391,73 @@ public sealed record Outbox
         return open.SequenceEqual(Unacknowledged) ? [] : [new OutboxEvent.PacketsUnacknowledged(open)];
     }
 
-    private Outbox Accepted(OutboxEvent.MessageAccepted e, DeliveryPolicy policy)
+    private void Accepted(OutboxEvent.MessageAccepted e, DeliveryPolicy policy)
     {
-        var message = new KnownMessage(NextNumber, e.MessageId, e.Body, e.Answer, e.At, e.ExpiresAt, Status: e.Answer);
-        var outbox = this with
-        {
-            Open = Open.Add(message),
-            OpenBytes = OpenBytes + e.Body.Bytes,
-            NextNumber = NextNumber + 1,
-            Remembered = Remembered.Remove(e.MessageId), // its window is over, or we would have answered for it
-        };
+        var message = new KnownMessage(NextNumber++, e.MessageId, e.Body, e.Answer, e.At, e.ExpiresAt, Status: e.Answer);
+        Open.Add(message);
+        OpenBytes += e.Body.Bytes;
+        Remembered.Remove(e.MessageId); // its window is over, or we would have answered for it
 
         // The push carries final words, and PENDING when the answer was PENDING.
-        if (e.Answer == MessageStatus.Pending) outbox = outbox.Owe(message, MessageStatus.Pending, e.At, null, null);
-        return outbox.Trim(e.At, policy);
+        if (e.Answer == MessageStatus.Pending) Owe(message, MessageStatus.Pending, e.At, null);
+        Trim(e.At, policy, policy.IdempotencyMax);
     }
 
-    private Outbox End(MessageId id, MessageStatus status, DateTimeOffset at, ErrorInfo? error, DeliveryPolicy policy, DeviceHeader? header = null)
+    private void End(MessageId id, MessageStatus status, DateTimeOffset at, ErrorInfo? error, DeliveryPolicy policy)
     {
-        var index = Open.FindIndex(m => m.MessageId == id);
-        if (index < 0) throw new InvalidOperationException($"Message {id} cannot end as {status.OnTheWire()}: it is not open.");
+        if (!Open.Remove(id, out var message))
+        {
+            throw new InvalidOperationException($"Message {id} cannot end as {status.OnTheWire()}: it is not open.");
+        }
 
-        var message = Open[index];
+        OpenBytes -= message.Body.Bytes;
+        Unacknowledged = Unacknowledged.Remove(message.Number);
         var ended = message with { Status = status, EndedAt = at, Error = error };
-        var remembered = new Remembered(id, message.Body.Hash, message.Answer, message.AcceptedAt, at);
-        var place = Ended.BinarySearch(ended, ByNumber);
-        return (this with
-        {
-            Open = Open.RemoveAt(index),
-            OpenBytes = OpenBytes - message.Body.Bytes,
-            Unacknowledged = Unacknowledged.Remove(message.Number),
-            Ended = Ended.Insert(~place, ended),
-            EndedBytes = EndedBytes + message.Body.Bytes,
-            Remembered = Remembered.SetItem(id, remembered),
-            RememberedOrder = RememberedOrder.Enqueue(remembered),
-        }).Owe(message, status, at, error, header).Trim(at, policy);
+        _ended.Insert(~_ended.BinarySearch(ended, ByNumber), ended);
+        EndedBytes += message.Body.Bytes;
+        Owe(message, status, at, error);
+        Trim(at, policy, policy.IdempotencyMax - 1);
+        if (policy.IdempotencyMax == 0) return;
+        Remembered.Add(new Remembered(message.MessageId.Digest, message.Body.Hash, message.Answer, message.AcceptedAt, at));
     }
 
-    private Outbox Owe(KnownMessage message, MessageStatus status, DateTimeOffset at, ErrorInfo? error, DeviceHeader? header) => this with
-    {
-        Owed = Owed.Add(new Notification(NextNotification, message.MessageId, message.Body.Name, message.Body.Topic, status, at, error, header)),
-        NextNotification = NextNotification + 1,
-    };
+    private void Owe(KnownMessage message, MessageStatus status, DateTimeOffset at, ErrorInfo? error) =>
+        Owed.Add(new Notification(NextNotification++, message.MessageId, message.Body.Name, message.Body.Topic, status, at, error));
 
-    private Outbox Forget(MessageId id)
+    private void Forget(MessageId id)
     {
-        var index = Ended.FindLastIndex(m => m.MessageId == id);
-        return index < 0 ? this : this with { Ended = Ended.RemoveAt(index), EndedBytes = EndedBytes - Ended[index].Body.Bytes };
+        var index = _ended.FindLastIndex(m => m.MessageId == id);
+        if (index < 0) return;
+        EndedBytes -= _ended[index].Body.Bytes;
+        _ended.RemoveAt(index);
     }
 
-    private Outbox Retired(OutboxEvent.Retired e, DeliveryPolicy policy)
+    private void Retire(OutboxEvent.Retired e)
     {
-        var outbox = this;
-        while (!outbox.Open.IsEmpty) outbox = outbox.End(outbox.Open[0].MessageId, MessageStatus.Failed, e.At, ErrorInfo.DeviceDeleted, policy);
-        return Empty with
-        {
-            IsRetired = true,
-            Life = e.Life,
-            NextNumber = outbox.NextNumber,
-            NextNotification = outbox.NextNotification,
-            PacketIdsUpTo = outbox.PacketIdsUpTo,
-            SubDeviceIdsUpTo = outbox.SubDeviceIdsUpTo,
-            Owed = [.. outbox.Owed.Select(n => n with { Header = e.Header })],
-        };
+        foreach (var message in Open) Owe(message, MessageStatus.Failed, e.At, ErrorInfo.DeviceDeleted);
+        Owed.Head(e.Header);
+        Open.Clear();
+        _ended.Clear();
+        Remembered.Clear();
+        (OpenBytes, EndedBytes) = (0, 0);
+        (Session, Unacknowledged, AskedForQoS1) = (null, NoPackets, false);
+        (IsRetired, Life) = (true, e.Life);
     }
 
-    private Outbox Trim(DateTimeOffset now, DeliveryPolicy policy)
+    // No more than this many ids, and none whose time is over.
+    private void Trim(DateTimeOffset now, DeliveryPolicy policy, int idsMax)
     {
-        var (history, bytes) = (0, EndedBytes);
-        while (history < Ended.Count && (Ended[history].Number < NextNumber - policy.HistoryMax || OpenBytes + bytes > policy.PendingBytesMax))
+        var history = 0;
+        while (history < _ended.Count
+            && (_ended[history].Number < NextNumber - policy.HistoryMax || OpenBytes + EndedBytes > policy.PendingBytesMax))
         {
-            bytes -= Ended[history++].Body.Bytes;
+            EndedBytes -= _ended[history++].Body.Bytes;
         }
 
-        var (remembered, order) = (Remembered, RememberedOrder);
-        while (!order.IsEmpty && (remembered.Count > policy.IdempotencyMax || order.Peek().EndedAt + policy.IdempotencyWindow <= now || !IsCurrent(order.Peek())))
+        if (history > 0) _ended.RemoveRange(0, history);
+        while (Remembered.Count > 0 && (Remembered.Count > idsMax || Remembered.Oldest.EndedAt + policy.IdempotencyWindow <= now))
         {
-            order = order.Dequeue(out var oldest);
-            if (IsCurrent(oldest)) remembered = remembered.Remove(oldest.MessageId);
+            Remembered.RemoveOldest();
         }
-
-        return history == 0 && ReferenceEquals(remembered, Remembered) && ReferenceEquals(order, RememberedOrder)
-            ? this
-            : this with { Ended = Ended.RemoveRange(0, history), EndedBytes = bytes, Remembered = remembered, RememberedOrder = order };
-
-        // An id whose window was over may have been accepted and ended again since.
-        bool IsCurrent(Remembered item) => remembered.TryGetValue(item.MessageId, out var current) && current.Equals(item);
     }
 }

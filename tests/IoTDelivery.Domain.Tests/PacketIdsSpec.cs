@@ -84,7 +84,7 @@ public sealed class PacketIdsSpec
 
         Assert.Equal([new OutboxEvent.PacketIdsReserved(1_025)], returned);
         var unused = Connect(Domain.Outbox.Empty, V311);
-        Assert.Equal([new OutboxEvent.PacketIdsReserved(1)], (Domain.Outbox.Empty with { PacketIdsUpTo = 1_024 }).Decide(OutboxCommand.ReturnPacketIds.Instance, unused, Noon, Policy).Events);
+        Assert.Equal([new OutboxEvent.PacketIdsReserved(1)], Domain.Outbox.From(new OutboxSnapshot { PacketIdsUpTo = 1_024 }).Decide(OutboxCommand.ReturnPacketIds.Instance, unused, Noon, Policy).Events);
     }
 
     // ---- an owner that remembers nothing
@@ -145,18 +145,19 @@ public sealed class PacketIdsSpec
     [Fact]
     public void A_clean_start_forgets_the_ids_of_the_session_in_the_journal_too()
     {
-        var outbox = Domain.Outbox.Empty with { PacketIdsUpTo = 1_024, Unacknowledged = NoPackets.Add(1, 7), Open = Given.Outbox(Accept("m1")).Open };
+        var accepted = Given.Outbox(Accept("m1")).ToSnapshot();
+        var outbox = Domain.Outbox.From(accepted with { PacketIdsUpTo = 1_024, Unacknowledged = NoPackets.Add(1, 7) });
 
-        var events = outbox.Decide(new OutboxCommand.KeepSession(null, GoesOn: false), Connect(outbox, V311), Noon, Policy).Events;
-
-        Assert.Empty(outbox.Apply(events, Policy).Unacknowledged);
         Assert.Empty(outbox.Decide(new OutboxCommand.KeepSession(null, GoesOn: true), Connect(outbox, V311), Noon, Policy).Events.OfType<OutboxEvent.PacketsUnacknowledged>());
+        var events = outbox.Decide(new OutboxCommand.KeepSession(null, GoesOn: false), Connect(outbox, V311), Noon, Policy).Events;
+        Assert.Empty(outbox.Apply(events, Policy).Unacknowledged);
     }
 
     [Fact]
     public void A_session_that_an_older_release_kept_does_not_go_on_once_and_its_ids_begin_behind_16384()
     {
-        var outbox = Given.Outbox(Accept("m1")) with { Session = new KeptSession([QoS1], TimeSpan.MaxValue) };
+        var kept = Given.Outbox(Accept("m1")).ToSnapshot() with { Session = new KeptSession([QoS1], TimeSpan.MaxValue) };
+        var outbox = Domain.Outbox.From(kept);
         Assert.Null(outbox.SessionAt(Noon));
 
         var wire = Connect(outbox, V311);

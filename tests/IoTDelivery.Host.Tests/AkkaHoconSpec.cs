@@ -71,7 +71,7 @@ public sealed class AkkaHoconSpec(RunningPlatform platform) : IClassFixture<Runn
     public void Between_nodes_nothing_of_ours_travels_as_JSON()
     {
         var serialization = platform.System.Serialization;
-        Type[] roots = [typeof(ToDevice), typeof(ToConnection), typeof(OutboxReply), typeof(ToSubscribers), typeof(Subscribers), typeof(ReminderHandled), typeof(DeviceEvents), typeof(Outbox)];
+        Type[] roots = [typeof(ToDevice), typeof(ToConnection), typeof(OutboxReply), typeof(ToSubscribers), typeof(Subscribers), typeof(ReminderHandled), typeof(DeviceEvents), typeof(OutboxSnapshot)];
         var messages = roots.SelectMany(root => root.Assembly.GetTypes().Where(t => root.IsAssignableFrom(t) && !t.IsAbstract)).ToList();
         Assert.True(messages.Count >= roots.Length);
         Assert.All(messages, type => Assert.IsType<DeliverySerializer>(serialization.FindSerializerForType(type)));

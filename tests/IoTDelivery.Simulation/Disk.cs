@@ -288,7 +288,7 @@ internal sealed class Disk(World world)
         "snapshot",
         () =>
         {
-            world.Promises.Snapshot(node, save.Metadata.PersistenceId["device-".Length..], (Outbox)save.Snapshot);
+            world.Promises.Snapshot(node, save.Metadata.PersistenceId["device-".Length..], (OutboxSnapshot)save.Snapshot);
             _snapshots[save.Metadata.PersistenceId] = new SelectedSnapshot(save.Metadata, save.Snapshot);
             return null;
         },

@@ -96,6 +96,7 @@ internal sealed class Promises(World world)
         }
 
         Outbox after;
+        var firstOwed = before.NextNotification;
         try
         {
             after = before.Apply(@event, World.Policy);
@@ -106,7 +107,7 @@ internal sealed class Promises(World world)
             return before;
         }
 
-        foreach (var notification in after.Owed.Where(n => n.Number >= before.NextNotification))
+        foreach (var notification in after.Owed.Where(n => n.Number >= firstOwed))
         {
             _owed.Add(StatusNotification.RequestId(DeviceId.Parse(deviceId), notification.Number), (deviceId, notification));
             _messages[(deviceId, notification.MessageId.Value)].Owed.Add(notification.Status);
@@ -116,7 +117,7 @@ internal sealed class Promises(World world)
     }
 
     /// <summary>A snapshot is stored. It may know of payments that are in no row yet, and never will be: whoever starts from it takes them for stored.</summary>
-    public void Snapshot(Node node, string deviceId, Outbox snapshot)
+    public void Snapshot(Node node, string deviceId, OutboxSnapshot snapshot)
     {
         var outbox = world.Disk.Outboxes[deviceId];
         var paid = snapshot.Owed.IsEmpty ? snapshot.NextNotification - 1 : snapshot.Owed[0].Number - 1;

@@ -22,7 +22,7 @@ public sealed class DeliverySerializer(ExtendedActorSystem system) : SerializerW
     public override string Manifest(object o) => o switch
     {
         DeviceEvents => EventsManifest,
-        Outbox => SnapshotManifest,
+        OutboxSnapshot => SnapshotManifest,
         ToDevice.Command => "dC",
         ToDevice.List => "dL",
         ToDevice.Show => "dS",
@@ -56,7 +56,7 @@ public sealed class DeliverySerializer(ExtendedActorSystem system) : SerializerW
     public override byte[] ToBinary(object obj) => (obj switch
     {
         DeviceEvents o => (IMessage)Write(o),
-        Outbox o => Write(o),
+        OutboxSnapshot o => Write(o),
         ToDevice.Command o => Write(o),
         ToDevice.List o => new Proto.List { DeviceId = o.DeviceId.Value, Before = o.Before },
         ToDevice.Show o => new Proto.Show { DeviceId = o.DeviceId.Value, MessageId = o.MessageId.Value },
@@ -210,7 +210,7 @@ public sealed class DeliverySerializer(ExtendedActorSystem system) : SerializerW
 
     // ---- snapshot
 
-    private static Proto.OutboxSnapshot Write(Outbox o)
+    private static Proto.OutboxSnapshot Write(OutboxSnapshot o)
     {
         var proto = WriteWithoutSessionEnd(o);
         if (o.Session is { } session && session.Expiry != TimeSpan.MaxValue) proto.SessionExpiry = session.Expiry.Ticks;
@@ -218,11 +218,11 @@ public sealed class DeliverySerializer(ExtendedActorSystem system) : SerializerW
         return proto;
     }
 
-    private static Proto.OutboxSnapshot WriteWithoutSessionEnd(Outbox o) => new()
+    private static Proto.OutboxSnapshot WriteWithoutSessionEnd(OutboxSnapshot o) => new()
     {
         Open = { o.Open.Select(Write) },
         Ended = { o.Ended.Select(Write) },
-        Remembered = { o.RememberedOrder.Select(Write) },
+        RememberedIds = { o.Remembered.Select(Write) },
         Owed = { o.Owed.Select(Write) },
         Session = Write(o.Session?.Subscriptions),
         AskedForQos1 = o.AskedForQoS1,
@@ -235,32 +235,31 @@ public sealed class DeliverySerializer(ExtendedActorSystem system) : SerializerW
         Life = o.Life,
     };
 
-    private static Outbox Read(Proto.OutboxSnapshot m)
+    private static OutboxSnapshot Read(Proto.OutboxSnapshot m) => new()
     {
-        var remembered = m.Remembered.Select(Read).ToList();
-        var open = m.Open.Select(Read).ToImmutableList();
-        var ended = m.Ended.Select(Read).ToImmutableList();
-        return Outbox.Empty with
-        {
-            Open = open,
-            OpenBytes = open.Sum(e => (long)e.Body.Bytes),
-            Ended = ended,
-            EndedBytes = ended.Sum(e => (long)e.Body.Bytes),
-            RememberedOrder = ImmutableQueue.CreateRange(remembered),
-            Remembered = ImmutableDictionary.CreateRange(remembered.GroupBy(r => r.MessageId).Select(g => KeyValuePair.Create(g.Key, g.Last()))),
-            Owed = [.. m.Owed.Select(Read)],
-            Session = m.Session is null
-                ? null
-                : new KeptSession(Read(m.Session), m.HasSessionExpiry ? TimeSpan.FromTicks(m.SessionExpiry) : TimeSpan.MaxValue, m.HasSessionEndsAt ? Time(m.SessionEndsAt) : null),
-            AskedForQoS1 = m.AskedForQos1,
-            IsRetired = m.IsRetired,
-            NextNumber = m.NextNumber,
-            NextNotification = m.NextNotification,
-            PacketIdsUpTo = m.PacketIdsUpTo,
-            SubDeviceIdsUpTo = m.SubDeviceIdsUpTo,
-            Unacknowledged = Read(m.Unacknowledged),
-            Life = m.Life,
-        };
+        Open = [.. m.Open.Select(Read)],
+        Ended = [.. m.Ended.Select(Read)],
+        Remembered = [.. ReadIds(m.Remembered), .. m.RememberedIds.Select(Read)],
+        Owed = [.. m.Owed.Select(Read)],
+        Session = m.Session is null
+            ? null
+            : new KeptSession(Read(m.Session), m.HasSessionExpiry ? TimeSpan.FromTicks(m.SessionExpiry) : TimeSpan.MaxValue, m.HasSessionEndsAt ? Time(m.SessionEndsAt) : null),
+        AskedForQoS1 = m.AskedForQos1,
+        IsRetired = m.IsRetired,
+        NextNumber = m.NextNumber,
+        NextNotification = m.NextNotification,
+        PacketIdsUpTo = m.PacketIdsUpTo,
+        SubDeviceIdsUpTo = m.SubDeviceIdsUpTo,
+        Unacknowledged = Read(m.Unacknowledged),
+        Life = m.Life,
+    };
+
+    // An older release listed an id again when it had ended again; only its last end counts.
+    private static IEnumerable<Remembered> ReadIds(IReadOnlyList<Proto.Remembered> items)
+    {
+        var last = new Dictionary<string, int>();
+        for (var i = 0; i < items.Count; i++) last[items[i].MessageId] = i;
+        return items.Where((item, i) => last[item.MessageId] == i).Select(Read);
     }
 
     private static Proto.KnownMessage Write(KnownMessage o)
@@ -283,9 +282,10 @@ public sealed class DeliverySerializer(ExtendedActorSystem system) : SerializerW
     private static KnownMessage Read(Proto.KnownMessage m) => new(
         m.Number, Id(m.MessageId), Read(m.Body), Read(m.Answer), Time(m.AcceptedAt), Time(m.ExpiresAt), Read(m.Status), m.HasEndedAt ? Time(m.EndedAt) : null, Read(m.Error));
 
-    private static Proto.Remembered Write(Remembered o) => new()
+    private static Proto.RememberedId Write(Remembered o) => new()
     {
-        MessageId = o.MessageId.Value,
+        IdHigh = o.Id.High,
+        IdLow = o.Id.Low,
         HashHigh = o.Hash.High,
         HashLow = o.Hash.Low,
         Answer = Write(o.Answer),
@@ -293,8 +293,11 @@ public sealed class DeliverySerializer(ExtendedActorSystem system) : SerializerW
         EndedAt = o.EndedAt.UtcTicks,
     };
 
-    private static Remembered Read(Proto.Remembered m) =>
-        new(Id(m.MessageId), new BodyHash(m.HashHigh, m.HashLow), Read(m.Answer), Time(m.AcceptedAt), Time(m.EndedAt));
+    private static Remembered Read(Proto.RememberedId m) => new(
+        new IdDigest(m.IdHigh, m.IdLow), new BodyHash(m.HashHigh, m.HashLow), Read(m.Answer), Time(m.AcceptedAt), Time(m.EndedAt));
+
+    private static Remembered Read(Proto.Remembered m) => new(
+        Id(m.MessageId).Digest, new BodyHash(m.HashHigh, m.HashLow), Read(m.Answer), Time(m.AcceptedAt), Time(m.EndedAt));
 
     private static Proto.Notification Write(Notification o)
     {
