@@ -134,7 +134,7 @@ internal sealed class RegionRef(Node node, string name) : BareRef(name)
     });
 
     // As if the moment of the CONNECT were told by a clock: those of the machines are 20 s apart.
-    private ToDevice.Attach Misdated(ToDevice.Attach attach) => attach with { ConnectedAt = attach.ConnectedAt + (node.Index - 1) * TimeSpan.FromSeconds(20) };
+    private ToDevice.Attach Misdated(ToDevice.Attach attach) => attach with { Age = attach.Age - (node.Index - 1) * TimeSpan.FromSeconds(20) };
 
     private void Deliver(DeviceId deviceId, object message, IActorRef sender)
     {
