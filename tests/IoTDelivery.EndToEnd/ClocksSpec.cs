@@ -16,8 +16,12 @@ public sealed class ClocksSpec(PostgreSqlDatabase server, ITestOutputHelper outp
     private const string Library = "/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1";
     private const byte SessionTakenOver = 0x8E;
 
-    // What a device waits for at most. A connection that lost a race against its predecessor would be closed instead.
-    private static readonly TimeSpan Served = TimeSpan.FromSeconds(1);
+    // What a device waits for: most of them, and each, on a machine that is busy with something else. A connection that
+    // lost a race against its predecessor would be closed instead.
+    private static readonly TimeSpan ServedMostly = TimeSpan.FromSeconds(1);
+    private static readonly TimeSpan Served = TimeSpan.FromSeconds(10);
+
+    private readonly List<TimeSpan> _served = [];
 
     /// <summary>A node, and a file that says how far its clock is off.</summary>
     private sealed record Skewed(Node Node, string File)
@@ -70,6 +74,8 @@ public sealed class ClocksSpec(PostgreSqlDatabase server, ITestOutputHelper outp
             Assert.Equal(isV5 ? SessionTakenOver : null, await young.Closed.WaitAsync(Served));
             Assert.False(back.Closed.IsCompleted);
         }
+
+        Assert.True(_served.Order().ElementAt(_served.Count / 2) < ServedMostly, string.Join(", ", _served));
     }
 
     [SkippableTheory]
@@ -106,6 +112,7 @@ public sealed class ClocksSpec(PostgreSqlDatabase server, ITestOutputHelper outp
         var first = Stopwatch.StartNew();
         using var never = await ConnectAsync(nodes.Behind.Node, fresh, isV5);
         await ServedAsync(nodes.Behind.Node, never, fresh, "1", first);
+        Assert.True(_served.Order().ElementAt(_served.Count / 2) < ServedMostly, string.Join(", ", _served));
     }
 
     [SkippableTheory]
@@ -191,6 +198,7 @@ public sealed class ClocksSpec(PostgreSqlDatabase server, ITestOutputHelper outp
         while (received.Id != message); // what its predecessor got a moment ago may come once more
         await client.AcknowledgeAsync(received.PacketId);
         if (sinceConnect is null) return;
+        _served.Add(sinceConnect.Elapsed);
         output.WriteLine($"{device}: served {sinceConnect.Elapsed.TotalMilliseconds:0} ms after it began to connect");
         Assert.True(sinceConnect.Elapsed < Served, $"{device} was served after {sinceConnect.Elapsed}.");
     }
