@@ -5,20 +5,21 @@ using LinqToDB.Data;
 namespace IoTDelivery.EndToEnd;
 
 /// <summary>
-/// The first start on data that an older release wrote (commit 12a7189, see <c>Data/12a7189/make.py</c>): it gave packet ids
-/// out from 1 on each time, and stored none.
+/// The first start on data that an older release wrote (commit 12a7189, <c>Data/12a7189/make.py</c>): it gave packet
+/// ids out from 1 on each time, and stored none.
 /// </summary>
 public sealed class OldDataSpec
 {
     private const ushort OldPacketOfM2 = 2;
     private const int FirstNewId = 16_385;
 
-    private static string OldData { get; } = Path.Combine(AppContext.BaseDirectory, "Data", "12a7189", "iotdelivery.db");
+    private static string OldData { get; } =
+        Path.Combine(AppContext.BaseDirectory, "Data", "12a7189", "iotdelivery.db");
 
     [Theory]
     [InlineData(true)]
     [InlineData(false)]
-    public async Task A_PUBACK_for_a_packet_of_the_older_release_ends_nothing_and_its_messages_come_with_ids_it_never_gave_out(bool isAtOnce)
+    public async Task A_PUBACK_for_a_packet_of_the_older_release_ends_nothing_and_what_waits_has_new_ids(bool isAtOnce)
     {
         await using var receiver = await Receiver.StartAsync();
         await using var node = await OnOldDataAsync(receiver.Url);
@@ -47,8 +48,7 @@ public sealed class OldDataSpec
         Assert.Equal("m4", m4.Id);
         Assert.True(m4.PacketId > FirstNewId + 1, $"{m4.PacketId} was given out before.");
 
-        Task DeliveredAsync(string message) =>
-            receiver.UntilAsync(all => all.Any(p => (p.MessageId, p.Status) == (message, "DELIVERED")), $"DELIVERED of {message}");
+        Task DeliveredAsync(string message) => ToldAsync(receiver, message, "DELIVERED");
     }
 
     [Fact]
@@ -56,8 +56,8 @@ public sealed class OldDataSpec
     {
         await using var receiver = await Receiver.StartAsync();
         await using var node = await OnOldDataAsync(receiver.Url);
-        await receiver.UntilAsync(all => all.Any(p => (p.MessageId, p.Status) == ("asleep-1", "TIMEOUT")), "TIMEOUT of a message whose wake-up call was on file");
-        await receiver.UntilAsync(all => all.Any(p => (p.MessageId, p.Status) == ("owing-1", "PENDING")), "PENDING that a killed process owed");
+        await ToldAsync(receiver, "asleep-1", "TIMEOUT"); // its wake-up call was on file
+        await ToldAsync(receiver, "owing-1", "PENDING"); // a killed process owed it
         Assert.Equal(["PENDING"], receiver.StatusesOf("owing-1"));
         Assert.Equal(["TIMEOUT"], receiver.StatusesOf("asleep-1")); // there was no rule when it was accepted
 
@@ -67,23 +67,29 @@ public sealed class OldDataSpec
         Api.Expect(HttpStatusCode.OK, await node.Api.GetAsync("devices/later/messages/later-1"));
         await using var later = await Device.OnlineAsync(node.MqttPort, "later");
         Assert.Equal("later-1", (await later.NextAsync()).Id);
-        await receiver.UntilAsync(all => all.Any(p => (p.MessageId, p.Status) == ("later-1", "DELIVERED")), "DELIVERED of a message that an older release stored");
+        await ToldAsync(receiver, "later-1", "DELIVERED");
     }
+
+    private static Task ToldAsync(Receiver receiver, string message, string status) => receiver.UntilAsync(
+        all => all.Any(p => (p.MessageId, p.Status) == (message, status)), $"{status} of {message}");
 
     private static async Task<Node> OnOldDataAsync(string webhook)
     {
         var node = Node.Create(
-            "--Devices:SleepAfter=00:00:00.2", "--Reminders:PollInterval=00:00:00.2", "--Push:RetryFirst=00:00:00.2", "--Push:RetryFor=3650.00:00:00",
+            "--Devices:SleepAfter=00:00:00.2", "--Reminders:PollInterval=00:00:00.2", "--Push:RetryFirst=00:00:00.2",
+            "--Push:RetryFor=3650.00:00:00",
             "--Delivery:RepeatInterval=00:01:00", "--Delivery:RoundInterval=00:10:00");
         Directory.CreateDirectory(Path.Combine(node.Folder, "data"));
         File.Copy(OldData, Path.Combine(node.Folder, "data", "iotdelivery.db"));
         await using (var db = node.Database().Open())
         {
+            // What the test is about is there.
             Assert.Equal(
                 ["asleep", "kept", "later", "owing"],
-                (await db.QueryToListAsync<string>("select device_id from wake_up")).Order()); // what the test is about is there
+                (await db.QueryToListAsync<string>("select device_id from wake_up")).Order());
             var detail = $$$"""{"http_forwarding":{"url":"{{{webhook}}}"}}""";
-            await db.ExecuteAsync("update routing_action set url = @url, channel_detail = @detail", new { url = webhook, detail });
+            await db.ExecuteAsync(
+                "update routing_action set url = @url, channel_detail = @detail", new { url = webhook, detail });
         }
 
         await node.StartAgainAsync();

@@ -7,7 +7,9 @@ using Xunit.Abstractions;
 
 namespace IoTDelivery.EndToEnd;
 
-/// <summary>A database that stands still for ten seconds: applications may be asked to come again, devices notice nothing.</summary>
+/// <summary>
+/// A database that stands still for ten seconds: applications may be asked to come again, devices notice nothing.
+/// </summary>
 [Collection(nameof(Alone))]
 public sealed class StallSpec(ITestOutputHelper output)
 {
@@ -37,12 +39,14 @@ public sealed class StallSpec(ITestOutputHelper output)
 
         var answered = new ConcurrentDictionary<string, string>(); // message → device
         var (refused, others) = (new ConcurrentDictionary<string, int>(), new ConcurrentQueue<string>());
-        var (isUnderWay, slowest) = (new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously), TimeSpan.Zero);
+        var isUnderWay = new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously);
+        var slowest = TimeSpan.Zero;
         using var enough = new CancellationTokenSource();
         var posting = ids.Select(id => PostAsync(id, enough.Token)).ToArray();
         await isUnderWay.Task.WaitAsync(TimeSpan.FromSeconds(60));
         int before, during;
-        await using (var second = new SqliteConnection($"Data Source={Path.Combine(node.Folder, "data", "iotdelivery.db")};Pooling=false"))
+        var file = Path.Combine(node.Folder, "data", "iotdelivery.db");
+        await using (var second = new SqliteConnection($"Data Source={file};Pooling=false"))
         {
             await second.OpenAsync();
             await ExecuteAsync("begin immediate");
@@ -62,15 +66,22 @@ public sealed class StallSpec(ITestOutputHelper output)
 
         var release = answered.Count;
         var clock = Stopwatch.StartNew();
-        while (answered.Count < release + 2 * Devices && clock.Elapsed < TimeSpan.FromSeconds(60)) await Task.Delay(50); // it goes on
+        while (answered.Count < release + 2 * Devices && clock.Elapsed < TimeSpan.FromSeconds(60))
+        {
+            await Task.Delay(50); // it goes on
+        }
+
         enough.Cancel();
         await Task.WhenAll(posting); // each message that was refused was asked for again until it was answered 201
-        Assert.True(answered.Count >= release + 2 * Devices, $"Only {answered.Count - release} messages in {clock.Elapsed} after the stall.\n{node.Output}");
+        Assert.True(
+            answered.Count >= release + 2 * Devices,
+            $"Only {answered.Count - release} messages in {clock.Elapsed} after the stall.\n{node.Output}");
         Assert.True(others.IsEmpty, string.Join('\n', others.Take(5)));
         Assert.All(refused.Keys, id => Assert.Contains(id, answered));
 
         await told.UntilAsync("DELIVERED", answered.Count, TimeSpan.FromMinutes(2));
-        Assert.All(clients, c => Assert.False(c.Value.Closed.IsCompleted, $"{c.Key} lost its connection.\n{node.Output}"));
+        Assert.All(
+            clients, c => Assert.False(c.Value.Closed.IsCompleted, $"{c.Key} lost its connection.\n{node.Output}"));
         Assert.Equal(0, told.Of("FAILED") + told.Of("TIMEOUT"));
         Assert.All(answered, a => Assert.True(came[a.Value].ContainsKey(a.Key), $"{a.Key} never came."));
         Assert.Equal(answered.Count, came.Values.Sum(c => c.Count)); // and nothing else
@@ -78,8 +89,10 @@ public sealed class StallSpec(ITestOutputHelper output)
         foreach (var client in clients.Values) client.Dispose();
         await Task.WhenAll(reading);
         output.WriteLine(
-            $"{answered.Count} messages to {Devices} devices, {before} before and {during} during a stall of {Stall.TotalSeconds:0} s; " +
-            $"{refused.Count} messages got {refused.Values.Sum()} answers 503 and 201 later; slowest answer {slowest.TotalSeconds:0.0} s; " +
+            $"{answered.Count} messages to {Devices} devices, {before} before and {during} during a stall of " +
+            $"{Stall.TotalSeconds:0} s; " +
+            $"{refused.Count} messages got {refused.Values.Sum()} answers 503 and 201 later; " +
+            $"slowest answer {slowest.TotalSeconds:0.0} s; " +
             $"{came.Values.Sum(c => c.Values.Sum()) - answered.Count} repetitions; 0 lost, 0 connections lost.");
 
         async Task PostAsync(string device, CancellationToken stop)
@@ -93,21 +106,27 @@ public sealed class StallSpec(ITestOutputHelper output)
                     var answer = await node.Api.SendMessageAsync(device, message, message);
                     lock (answered) slowest = clock.Elapsed > slowest ? clock.Elapsed : slowest;
                     if (answer.Status == HttpStatusCode.Created) break;
-                    if (answer.Status == HttpStatusCode.ServiceUnavailable) refused.AddOrUpdate(message, 1, (_, count) => count + 1);
-                    else others.Enqueue($"{message}: {(int)answer.Status} {answer.Body}");
-                    if (answer.Status != HttpStatusCode.ServiceUnavailable) return;
+                    if (answer.Status != HttpStatusCode.ServiceUnavailable)
+                    {
+                        others.Enqueue($"{message}: {(int)answer.Status} {answer.Body}");
+                        return;
+                    }
+
+                    refused.AddOrUpdate(message, 1, (_, count) => count + 1);
                     await Task.Delay(200, CancellationToken.None); // an application that was told to come again later
                 }
 
                 answered[message] = device;
                 if (answered.Count >= Devices) isUnderWay.TrySetResult();
-                await Task.Delay(500, stop).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing); // some four hundred a second in all
+                // Some four hundred a second in all.
+                await Task.Delay(500, stop).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
             }
         }
     }
 
     // Acknowledges all it gets.
-    private static async Task ReadAsync(LastingClient client, ConcurrentDictionary<string, int> came, CancellationToken over)
+    private static async Task ReadAsync(
+        LastingClient client, ConcurrentDictionary<string, int> came, CancellationToken over)
     {
         while (!over.IsCancellationRequested)
         {

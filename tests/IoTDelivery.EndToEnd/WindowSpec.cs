@@ -7,7 +7,9 @@ namespace IoTDelivery.EndToEnd;
 public sealed class ShortLived() : Site(
     "--Delivery:TtlUnit=00:00:00.2", "--Delivery:RepeatInterval=00:01:00", "--Delivery:RoundInterval=00:10:00");
 
-/// <summary>A message that ended unacknowledged gives its place in the window back: a client that was deaf for a while is served.</summary>
+/// <summary>
+/// A message that ended unacknowledged gives its place in the window back: a client that was deaf is served again.
+/// </summary>
 public sealed class WindowSpec(ShortLived site) : IClassFixture<ShortLived>
 {
     // The window (Delivery:InflightMax), and what comes after it.
@@ -16,7 +18,7 @@ public sealed class WindowSpec(ShortLived site) : IClassFixture<ShortLived>
     [Theory]
     [InlineData(false)]
     [InlineData(true)]
-    public async Task A_device_that_acknowledged_none_of_a_whole_window_gets_the_next_ones_on_the_same_connection(bool isV5)
+    public async Task A_device_that_acknowledged_nothing_of_a_whole_window_gets_the_next_messages(bool isV5)
     {
         var lamp = await site.NewDeviceAsync();
         using var client = await LastingClient.ConnectAsync(site.Node.MqttPort, lamp, isV5);
@@ -31,7 +33,7 @@ public sealed class WindowSpec(ShortLived site) : IClassFixture<ShortLived>
     [Theory]
     [InlineData(false)]
     [InlineData(true)]
-    public async Task A_sub_device_whose_gateway_acknowledged_none_of_32_messages_gets_the_next_ones_on_the_same_connection(bool isV5)
+    public async Task A_sub_device_whose_gateway_acknowledged_none_of_32_messages_gets_the_next_ones(bool isV5)
     {
         var hub = await site.NewDeviceAsync();
         var plug = $"plug_of_{hub}";
@@ -61,7 +63,8 @@ public sealed class WindowSpec(ShortLived site) : IClassFixture<ShortLived>
         Api.Expect(HttpStatusCode.Created, await site.Api.SendMessageAsync(device, "hello", $"{device}-{number}", ttl));
 
     private Task TimedOutAsync(string device, int count) => site.Receiver.UntilAsync(
-        all => all.Where(p => p.DeviceId == device && p.Status == "TIMEOUT").DistinctBy(p => p.MessageId).Count() == count,
+        all => count == all
+            .Where(p => p.DeviceId == device && p.Status == "TIMEOUT").DistinctBy(p => p.MessageId).Count(),
         $"TIMEOUT of {count} messages of {device}");
 
     private async Task ServedAsync(LastingClient client, string device, List<Received> deaf)

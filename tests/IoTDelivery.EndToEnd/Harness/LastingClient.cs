@@ -5,8 +5,8 @@ using System.Threading.Channels;
 namespace IoTDelivery.EndToEnd.Harness;
 
 /// <summary>
-/// A device by hand, for what a library hides: it keeps its session, names every packet id, and acknowledges what a test
-/// tells it to, when it is told to. It subscribes only when a test says so.
+/// A device by hand, for what a library hides: it keeps its session, names every packet id, and acknowledges what a
+/// test tells it to, when it is told to. It subscribes only when a test says so.
 /// </summary>
 public sealed class LastingClient : IDisposable
 {
@@ -15,12 +15,13 @@ public sealed class LastingClient : IDisposable
     private readonly Channel<Received> _received = Channel.CreateUnbounded<Received>();
     private readonly TaskCompletionSource _subscribed = new(TaskCreationOptions.RunContinuationsAsynchronously);
 
-    private LastingClient(RawMqtt raw, bool v5, bool sessionPresent) => (_raw, _v5, SessionPresent) = (raw, v5, sessionPresent);
+    private LastingClient(RawMqtt raw, bool v5, bool sessionPresent) =>
+        (_raw, _v5, SessionPresent) = (raw, v5, sessionPresent);
 
     /// <summary>What the CONNACK said.</summary>
     public bool SessionPresent { get; }
 
-    /// <summary>Ends when the node has closed the connection; its result is the reason code of a DISCONNECT, if one came.</summary>
+    /// <summary>Ends when the node has closed the connection, with the reason code of its DISCONNECT, if any.</summary>
     public Task<byte?> Closed { get; private set; } = null!;
 
     /// <summary>Connects, and is let in.</summary>
@@ -32,10 +33,12 @@ public sealed class LastingClient : IDisposable
     {
         var raw = await RawMqtt.OpenAsync(port);
         var (clientId, user, password) = Device.Login(id);
-        byte[] properties = !v5 ? [] : clean ? [0] : [5, 0x11, 0xFF, 0xFF, 0xFF, 0xFF]; // Session Expiry Interval: for ever
+        byte[] forEver = [5, 0x11, 0xFF, 0xFF, 0xFF, 0xFF]; // Session Expiry Interval
+        byte[] properties = !v5 ? [] : clean ? [0] : forEver;
         await raw.SendAsync(RawMqtt.Packet(0x10,
         [
-            .. RawMqtt.Text("MQTT"), (byte)(v5 ? 5 : 4), (byte)(clean ? 0xC2 : 0xC0), .. RawMqtt.Number(1_200), .. properties,
+            .. RawMqtt.Text("MQTT"), (byte)(v5 ? 5 : 4), (byte)(clean ? 0xC2 : 0xC0), .. RawMqtt.Number(1_200),
+            .. properties,
             .. RawMqtt.Text(clientId), .. RawMqtt.Text(user), .. RawMqtt.Text(password),
         ]));
         var answer = await raw.NextAsync();
@@ -120,7 +123,7 @@ public sealed class LastingClient : IDisposable
 
         var json = JsonDocument.Parse(packet.Body.AsMemory(at)).RootElement;
         return new Received(
-            json.GetProperty("id").GetString()!, json.GetProperty("content").GetString()!, topic, qos, (packet.Header & 8) != 0, id,
-            DateTimeOffset.UtcNow, json.GetProperty("object_device_id").GetString());
+            json.GetProperty("id").GetString()!, json.GetProperty("content").GetString()!, topic, qos,
+            (packet.Header & 8) != 0, id, DateTimeOffset.UtcNow, json.GetProperty("object_device_id").GetString());
     }
 }

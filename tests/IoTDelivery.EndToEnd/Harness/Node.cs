@@ -34,6 +34,9 @@ public sealed class Node : IAsyncDisposable
 
     public Api Api { get; }
 
+    /// <summary>Environment variables of its process beside those of the tests.</summary>
+    public Dictionary<string, string> Variables { get; } = [];
+
     public int ProcessId => _process!.Id;
 
     /// <summary>When the running process was started.</summary>
@@ -83,6 +86,7 @@ public sealed class Node : IAsyncDisposable
             .. program, $"--urls=http://127.0.0.1:{RestPort}", $"--Mqtt:Port={MqttPort}", $"--Api:Token={Token}", "--Logging:LogLevel:Default=Warning", .. _settings, .. more,
         ];
         foreach (var argument in arguments) start.ArgumentList.Add(argument);
+        foreach (var (name, value) in Variables) start.Environment[name] = value;
         StartedAt = DateTime.UtcNow;
         _process = Process.Start(start)!;
         _process.OutputDataReceived += (_, line) => Keep(line.Data);
