@@ -63,7 +63,8 @@ public sealed class DeviceActor : UntypedPersistentActor
         long NextNumber, long NextNotification, long PacketIdsUpTo, DateTimeOffset? NextExpiry, int Retirements);
 
     // Something decided and not stored yet, with the mark after it and who waits for it.
-    private readonly record struct Entry(IReadOnlyList<OutboxEvent> Events, Mark After, IActorRef? ReplyTo, object? Reply);
+    private readonly record struct Entry(
+        IReadOnlyList<OutboxEvent> Events, Mark After, IActorRef? ReplyTo, object? Reply);
 
     // ConnectedAt: by the steady clock of this actor.
     private sealed record Connection(
@@ -232,7 +233,8 @@ public sealed class DeviceActor : UntypedPersistentActor
         _paid = _paidStored = _offered = _ahead.Owed.IsEmpty ? _ahead.NextNotification - 1 : _ahead.Owed[0].Number - 1;
         _restAt = Steady + _options.SleepAfter;
         if (_services.Fence.IsRaised) Decide(OutboxCommand.Fence.Instance, null);
-        if (_ahead.Open.HasWithoutTtl) Decide(OutboxCommand.LoseConnection.Instance, null); // the connection died with the former life
+        // the connection died with the former life
+        if (_ahead.Open.HasWithoutTtl) Decide(OutboxCommand.LoseConnection.Instance, null);
         Advance();
     }
 

@@ -68,8 +68,9 @@ public sealed record MessageBody(
     // A copy may be changed: it has a hash and a size of its own.
     private MessageBody(MessageBody original)
     {
-        (Name, Content, Kind, Encoding, Format) = (original.Name, original.Content, original.Kind, original.Encoding, original.Format);
-        (Topic, Ttl, Properties) = (original.Topic, original.Ttl, original.Properties);
+        (Name, Content, Properties) = (original.Name, original.Content, original.Properties);
+        (Kind, Encoding, Format) = (original.Kind, original.Encoding, original.Format);
+        (Topic, Ttl) = (original.Topic, original.Ttl);
     }
 
     /// <summary>Equal hashes mean: the same message, asked again. It is made when it is asked for.</summary>

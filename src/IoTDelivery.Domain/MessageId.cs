@@ -48,6 +48,8 @@ public sealed record MessageId
         Span<byte> text = stackalloc byte[LengthMax];
         Span<byte> hash = stackalloc byte[SHA256.HashSizeInBytes];
         SHA256.HashData(text[..Encoding.ASCII.GetBytes(value, text)], hash);
-        return new IdDigest(BinaryPrimitives.ReadUInt64BigEndian(hash), BinaryPrimitives.ReadUInt32BigEndian(hash[8..]));
+        return new IdDigest(
+            BinaryPrimitives.ReadUInt64BigEndian(hash),
+            BinaryPrimitives.ReadUInt32BigEndian(hash[8..]));
     }
 }

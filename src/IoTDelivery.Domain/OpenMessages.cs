@@ -4,23 +4,33 @@ using System.Diagnostics.CodeAnalysis;
 namespace IoTDelivery.Domain;
 
 /// <summary>
-/// Messages that have not ended, in order of acceptance. What is asked per message takes O(1) or O(log n), and what ends
-/// costs no copy of the others.
+/// Messages that have not ended, in order of acceptance. What is asked per message takes O(1) or O(log n), and what
+/// ends costs no copy of the others.
 /// </summary>
 //
 //   slots, by number    · · 17 — 19 20 — — 23      — ended: the slot is skipped, and goes when half of them are such
 //   ids                 message id → message
+//   topics              topic → its numbers in order; one that ended goes when it comes to the front, as in the heap
 //   expiries            a heap; one that ended stays in it until it comes up, or until half of them are such
 //
 public sealed class OpenMessages : IReadOnlyCollection<KnownMessage>
 {
     private const int SlackMax = 32;
+    private const int TopicsKept = 2; // without a message: the next one is likely to come to the same
 
     private readonly record struct Slot(long Number, KnownMessage? Message);
 
     private readonly record struct Expiry(long Ticks, long Number);
 
+    private sealed class Topic
+    {
+        public Queue<long> Numbers { get; } = []; // the first one is open, if any is
+
+        public int Count { get; set; }
+    }
+
     private readonly Dictionary<MessageId, KnownMessage> _byId = [];
+    private readonly Dictionary<string, Topic> _topics = [];
     private Slot[] _slots = [];
     private int _from; // the first and the last slot in use hold a message
     private int _to;
@@ -56,6 +66,22 @@ public sealed class OpenMessages : IReadOnlyCollection<KnownMessage>
         for (var place = PlaceOf(number) - 1; place >= _from; place--)
         {
             if (_slots[place].Message is { } message) yield return message;
+        }
+    }
+
+    /// <summary>Those of some topics, in order of acceptance.</summary>
+    public IEnumerable<KnownMessage> OfTopics(Func<string, bool> isWanted)
+    {
+        var first = long.MaxValue;
+        foreach (var (name, topic) in _topics)
+        {
+            if (topic.Count > 0 && isWanted(name)) first = Math.Min(first, topic.Numbers.Peek());
+        }
+
+        if (first == long.MaxValue) yield break;
+        for (var place = PlaceOf(first); place < _to; place++)
+        {
+            if (_slots[place].Message is { } message && isWanted(message.Body.Topic)) yield return message;
         }
     }
 
@@ -96,6 +122,9 @@ public sealed class OpenMessages : IReadOnlyCollection<KnownMessage>
         if (_to == _slots.Length) Compact(Math.Max(4, Count > _slots.Length / 2 ? _slots.Length * 2 : _slots.Length));
         _slots[_to++] = new Slot(message.Number, message);
         if (message.Body.Ttl == 0) _withoutTtl++;
+        if (!_topics.TryGetValue(message.Body.Topic, out var topic)) _topics.Add(message.Body.Topic, topic = new Topic());
+        topic.Numbers.Enqueue(message.Number);
+        topic.Count++;
         if (_heapCount == _heap.Length) Array.Resize(ref _heap, Math.Max(4, _heapCount * 2));
         Lift(_heapCount++, new Expiry(message.ExpiresAt.UtcTicks, message.Number));
     }
@@ -116,6 +145,7 @@ public sealed class OpenMessages : IReadOnlyCollection<KnownMessage>
         while (_slots[_to - 1].Message is null) _to--;
         if (_to - _from > 2 * Count + SlackMax) Compact(Math.Max(4, Count * 2));
 
+        Leave(message.Body.Topic);
         while (Find(_heap[0].Number) is null) Drop();
         if (_heapCount > 2 * Count + SlackMax) Rebuild();
         return true;
@@ -124,6 +154,14 @@ public sealed class OpenMessages : IReadOnlyCollection<KnownMessage>
     internal void Clear()
     {
         _byId.Clear();
+        if (_topics.Count > TopicsKept) _topics.Clear();
+        foreach (var topic in _topics.Values)
+        {
+            topic.Numbers.Clear();
+            if (topic.Numbers.Capacity > SlackMax) topic.Numbers.TrimExcess();
+            topic.Count = 0;
+        }
+
         if (_byId.Capacity > SlackMax) _byId.TrimExcess();
         if (_slots.Length > SlackMax) _slots = [];
         else Array.Clear(_slots);
@@ -143,6 +181,24 @@ public sealed class OpenMessages : IReadOnlyCollection<KnownMessage>
         }
 
         return low;
+    }
+
+    private void Leave(string name)
+    {
+        var topic = _topics[name];
+        if (--topic.Count == 0)
+        {
+            topic.Numbers.Clear();
+            if (_topics.Count > TopicsKept) _topics.Remove(name);
+            return;
+        }
+
+        while (Find(topic.Numbers.Peek()) is null) topic.Numbers.Dequeue();
+        if (topic.Numbers.Count <= 2 * topic.Count + SlackMax) return;
+        for (var left = topic.Numbers.Count; left > 0; left--)
+        {
+            if (topic.Numbers.Dequeue() is var number && Find(number) is not null) topic.Numbers.Enqueue(number);
+        }
     }
 
     private void Compact(int length)

@@ -15,12 +15,13 @@ namespace IoTDelivery.Domain;
 //                                                             and the connection lost
 //
 // Nothing leaves the right-hand column. "Answered DELIVERED" is what the 201 said; it is stored with the message.
-// It changes in place. Whoever needs it as it is now takes a snapshot; messages and notifications themselves never change.
+// It changes in place. Whoever needs it as it is now takes a snapshot; messages and notifications never change.
 public sealed class Outbox
 {
     private static readonly Comparer<KnownMessage> ByNumber = Comparer<KnownMessage>.Create((a, b) => a.Number.CompareTo(b.Number));
 
-    private static readonly ImmutableSortedDictionary<long, ushort> NoPackets = ImmutableSortedDictionary<long, ushort>.Empty;
+    private static readonly ImmutableSortedDictionary<long, ushort> NoPackets =
+        ImmutableSortedDictionary<long, ushort>.Empty;
 
     private readonly List<KnownMessage> _ended = [];
 
@@ -251,11 +252,12 @@ public sealed class Outbox
     }
 
     /// <summary>One message, or null if it is unknown by now.</summary>
-    public KnownMessage? Show(MessageId messageId) => FindOpen(messageId) ?? _ended.FindLast(m => m.MessageId == messageId);
+    public KnownMessage? Show(MessageId messageId) =>
+        FindOpen(messageId) ?? _ended.FindLast(m => m.MessageId == messageId);
 
     /// <summary>
-    /// Goes on to the state after a fact. Only copies what the event says; <paramref name="policy"/> bounds what is kept of
-    /// ended messages.
+    /// Goes on to the state after a fact. Only copies what the event says; <paramref name="policy"/> bounds what is kept
+    /// of ended messages.
     /// </summary>
     /// <returns>This outbox.</returns>
     public Outbox Apply(OutboxEvent @event, DeliveryPolicy policy)
@@ -342,10 +344,10 @@ public sealed class Outbox
     private List<KnownMessage>? Displaceable(Inflight wire, int count, long bytes)
     {
         var displaced = new List<KnownMessage>();
-        foreach (var message in Open)
+        foreach (var message in Open.OfTopics(topic => !wire.IsSubscribed(topic)))
         {
             if (count <= 0 && bytes <= 0) break;
-            if (wire.IsOnTheWire(message.Number) || wire.IsSubscribed(message.Body.Topic)) continue;
+            if (wire.IsOnTheWire(message.Number)) continue;
             displaced.Add(message);
             count--;
             bytes -= message.Body.Bytes;
@@ -393,7 +395,7 @@ public sealed class Outbox
 
     private void Accepted(OutboxEvent.MessageAccepted e, DeliveryPolicy policy)
     {
-        var message = new KnownMessage(NextNumber++, e.MessageId, e.Body, e.Answer, e.At, e.ExpiresAt, Status: e.Answer);
+        var message = new KnownMessage(NextNumber++, e.MessageId, e.Body, e.Answer, e.At, e.ExpiresAt, e.Answer);
         Open.Add(message);
         OpenBytes += e.Body.Bytes;
         Remembered.Remove(e.MessageId); // its window is over, or we would have answered for it
@@ -418,11 +420,12 @@ public sealed class Outbox
         Owe(message, status, at, error);
         Trim(at, policy, policy.IdempotencyMax - 1);
         if (policy.IdempotencyMax == 0) return;
-        Remembered.Add(new Remembered(message.MessageId.Digest, message.Body.Hash, message.Answer, message.AcceptedAt, at));
+        Remembered.Add(new Remembered(id.Digest, message.Body.Hash, message.Answer, message.AcceptedAt, at));
     }
 
     private void Owe(KnownMessage message, MessageStatus status, DateTimeOffset at, ErrorInfo? error) =>
-        Owed.Add(new Notification(NextNotification++, message.MessageId, message.Body.Name, message.Body.Topic, status, at, error));
+        Owed.Add(new Notification(
+            NextNotification++, message.MessageId, message.Body.Name, message.Body.Topic, status, at, error));
 
     private void Forget(MessageId id)
     {
@@ -449,13 +452,15 @@ public sealed class Outbox
     {
         var history = 0;
         while (history < _ended.Count
-            && (_ended[history].Number < NextNumber - policy.HistoryMax || OpenBytes + EndedBytes > policy.PendingBytesMax))
+            && (_ended[history].Number < NextNumber - policy.HistoryMax
+                || OpenBytes + EndedBytes > policy.PendingBytesMax))
         {
             EndedBytes -= _ended[history++].Body.Bytes;
         }
 
         if (history > 0) _ended.RemoveRange(0, history);
-        while (Remembered.Count > 0 && (Remembered.Count > idsMax || Remembered.Oldest.EndedAt + policy.IdempotencyWindow <= now))
+        while (Remembered.Count > 0
+            && (Remembered.Count > idsMax || Remembered.Oldest.EndedAt + policy.IdempotencyWindow <= now))
         {
             Remembered.RemoveOldest();
         }

@@ -3,8 +3,8 @@ using System.Collections.Immutable;
 namespace IoTDelivery.Domain;
 
 /// <summary>
-/// All there is to say about an <see cref="Outbox"/> at one moment. It does not change when the outbox does: another thread
-/// may write it down.
+/// All there is to say about an <see cref="Outbox"/> at one moment. It does not change when the outbox does: another
+/// thread may write it down.
 /// </summary>
 public sealed record OutboxSnapshot
 {
@@ -30,7 +30,8 @@ public sealed record OutboxSnapshot
     public long SubDeviceIdsUpTo { get; init; }
 
     /// <inheritdoc cref="Outbox.Unacknowledged"/>
-    public ImmutableSortedDictionary<long, ushort> Unacknowledged { get; init; } = ImmutableSortedDictionary<long, ushort>.Empty;
+    public ImmutableSortedDictionary<long, ushort> Unacknowledged { get; init; } =
+        ImmutableSortedDictionary<long, ushort>.Empty;
 
     /// <inheritdoc cref="Outbox.AskedForQoS1"/>
     public bool AskedForQoS1 { get; init; }

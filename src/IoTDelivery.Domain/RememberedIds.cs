@@ -7,8 +7,8 @@ namespace IoTDelivery.Domain;
 public readonly record struct IdDigest(ulong High, uint Low);
 
 /// <summary>
-/// What stays of an ended message for <see cref="DeliveryPolicy.IdempotencyWindow"/>: enough to answer a repeated POST as
-/// the first time.
+/// What stays of an ended message for <see cref="DeliveryPolicy.IdempotencyWindow"/>: enough to answer a repeated POST
+/// as the first time.
 /// </summary>
 /// <param name="EndedAt">Rounded up to the whole second after <paramref name="AcceptedAt"/>.</param>
 public readonly record struct Remembered(
@@ -23,8 +23,8 @@ public readonly record struct Remembered(
 //
 public sealed class RememberedIds : IReadOnlyCollection<Remembered>
 {
-    // 194 days in seconds. A message lives that long only with a unit of ttl above three hours; its id is then forgotten
-    // by the window after that.
+    // 194 days in seconds. A message lives that long only with a unit of ttl above three hours; its id is then
+    // forgotten by the window after that.
     private const long LifeMax = (1 << 24) - 1;
 
     private const int AnswerBits = 2;
@@ -66,8 +66,8 @@ public sealed class RememberedIds : IReadOnlyCollection<Remembered>
     {
         if (Count == _ids.Length) Grow();
         var place = (_from + Count++) % _ids.Length;
-        var life = Math.Clamp(
-            ((item.EndedAt - item.AcceptedAt).Ticks + TimeSpan.TicksPerSecond - 1) / TimeSpan.TicksPerSecond, 0, LifeMax);
+        var ticks = (item.EndedAt - item.AcceptedAt).Ticks;
+        var life = Math.Clamp((ticks + TimeSpan.TicksPerSecond - 1) / TimeSpan.TicksPerSecond, 0, LifeMax);
         _ids[place] = item.Id.High;
         _rest[place] = new Rest
         {

@@ -255,7 +255,10 @@ public sealed class DeliveryProperties
 
     // A snapshot in the middle, and what is stored behind it.
     [Fact]
-    public void Replaying_what_lies_behind_a_snapshot_gives_the_same_state_and_leaves_the_snapshot_as_it_was() => Histories.Sample(history =>
+    public void Replaying_what_lies_behind_a_snapshot_gives_the_same_state_and_changes_no_snapshot() =>
+        Histories.Sample(history => SnapshotsHold(history), iter: 3_000);
+
+    private static void SnapshotsHold((Step Step, int Which)[] history)
     {
         var journal = Live(history).Journal;
         var middle = journal.Count / 2;
@@ -272,7 +275,7 @@ public sealed class DeliveryProperties
             s.Open.ToArray(), s.Ended.ToArray(), s.Remembered.ToArray(), s.Owed.ToArray(), s.Session?.EndsAt, s.PacketIdsUpTo,
             s.Unacknowledged.ToArray(), s.AskedForQoS1, s.IsRetired, s.Life, s.NextNumber, s.NextNotification,
         ];
-    }, iter: 3_000);
+    }
 
     [Fact]
     public void The_same_id_never_delivers_two_bodies() => Histories.Sample(history =>

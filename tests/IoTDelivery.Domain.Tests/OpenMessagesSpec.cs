@@ -7,7 +7,8 @@ namespace IoTDelivery.Domain.Tests;
 public sealed class OpenMessagesSpec
 {
     // Accepts (with a ttl of so many minutes) or ends the n-th that is open.
-    private static readonly Gen<(bool Ends, int Which)[]> Histories = Gen.Select(Gen.Bool, Gen.Int[0, 200]).Array[0, 400];
+    private static readonly Gen<(bool Ends, int Which)[]> Histories =
+        Gen.Select(Gen.Bool, Gen.Int[0, 200]).Array[0, 400];
 
     [Fact]
     public void Open_messages_are_found_in_order_and_by_their_expiry_as_in_a_plain_list() => Histories.Sample(history =>
@@ -26,9 +27,15 @@ public sealed class OpenMessagesSpec
             else if (!ends)
             {
                 number += 1 + which % 3;
-                var body = Body(ttl: which % 5);
+                var body = Body(ttl: which % 5, topic: $"t{which % 4}");
                 var message = new KnownMessage(
-                    number, Id($"m{number}"), body, MessageStatus.Pending, Noon, Noon.AddMinutes(which % 7), MessageStatus.Pending);
+                    number,
+                    Id($"m{number}"),
+                    body,
+                    MessageStatus.Pending,
+                    Noon,
+                    Noon.AddMinutes(which % 7),
+                    MessageStatus.Pending);
                 open.Add(message);
                 model.Add(message);
             }
@@ -40,6 +47,8 @@ public sealed class OpenMessagesSpec
             Assert.Equal(model.Exists(m => m.Body.Ttl == 0), open.HasWithoutTtl);
             Assert.Equal(model.Where(m => m.Number >= which), From(open, which));
             Assert.Equal(model.Where(m => m.Number < which).Reverse(), open.Below(which));
+            Assert.Equal(model.Where(m => m.Body.Topic != "t1"), open.OfTopics(t => t != "t1"));
+            Assert.Equal(model.Where(m => m.Body.Topic == "t1"), open.OfTopics(t => t == "t1"));
             Assert.Equal(model.Find(m => m.Number == which), open.Find(which));
             Assert.Equal(model.Find(m => m.MessageId == Id($"m{which}")), open.Find(Id($"m{which}")));
         }
@@ -72,13 +81,18 @@ public sealed class OpenMessagesSpec
             else if (!ids.Contains(id))
             {
                 var item = new Remembered(
-                    id.Digest, Body($"{which}").Hash, (MessageStatus)(which % 4), Noon.AddTicks(which), Noon.AddTicks(which).AddSeconds(which * 1_000));
+                    id.Digest,
+                    Body($"{which}").Hash,
+                    (MessageStatus)(which % 4),
+                    Noon.AddTicks(which),
+                    Noon.AddTicks(which).AddSeconds(which * 1_000));
                 ids.Add(item);
                 model.Add(item);
             }
 
             Assert.Equal(model, ids);
-            Assert.Equal(model.Exists(r => r.Id == id.Digest) ? model.Find(r => r.Id == id.Digest) : null, ids.Find(id));
+            var known = model.Exists(r => r.Id == id.Digest) ? model.Find(r => r.Id == id.Digest) : (Remembered?)null;
+            Assert.Equal(known, ids.Find(id));
             if (model.Count > 0) Assert.Equal(model[0], ids.Oldest);
         }
     }, iter: 300);
@@ -88,9 +102,12 @@ public sealed class OpenMessagesSpec
     {
         var ids = new RememberedIds();
         var acceptedAt = Noon.AddTicks(1);
-        ids.Add(new Remembered(Id("m1").Digest, default, MessageStatus.Failed, acceptedAt, acceptedAt.AddSeconds(3).AddTicks(1)));
+        var endedAt = acceptedAt.AddSeconds(3).AddTicks(1);
+        ids.Add(new Remembered(Id("m1").Digest, default, MessageStatus.Failed, acceptedAt, endedAt));
 
-        Assert.Equal((acceptedAt, acceptedAt.AddSeconds(4), MessageStatus.Failed), (ids.Oldest.AcceptedAt, ids.Oldest.EndedAt, ids.Oldest.Answer));
+        var read = ids.Oldest;
+        Assert.Equal(
+            (acceptedAt, acceptedAt.AddSeconds(4), MessageStatus.Failed), (read.AcceptedAt, read.EndedAt, read.Answer));
     }
 
     [Fact]

@@ -84,7 +84,9 @@ public sealed class PacketIdsSpec
 
         Assert.Equal([new OutboxEvent.PacketIdsReserved(1_025)], returned);
         var unused = Connect(Domain.Outbox.Empty, V311);
-        Assert.Equal([new OutboxEvent.PacketIdsReserved(1)], Domain.Outbox.From(new OutboxSnapshot { PacketIdsUpTo = 1_024 }).Decide(OutboxCommand.ReturnPacketIds.Instance, unused, Noon, Policy).Events);
+        outbox = Domain.Outbox.From(new OutboxSnapshot { PacketIdsUpTo = 1_024 });
+        returned = outbox.Decide(OutboxCommand.ReturnPacketIds.Instance, unused, Noon, Policy).Events;
+        Assert.Equal([new OutboxEvent.PacketIdsReserved(1)], returned);
     }
 
     // ---- an owner that remembers nothing
@@ -156,7 +158,8 @@ public sealed class PacketIdsSpec
     [Fact]
     public void A_session_that_an_older_release_kept_does_not_go_on_once_and_its_ids_begin_behind_16384()
     {
-        var kept = Given.Outbox(Accept("m1")).ToSnapshot() with { Session = new KeptSession([QoS1], TimeSpan.MaxValue) };
+        var accepted = Given.Outbox(Accept("m1")).ToSnapshot();
+        var kept = accepted with { Session = new KeptSession([QoS1], TimeSpan.MaxValue) };
         var outbox = Domain.Outbox.From(kept);
         Assert.Null(outbox.SessionAt(Noon));
 

@@ -288,7 +288,8 @@ internal sealed class Disk(World world)
         "snapshot",
         () =>
         {
-            world.Promises.Snapshot(node, save.Metadata.PersistenceId["device-".Length..], (OutboxSnapshot)save.Snapshot);
+            var isOfLastRow = _journal[save.Metadata.PersistenceId][^1].SequenceNr == save.Metadata.SequenceNr;
+            world.Promises.Snapshot(node, save.Metadata.PersistenceId["device-".Length..], (OutboxSnapshot)save.Snapshot, isOfLastRow);
             _snapshots[save.Metadata.PersistenceId] = new SelectedSnapshot(save.Metadata, save.Snapshot);
             return null;
         },

@@ -117,12 +117,19 @@ internal sealed class Promises(World world)
     }
 
     /// <summary>A snapshot is stored. It may know of payments that are in no row yet, and never will be: whoever starts from it takes them for stored.</summary>
-    public void Snapshot(Node node, string deviceId, OutboxSnapshot snapshot)
+    public void Snapshot(Node node, string deviceId, OutboxSnapshot snapshot, bool isOfLastRow)
     {
         var outbox = world.Disk.Outboxes[deviceId];
+        if (isOfLastRow && !IsSame(snapshot, outbox)) Break($"the snapshot of {deviceId} is not of what is stored");
         var paid = snapshot.Owed.IsEmpty ? snapshot.NextNotification - 1 : snapshot.Owed[0].Number - 1;
         if (!outbox.Owed.IsEmpty && outbox.Owed[0].Number <= paid) world.Disk.Outboxes[deviceId] = Stored(node, deviceId, new OutboxEvent.Paid(paid), outbox);
     }
+
+    private static bool IsSame(OutboxSnapshot snapshot, Outbox outbox) =>
+        (snapshot.NextNumber, snapshot.NextNotification, snapshot.PacketIdsUpTo, snapshot.IsRetired, snapshot.Life)
+        == (outbox.NextNumber, outbox.NextNotification, outbox.PacketIdsUpTo, outbox.IsRetired, outbox.Life)
+        && snapshot.Open.Select(m => m.Number).SequenceEqual(outbox.Open.Select(m => m.Number))
+        && snapshot.Remembered.SequenceEqual(outbox.Remembered);
 
     /// <summary>What one device may hold.</summary>
     public void BoundsHold(string deviceId)

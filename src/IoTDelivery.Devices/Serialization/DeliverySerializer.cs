@@ -294,10 +294,18 @@ public sealed class DeliverySerializer(ExtendedActorSystem system) : SerializerW
     };
 
     private static Remembered Read(Proto.RememberedId m) => new(
-        new IdDigest(m.IdHigh, m.IdLow), new BodyHash(m.HashHigh, m.HashLow), Read(m.Answer), Time(m.AcceptedAt), Time(m.EndedAt));
+        new IdDigest(m.IdHigh, m.IdLow),
+        new BodyHash(m.HashHigh, m.HashLow),
+        Read(m.Answer),
+        Time(m.AcceptedAt),
+        Time(m.EndedAt));
 
     private static Remembered Read(Proto.Remembered m) => new(
-        Id(m.MessageId).Digest, new BodyHash(m.HashHigh, m.HashLow), Read(m.Answer), Time(m.AcceptedAt), Time(m.EndedAt));
+        Id(m.MessageId).Digest,
+        new BodyHash(m.HashHigh, m.HashLow),
+        Read(m.Answer),
+        Time(m.AcceptedAt),
+        Time(m.EndedAt));
 
     private static Proto.Notification Write(Notification o)
     {
