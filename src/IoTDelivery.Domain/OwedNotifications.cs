@@ -65,6 +65,6 @@ public sealed class OwedNotifications : IReadOnlyList<Notification>
     // The device is gone from the registry: what is owed carries its header from here on.
     internal void Head(DeviceHeader header)
     {
-        for (var i = _from; i < _from + Count; i++) _items[i] = _items[i] with { Header = header };
+        for (var i = _from; i < _from + Count; i++) _items[i] = _items[i] with { Header = _items[i].Header ?? header }; // of an earlier life: its own
     }
 }

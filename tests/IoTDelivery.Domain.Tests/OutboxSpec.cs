@@ -265,6 +265,15 @@ public sealed class OutboxSpec
     }
 
     [Fact]
+    public void What_an_earlier_life_has_not_told_yet_keeps_the_header_of_that_life()
+    {
+        var later = Header with { NodeId = "later" };
+        var outbox = Outbox(Accept("m1"), Retire(1), Register(2), Accept("m2"), new OutboxCommand.Retire(later, 2));
+
+        Assert.Equal([Header, Header, later, later], outbox.Owed.Select(n => n.Header));
+    }
+
+    [Fact]
     public void A_Retire_that_comes_late_does_not_end_the_life_after_its_own()
     {
         var outbox = Outbox(Accept("m1"), Retire(1), Register(2), Accept("m2"));
