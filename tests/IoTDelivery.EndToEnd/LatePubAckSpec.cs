@@ -107,9 +107,9 @@ public sealed class LatePubAckSpec(DrowsyNode site, ITestOutputHelper output) : 
         {
             var all = new TheoryData<bool, Owner, bool>();
             foreach (var isV5 in (bool[])[false, true])
-            foreach (var owner in Enum.GetValues<Owner>())
-            foreach (var isSubDevice in (bool[])[false, true])
-                all.Add(isV5, owner, isSubDevice);
+                foreach (var owner in Enum.GetValues<Owner>())
+                    foreach (var isSubDevice in (bool[])[false, true])
+                        all.Add(isV5, owner, isSubDevice);
             return all;
         }
     }

@@ -189,11 +189,11 @@ public abstract class BacklogScaleSpec<TDatabase>(TDatabase server, ITestOutputH
     private static BacklogWrite Write(string deviceId, int number) => new("a", deviceId,
         [(number, Body(deviceId, number))], WriteMode.Append);
 
-        private static BacklogWrite Row(string deviceId, long number) =>
-            new("a", deviceId, [(number, new byte[300])], WriteMode.Append);
+    private static BacklogWrite Row(string deviceId, long number) =>
+        new("a", deviceId, [(number, new byte[300])], WriteMode.Append);
 
-        private static byte[] Body(string deviceId, int number) => StatusNotification.Write(
-            DeviceId.Parse(deviceId), Given.Notification(number, Given.Noon), Given.Header, PushShape.Flat);
+    private static byte[] Body(string deviceId, int number) => StatusNotification.Write(
+        DeviceId.Parse(deviceId), Given.Notification(number, Given.Noon), Given.Header, PushShape.Flat);
 
     private static Task TakeDownAsync(PushWorld world, int receivers) => world.Backlog.WriteAsync(
         [.. Enumerable.Range(0, receivers).Select(i => Write("lamp", 1) with { ActionId = $"down-{i:d3}" })],

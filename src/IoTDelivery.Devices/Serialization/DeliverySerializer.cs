@@ -80,7 +80,10 @@ public sealed class DeliverySerializer(ExtendedActorSystem system) : SerializerW
         ToDevice.Reminder o => new Proto.Reminder
         {
             // an older release relies on nothing then
-            DeviceId = o.DeviceId.Value, Token = Write(o.Token), DueIn = o.DueIn.Ticks, DueAt = DateTimeOffset.MaxValue.UtcTicks,
+            DeviceId = o.DeviceId.Value,
+            Token = Write(o.Token),
+            DueIn = o.DueIn.Ticks,
+            DueAt = DateTimeOffset.MaxValue.UtcTicks,
         },
         ToDevice.Paid o => new Proto.PaidUpTo { DeviceId = o.DeviceId.Value, UpTo = o.UpTo },
         ReminderHandled o => new Proto.ReminderHandled { DeviceId = o.DeviceId.Value },

@@ -93,10 +93,10 @@ internal sealed class ReceiverLanes(string actionId, PushOptions options)
 
     /// <summary>What a lane that does nothing should do.</summary>
     public LaneStep Next(Lane lane, TimeSpan now) =>
-        lane.Notifications.Count == 0               ? LaneStep.Close
-        : GoesToBacklog || WaitsTooLong(lane, now)  ? LaneStep.Append
-        : lane.MayHaveOlderRows                     ? LaneStep.AppendIfBehind
-        :                                             LaneStep.AwaitSlot;
+        lane.Notifications.Count == 0 ? LaneStep.Close
+        : GoesToBacklog || WaitsTooLong(lane, now) ? LaneStep.Append
+        : lane.MayHaveOlderRows ? LaneStep.AppendIfBehind
+        : LaneStep.AwaitSlot;
 
     public void Close(Lane lane)
     {
