@@ -101,7 +101,7 @@ internal sealed class Promises(World world)
         {
             after = before.Apply(@event, World.Policy);
         }
-        catch (InvalidOperationException cause)
+        catch (Exception cause) when (cause is InvalidOperationException or ArgumentException)
         {
             Break(cause.Message);
             return before;

@@ -51,7 +51,7 @@ internal sealed class SimulatedRegistry(World world)
         if (world.Chance(0.5))
         {
             var read = new TaskCompletionSource();
-            world.After(world.Seconds(0.001, world.Chance(0.25) ? 4 : 0.01), read.SetResult);
+            world.After(world.Seconds(0.001, world.Chance(0.4) ? 4 : 0.01), read.SetResult);
             await read.Task;
         }
 

@@ -421,6 +421,7 @@ internal sealed class World
     private void Heal(Node node)
     {
         Network.Heal();
+        foreach (var (device, home) in _homes) node.Region.Learn(device, home); // what it has missed
         After(Seconds(0, 1), () => node.Fence.IsCutOff = Network.CutOff == node); // it notices that, too
     }
 
