@@ -57,7 +57,8 @@ public static partial class SqlSchema
                 $"It lacks tables or columns of this release, and Storage:CreateTables is off. Run these sections of {script} as its owner: {string.Join(", ", missing)}.");
         }
 
-        foreach (var table in migrations.SelectMany(m => m.Statements).Select(s => CreateTable().Match(s)).Where(m => m.Success).Select(m => m.Groups[1].Value)) await ReadAsync(table);
+        var statements = migrations.SelectMany(m => m.Statements).ToList();
+        foreach (var table in Named(CreateTable(), statements).Except(Named(DropTable(), statements))) await ReadAsync(table);
 
         async Task ReadAsync(string table)
         {
@@ -80,8 +81,14 @@ public static partial class SqlSchema
             $"The tables of '{box}' in {database.Where} have version {stored}; this release knows {newest}. Start the release that wrote them, or a newer one.");
     }
 
+    private static IEnumerable<string> Named(Regex pattern, IEnumerable<string> statements) =>
+        statements.Select(s => pattern.Match(s)).Where(m => m.Success).Select(m => m.Groups[1].Value);
+
     private static string Name(Migration migration) => $"{migration.Box} {migration.Version}";
 
     [GeneratedRegex(@"^\s*create table (\w+)")]
     private static partial Regex CreateTable();
+
+    [GeneratedRegex(@"^\s*drop table (\w+)")]
+    private static partial Regex DropTable();
 }
