@@ -126,7 +126,8 @@ public sealed class ClocksSpec(PostgreSqlDatabase server, ITestOutputHelper outp
         await using var nodes = await TwoNodes.StartAsync(
             server, offset,
             "--Delivery:TtlUnit=00:00:01", "--Devices:SleepAfter=00:00:00.2", "--Reminders:PollInterval=00:00:00.1");
-        await nodes.Right.Api.PushToAsync(receiver.Url);
+        // A rule counts from when it was made, by the clock of the node that made it: by the one that is behind, so that it is for all.
+        await (offset.StartsWith('-') ? nodes.Behind.Node : nodes.Right).Api.PushToAsync(receiver.Url);
         for (var i = 0; i < devices; i++) await nodes.Right.Api.CreateDeviceAsync($"lamp_{i}");
         var first = Stopwatch.StartNew();
         for (var i = 0; i < devices; i++)
