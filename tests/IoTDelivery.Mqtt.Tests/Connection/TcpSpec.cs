@@ -121,16 +121,38 @@ public sealed class TcpSpec : Akka.TestKit.Xunit2.TestKit, IAsyncLifetime
     [Fact]
     public async Task A_connection_that_is_reset_is_noticed()
     {
-        using var socket = new Socket(SocketType.Stream, ProtocolType.Tcp) { LingerState = new LingerOption(true, 0) };
-        await socket.ConnectAsync("127.0.0.1", Port);
-        var connect = new System.Buffers.ArrayBufferWriter<byte>();
-        MqttFraming.Write(connect, Given.ConnectPacket(), MqttProtocolVersion.V311);
-        await socket.SendAsync(connect.WrittenMemory);
+        using var socket = await ConnectAsync(clean: false);
         await AcknowledgeAttach();
+        await socket.ReceiveAsync(new byte[64]); // CONNACK: this session goes on, so that it comes once the device has answered
 
         socket.Close(); // RST
 
         await _device.ExpectMsgAsync<ToDevice.Detach>(TimeSpan.FromSeconds(10));
+    }
+
+    [Theory]
+    [InlineData(false)]
+    [InlineData(true)]
+    public async Task A_connection_that_is_reset_before_its_device_has_answered_is_noticed(bool clean)
+    {
+        using var socket = await ConnectAsync(clean);
+        await _region.ExpectMsgAsync<ToDevice.Attach>(TimeSpan.FromSeconds(10));
+
+        socket.Close(); // RST
+
+        await _region.ExpectMsgAsync<ToDevice.Detach>(TimeSpan.FromSeconds(10));
+    }
+
+    private async Task<Socket> ConnectAsync(bool clean)
+    {
+        var socket = new Socket(SocketType.Stream, ProtocolType.Tcp) { LingerState = new LingerOption(true, 0) };
+        await socket.ConnectAsync("127.0.0.1", Port);
+        var packet = Given.ConnectPacket();
+        packet.CleanSession = clean;
+        var connect = new System.Buffers.ArrayBufferWriter<byte>();
+        MqttFraming.Write(connect, packet, MqttProtocolVersion.V311);
+        await socket.SendAsync(connect.WrittenMemory);
+        return socket;
     }
 
     private int _boundPort;
