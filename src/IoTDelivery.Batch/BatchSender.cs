@@ -119,7 +119,7 @@ public sealed class BatchSender(
             if (await registry.FindAsync(task.ProjectId, deviceId) is not { } device) return Refused(task, target, RefusalReason.NoSuchDevice);
             var root = device.RootId is { } id ? DeviceId.Parse(id) : null;
             var (messageId, body) = read(document, root ?? deviceId);
-            if (root is not null) await devices.KnockAsync(root, deviceId, cancel);
+            if (root is not null) await devices.AttachSubDeviceAsync(root, deviceId, cancel);
             reply = await devices.AskAsync(new ToDevice.Command(deviceId, new OutboxCommand.Accept(messageId ?? task.MessageIdFor(deviceId), body)), cancel);
         }
         catch (FormatException cause)

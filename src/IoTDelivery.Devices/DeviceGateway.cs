@@ -9,11 +9,11 @@ namespace IoTDelivery.Devices;
 /// <param name="askTimeout">How long one ask may take. Default 2 s.</param>
 /// <param name="inAll">How long all asks of one call may take together. Default 4 s: many applications wait five for an answer, and one that is told to come again knows more
 /// than one that hears nothing.</param>
-/// <param name="isCutOff">True while this node is on the losing side of a partition: nothing is asked then. Default never.</param>
+/// <param name="isOnLosingSide">True while this node is on the losing side of a partition: nothing is asked then. Default never.</param>
 /// <param name="isFull">True while too much waits on this node to be stored: commands, which would be stored too, are
 /// refused then. Default never.</param>
 public sealed class DeviceGateway(
-    Func<IActorRef> region, TimeSpan? askTimeout = null, TimeSpan? inAll = null, Func<bool>? isCutOff = null, Func<bool>? isFull = null)
+    Func<IActorRef> region, TimeSpan? askTimeout = null, TimeSpan? inAll = null, Func<bool>? isOnLosingSide = null, Func<bool>? isFull = null)
 {
     private readonly TimeSpan _askTimeout = askTimeout ?? TimeSpan.FromSeconds(2);
     private readonly TimeSpan _inAll = inAll ?? TimeSpan.FromSeconds(4);
@@ -29,7 +29,7 @@ public sealed class DeviceGateway(
         var begun = Stopwatch.GetTimestamp();
         while (true)
         {
-            if (isCutOff?.Invoke() == true) return new OutboxReply.Refused(RefusalReason.Unavailable);
+            if (isOnLosingSide?.Invoke() == true) return new OutboxReply.Refused(RefusalReason.Unavailable);
             OutboxReply reply;
             try
             {
@@ -49,13 +49,13 @@ public sealed class DeviceGateway(
     }
 
     /// <summary>Has the gateway's connection carry a sub-device, if there is one. Never fails: without it the message waits until the gateway comes or subscribes.</summary>
-    public async Task KnockAsync(DeviceId gateway, DeviceId subDevice, CancellationToken cancel)
+    public async Task AttachSubDeviceAsync(DeviceId gateway, DeviceId subDevice, CancellationToken cancel)
     {
         for (var attempt = 0; attempt < 2; attempt++)
         {
             try
             {
-                await region().Ask<OutboxReply>(new ToDevice.Knock(gateway, subDevice), _askTimeout / 2, cancel);
+                await region().Ask<OutboxReply>(new ToDevice.AttachSubDevice(gateway, subDevice), _askTimeout / 2, cancel);
                 return;
             }
             catch (AskTimeoutException)
@@ -65,6 +65,6 @@ public sealed class DeviceGateway(
         }
     }
 
-    /// <summary>For what is repeated by the sender until it is answered: attach, acknowledgements, payments.</summary>
+    /// <summary>For what is repeated by the sender until it is answered: attach, acknowledgements, acknowledged notifications.</summary>
     public void Tell(ToDevice message, IActorRef sender) => region().Tell(message, sender);
 }

@@ -6,17 +6,19 @@ public sealed class DeviceOptions
     /// <summary>The name of the section in <c>appsettings.json</c>.</summary>
     public const string Section = "Devices";
 
-    /// <summary>How long a device without a connection stays awake after its last activity. Default 2 s. One woken only by its call sleeps again at once.</summary>
+    /// <summary>How long a device without a connection stays in memory after its last activity. Default 2 s. One woken only by its reminder is passivated again at once.</summary>
     public TimeSpan SleepAfter { get; set; } = TimeSpan.FromSeconds(2);
 
-    /// <summary>How long a connected device is idle before it writes what was paid and takes its reminder off. Default
-    /// 30 s.</summary>
-    public TimeSpan SettleAfter { get; set; } = TimeSpan.FromSeconds(30);
+    /// <summary>
+    /// How long a connected device is idle before it stores which notifications are acknowledged and deletes its reminder.
+    /// Default 30 s.
+    /// </summary>
+    public TimeSpan FlushAfter { get; set; } = TimeSpan.FromSeconds(30);
 
-    /// <summary>When the call of a working device is due: how long after a crash its owed notifications are offered again at the latest. Default 60 s.</summary>
+    /// <summary>How far ahead the reminder of a working device is due. So its pending notifications are offered again after a crash, at the latest then. Default 60 s.</summary>
     public TimeSpan ReminderInterval { get; set; } = TimeSpan.FromSeconds(60);
 
-    /// <summary>After this time without a payment, what is owed is offered again. Default 60 s: four times the limit of one webhook.</summary>
+    /// <summary>After this time without an acknowledgement, pending notifications are offered again. Default 60 s: four times the limit of one webhook.</summary>
     public TimeSpan OfferAgainAfter { get; set; } = TimeSpan.FromSeconds(60);
 
     /// <summary>Rows of the journal after which a snapshot is taken. Default 500; a device that goes to sleep takes one after a tenth of it.</summary>
@@ -41,7 +43,7 @@ public sealed class DeviceOptions
     public string? Problem() => this switch
     {
         { SleepAfter.Ticks: < 0 } => "Devices:SleepAfter must be zero or more.",
-        { SettleAfter.Ticks: <= 0 } => "Devices:SettleAfter must be more than zero.",
+        { FlushAfter.Ticks: <= 0 } => "Devices:FlushAfter must be more than zero.",
         { ReminderInterval.Ticks: <= 0 } => "Devices:ReminderInterval must be more than zero.",
         { OfferAgainAfter.Ticks: <= 0 } => "Devices:OfferAgainAfter must be more than zero.",
         { SnapshotEvery: < 10 } => "Devices:SnapshotEvery must be 10 or more.",

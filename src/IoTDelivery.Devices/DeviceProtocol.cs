@@ -87,7 +87,7 @@ public abstract record ToDevice(DeviceId DeviceId)
     /// Asks a gateway to let its connection carry a sub-device, because something is about to be sent to that. The answer is <see cref="OutboxReply.Done"/>, as soon as the
     /// sub-device is attached or it is clear that it cannot be.
     /// </summary>
-    public sealed record Knock(DeviceId DeviceId, DeviceId SubDevice) : ToDevice(DeviceId);
+    public sealed record AttachSubDevice(DeviceId DeviceId, DeviceId SubDevice) : ToDevice(DeviceId);
 
     /// <summary>The connection is gone. <see cref="SessionExpiry"/> is what the client's DISCONNECT made of it; null if it said nothing.</summary>
     public sealed record Detach(DeviceId DeviceId, Guid ConnectionId, TimeSpan? SessionExpiry = null) : ToDevice(DeviceId);
@@ -120,14 +120,14 @@ public abstract record ToDevice(DeviceId DeviceId)
     /// <summary>The connection of this gateway is over. Of the ids that were reserved for it, it used those below this position.</summary>
     public sealed record ReturnSubDeviceIds(DeviceId DeviceId, long UsedUpTo, long ReservedUpTo) : ToDevice(DeviceId);
 
-    /// <summary>Its reminder rang. Answered with <see cref="ReminderHandled"/> when what was due is stored, or at once
+    /// <summary>Its reminder fired. Answered with <see cref="ReminderHandled"/> when what was due is stored, or at once
     /// when it is awake anyway.</summary>
-    /// <param name="DueIn">How long until it rings again. A duration, because it comes from the database, whose clock
+    /// <param name="DueIn">How long until it fires again. A duration, because it comes from the database, whose clock
     /// is nobody else's.</param>
     public sealed record Reminder(DeviceId DeviceId, Guid Token, TimeSpan DueIn) : ToDevice(DeviceId);
 
     /// <summary>Every notification up to this number is settled.</summary>
-    public sealed record Paid(DeviceId DeviceId, long UpTo) : ToDevice(DeviceId);
+    public sealed record NotificationsAcknowledged(DeviceId DeviceId, long UpTo) : ToDevice(DeviceId);
 }
 
 /// <summary>The answer to <see cref="ToDevice.Reminder"/>.</summary>
@@ -180,7 +180,7 @@ public abstract record ToConnection
     public sealed record SubDeviceIdsReserved(int Request, long From, long UpTo) : ToConnection;
 
     /// <summary>Attach this sub-device, too, and then answer the sender with <see cref="OutboxReply.Done"/>.</summary>
-    public sealed record Knocked(DeviceId SubDevice) : ToConnection;
+    public sealed record AttachSubDevice(DeviceId SubDevice) : ToConnection;
 
     /// <summary>A younger connection took over (MQTT 5: DISCONNECT 0x8E), or the device was deleted, frozen or given a new secret (0x98).</summary>
     public sealed record Evicted(bool TakenOver) : ToConnection
@@ -193,11 +193,11 @@ public abstract record ToConnection
 }
 
 /// <summary>
-/// What a device owes, offered to whoever settles it (<see cref="OwedSettlers"/>) in order and as it occurs; <see cref="ToDevice.Paid"/> comes back to the sender.
-/// A device never has more than <see cref="UnsettledMax"/> notifications offered and not paid. After a crash the same ones are offered again, with the same numbers.
+/// What a device has pending, offered to whoever settles it (<see cref="NotificationSink"/>) in order and as it occurs; <see cref="ToDevice.NotificationsAcknowledged"/> comes back to the sender.
+/// A device never has more than <see cref="UnsettledMax"/> notifications offered and not acknowledged. After a crash the same ones are offered again, with the same numbers.
 /// </summary>
-public sealed record Owed(DeviceId DeviceId, IReadOnlyList<Notification> Notifications)
+public sealed record NotificationsOffered(DeviceId DeviceId, IReadOnlyList<Notification> Notifications)
 {
-    /// <summary>Offered and unpaid notifications per device, at most.</summary>
+    /// <summary>Offered and unacknowledged notifications per device, at most.</summary>
     public const int UnsettledMax = 64;
 }

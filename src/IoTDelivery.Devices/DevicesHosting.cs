@@ -25,8 +25,8 @@ public static class DevicesHosting
             services.AddSingleton(migration);
         }
         return services
-            .AddSingleton<OwedSettler>()
-            .AddSingleton<FenceWatch>()
+            .AddSingleton<NotificationSink>()
+            .AddSingleton<Fencing>()
             .AddSingleton(s => new ClusterNodes(s.GetRequiredService<SqlDatabase>()))
             .AddSingleton<DeviceMetrics>()
             .AddSingleton(s => new JournalLoad(s.GetRequiredService<SqlDatabase>()))
@@ -37,13 +37,13 @@ public static class DevicesHosting
             .AddHostedService(s => s.GetRequiredService<JournalUpkeep>())
             .AddSingleton(s => new DeviceServices(
                 s.GetRequiredService<DeliveryPolicy>(), s.GetRequiredService<DeviceOptions>(), s.GetRequiredService<TimeProvider>(), s.GetRequiredService<ReminderTable>(),
-                s.GetRequiredService<OwedSettler>(), s.GetRequiredService<FenceWatch>(), s.GetRequiredService<DeviceMetrics>(), s.GetRequiredService<ISnapshotLog>())
+                s.GetRequiredService<NotificationSink>(), s.GetRequiredService<Fencing>(), s.GetRequiredService<DeviceMetrics>(), s.GetRequiredService<ISnapshotLog>())
             { Load = s.GetRequiredService<JournalLoad>() })
             .AddSingleton(s =>
             {
                 var registry = s.GetRequiredService<IReadOnlyActorRegistry>();
-                var (fence, load) = (s.GetRequiredService<FenceWatch>(), s.GetRequiredService<JournalLoad>());
-                return new DeviceGateway(() => registry.Get<DeviceActor>(), isCutOff: () => fence.IsCutOff, isFull: () => load.IsFull);
+                var (fence, load) = (s.GetRequiredService<Fencing>(), s.GetRequiredService<JournalLoad>());
+                return new DeviceGateway(() => registry.Get<DeviceActor>(), isOnLosingSide: () => fence.IsOnLosingSide, isFull: () => load.IsFull);
             });
     }
 
@@ -73,14 +73,14 @@ public static class DevicesHosting
                 RememberEntities = false, // reminders instead: docs/decisions
                 StateStoreMode = StateStoreMode.DData,
                 PassivateIdleEntityAfter = TimeSpan.Zero,
-                HandOffStopMessage = DeviceActor.GoToSleep.Instance,
+                HandOffStopMessage = DeviceActor.Stop.Instance,
             })
         .WithActors((system, registry, resolver) =>
         {
-            system.ActorOf(Props.Create(typeof(FenceRaiser), resolver.GetService<FenceWatch>()), "fence");
+            system.ActorOf(Props.Create(typeof(FencingMonitor), resolver.GetService<Fencing>()), "fence");
             var clock = Props.Create(
                 typeof(ReminderService), resolver.GetService<ReminderTable>(), resolver.GetService<DeviceGateway>(), resolver.GetService<TimeProvider>(),
-                resolver.GetService<ReminderOptions>(), resolver.GetService<FenceWatch>());
+                resolver.GetService<ReminderOptions>(), resolver.GetService<Fencing>());
             registry.Register<ReminderService>(system.ActorOf(clock, "reminders"));
         });
 }

@@ -49,7 +49,7 @@ public sealed record DeliveryPolicy
     /// Notifications of one device that no receiver and no backlog has taken yet; beyond it new messages are refused, until it is told what became of the old ones.
     /// What is open still ends and is told. Default 1,000.
     /// </summary>
-    public int OwedMax { get; init; } = 1_000;
+    public int NotificationsMax { get; init; } = 1_000;
 
     /// <summary>How long the first schedule of a message lasts; a message with ttl 0 gets no more.</summary>
     public TimeSpan FirstSchedule => RepeatInterval * (Repeats + 1);
@@ -69,7 +69,7 @@ public sealed record DeliveryPolicy
         { InflightMax: < 1 or > PacketIds.Max } => $"Delivery:InflightMax must be from 1 to {PacketIds.Max}.",
         { HistoryMax: < 0 } => "Delivery:HistoryMax must be 0 or more.",
         { IdempotencyMax: < 0 } => "Delivery:IdempotencyMax must be 0 or more.",
-        { OwedMax: < 1 } => "Delivery:OwedMax must be 1 or more.",
+        { NotificationsMax: < 1 } => "Delivery:NotificationsMax must be 1 or more.",
         { IdempotencyWindow.Ticks: < 0 } => "Delivery:IdempotencyWindow must be zero or more.",
         _ when RoundInterval <= Repeats * RepeatInterval => "Delivery:RoundInterval must be more than Delivery:Repeats × Delivery:RepeatInterval: a round must end before the next one starts.",
         _ => null,

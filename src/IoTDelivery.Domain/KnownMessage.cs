@@ -17,7 +17,7 @@ public sealed record KnownMessage(
     public DateTimeOffset? FinishedAt => EndedAt ?? (Answer == MessageStatus.Pending ? null : AcceptedAt);
 }
 
-/// <summary>What the application is owed: one status of one message. <see cref="Number"/> counts per device and never restarts.</summary>
+/// <summary>What the application is to hear: one status of one message. <see cref="Number"/> counts per device and never restarts.</summary>
 /// <param name="Header">Only once the device is deleted; before that the registry knows it.</param>
 public sealed record Notification(
     long Number,

@@ -3,7 +3,7 @@ using System.Collections.Immutable;
 namespace IoTDelivery.Domain;
 
 /// <summary>
-/// The durable state of one device: its open messages in order of acceptance, the newest ended ones, the ids it must answer for, and what it owes
+/// The durable state of one device: its open messages in order of acceptance, the newest ended ones, the ids it must answer for, and what it has pending
 /// to the application. <see cref="Decide"/> turns a command into facts, <see cref="Apply"/> is the only way facts change it.
 /// </summary>
 //
@@ -38,7 +38,7 @@ public sealed class Outbox
     public RememberedIds Remembered { get; } = new();
 
     /// <summary>Notifications that are not settled yet, in order.</summary>
-    public OwedNotifications Owed { get; } = new();
+    public PendingNotifications Notifications { get; } = new();
 
     /// <summary>The lasting session; null without one. Look at it through <see cref="SessionAt"/>: its time may be over.</summary>
     public KeptSession? Session { get; private set; }
@@ -102,7 +102,7 @@ public sealed class Outbox
         };
         foreach (var message in snapshot.Open) outbox.Open.Add(message);
         foreach (var item in snapshot.Remembered) outbox.Remembered.Add(item);
-        foreach (var notification in snapshot.Owed) outbox.Owed.Add(notification);
+        foreach (var notification in snapshot.Notifications) outbox.Notifications.Add(notification);
         outbox._ended.AddRange(snapshot.Ended);
         return outbox;
     }
@@ -113,7 +113,7 @@ public sealed class Outbox
         Open = [.. Open],
         Ended = [.. _ended],
         Remembered = [.. Remembered],
-        Owed = [.. Owed],
+        Notifications = [.. Notifications],
         Session = Session,
         PacketIdsUpTo = PacketIdsUpTo,
         SubDeviceIdsUpTo = SubDeviceIdsUpTo,
@@ -206,7 +206,7 @@ public sealed class Outbox
     // The rows of the manual's table for a new message, first match wins.
     private Decision Decide(OutboxCommand.Accept accept, Inflight wire, DateTimeOffset now, DeliveryPolicy policy)
     {
-        if (Owed.Count >= policy.OwedMax) return Decision.Refuse(RefusalReason.TooMuchAtOnce);
+        if (Notifications.Count >= policy.NotificationsMax) return Decision.Refuse(RefusalReason.TooMuchAtOnce);
 
         var body = accept.Body;
         var isSubscribed = wire.IsSubscribed(body.Topic);
@@ -283,7 +283,7 @@ public sealed class Outbox
             case OutboxEvent.Registered e: (IsRetired, Life) = (false, e.Life); break;
             case OutboxEvent.Retired e: Retire(e); break;
             case OutboxEvent.Fenced: break;
-            case OutboxEvent.Paid e: PaidUpTo(e.UpTo); break;
+            case OutboxEvent.NotificationsAcknowledged e: AcknowledgeNotifications(e.UpTo); break;
             default: throw new ArgumentOutOfRangeException(nameof(@event), @event, "Unknown outbox event.");
         }
 
@@ -306,9 +306,9 @@ public sealed class Outbox
 
     /// <summary>Every notification up to <paramref name="number"/> is settled.</summary>
     /// <returns>This outbox.</returns>
-    public Outbox PaidUpTo(long number)
+    public Outbox AcknowledgeNotifications(long number)
     {
-        Owed.RemoveUpTo(number);
+        Notifications.RemoveUpTo(number);
         return this;
     }
 
@@ -401,7 +401,7 @@ public sealed class Outbox
         Remembered.Remove(e.MessageId); // its window is over, or we would have answered for it
 
         // The push carries final words, and PENDING when the answer was PENDING.
-        if (e.Answer == MessageStatus.Pending) Owe(message, MessageStatus.Pending, e.At, null);
+        if (e.Answer == MessageStatus.Pending) Notify(message, MessageStatus.Pending, e.At, null);
         Trim(e.At, policy, policy.IdempotencyMax);
     }
 
@@ -417,14 +417,14 @@ public sealed class Outbox
         var ended = message with { Status = status, EndedAt = at, Error = error };
         _ended.Insert(~_ended.BinarySearch(ended, ByNumber), ended);
         EndedBytes += message.Body.Bytes;
-        Owe(message, status, at, error);
+        Notify(message, status, at, error);
         Trim(at, policy, policy.IdempotencyMax - 1);
         if (policy.IdempotencyMax == 0) return;
         Remembered.Add(new Remembered(id.Digest, message.Body.Hash, message.Answer, message.AcceptedAt, at));
     }
 
-    private void Owe(KnownMessage message, MessageStatus status, DateTimeOffset at, ErrorInfo? error) =>
-        Owed.Add(new Notification(
+    private void Notify(KnownMessage message, MessageStatus status, DateTimeOffset at, ErrorInfo? error) =>
+        Notifications.Add(new Notification(
             NextNotification++, message.MessageId, message.Body.Name, message.Body.Topic, status, at, error));
 
     private void Forget(MessageId id)
@@ -437,8 +437,8 @@ public sealed class Outbox
 
     private void Retire(OutboxEvent.Retired e)
     {
-        foreach (var message in Open) Owe(message, MessageStatus.Failed, e.At, ErrorInfo.DeviceDeleted);
-        Owed.Head(e.Header);
+        foreach (var message in Open) Notify(message, MessageStatus.Failed, e.At, ErrorInfo.DeviceDeleted);
+        Notifications.Head(e.Header);
         Open.Clear();
         _ended.Clear();
         Remembered.Clear();

@@ -47,7 +47,7 @@ public abstract record OutboxEvent
     /// <param name="Life">Number of the life that begins; 0 in an event of an older release.</param>
     public sealed record Registered(DateTimeOffset At, long Life = 0) : OutboxEvent;
 
-    /// <summary>The device was deleted: everything open ends FAILED, and what is owed carries its own header from here on.</summary>
+    /// <summary>The device was deleted: everything open ends FAILED, and what is pending carries its own header from here on.</summary>
     /// <param name="Life">Number of the life that ends; 0 in an event of an older release.</param>
     public sealed record Retired(DeviceHeader Header, DateTimeOffset At, long Life = 0) : OutboxEvent;
 
@@ -55,7 +55,7 @@ public abstract record OutboxEvent
     public sealed record Fenced : OutboxEvent;
 
     /// <summary>Every notification up to this number is settled. Written along with the next event, or before the device sleeps.</summary>
-    public sealed record Paid(long UpTo) : OutboxEvent;
+    public sealed record NotificationsAcknowledged(long UpTo) : OutboxEvent;
 
     private OutboxEvent() { }
 }

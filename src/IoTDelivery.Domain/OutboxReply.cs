@@ -27,7 +27,7 @@ public enum RefusalReason
     /// <summary>The <c>message_id</c> is taken by a message with another body.</summary>
     IdConflict = 1,
 
-    /// <summary>The device is connected and subscribed, and its waiting queue is full; or it has more notifications to tell than it may (<see cref="DeliveryPolicy.OwedMax"/>).</summary>
+    /// <summary>The device is connected and subscribed, and its waiting queue is full; or it has more notifications to tell than it may (<see cref="DeliveryPolicy.NotificationsMax"/>).</summary>
     TooMuchAtOnce = 2,
 
     /// <summary>The device was deleted.</summary>

@@ -17,8 +17,8 @@ public sealed record OutboxSnapshot
     /// <inheritdoc cref="Outbox.Remembered"/>
     public ImmutableArray<Remembered> Remembered { get; init; } = [];
 
-    /// <inheritdoc cref="Outbox.Owed"/>
-    public ImmutableArray<Notification> Owed { get; init; } = [];
+    /// <inheritdoc cref="Outbox.Notifications"/>
+    public ImmutableArray<Notification> Notifications { get; init; } = [];
 
     /// <inheritdoc cref="Outbox.Session"/>
     public KeptSession? Session { get; init; }

@@ -37,7 +37,7 @@ public static class HealthHosting
 }
 
 /// <summary>Healthy while this node is an Up member and not on the side of a partition that will lose: it would answer every request with 503 then.</summary>
-public sealed class ClusterHealth(ActorSystem system, Farewell farewell, FenceWatch fence) : IHealthCheck
+public sealed class ClusterHealth(ActorSystem system, Farewell farewell, Fencing fence) : IHealthCheck
 {
     public Task<HealthCheckResult> CheckHealthAsync(HealthCheckContext context, CancellationToken cancellationToken = default)
     {
@@ -45,12 +45,12 @@ public sealed class ClusterHealth(ActorSystem system, Farewell farewell, FenceWa
         var cluster = Cluster.Get(system);
         var status = cluster.IsTerminated ? MemberStatus.Removed : cluster.SelfMember.Status;
         var (all, unreachable) = (cluster.State.Members.Count, cluster.State.Unreachable.Count);
-        return Task.FromResult(Of(status, all, unreachable, fence.IsCutOff));
+        return Task.FromResult(Of(status, all, unreachable, fence.IsOnLosingSide));
     }
 
-    public static HealthCheckResult Of(MemberStatus status, int members, int unreachable, bool isCutOff) =>
+    public static HealthCheckResult Of(MemberStatus status, int members, int unreachable, bool isOnLosingSide) =>
         status != MemberStatus.Up ? HealthCheckResult.Unhealthy($"This node is {status}, not Up.")
-        : isCutOff ? HealthCheckResult.Unhealthy($"Only {members - unreachable} of {members} members are reachable from here: the others go on without this node.")
+        : isOnLosingSide ? HealthCheckResult.Unhealthy($"Only {members - unreachable} of {members} members are reachable from here: the others go on without this node.")
         : HealthCheckResult.Healthy($"Up, {members - unreachable} of {members} members are reachable.");
 }
 

@@ -8,7 +8,7 @@ internal static partial class Log
     [LoggerMessage(5001, LogLevel.Warning, "The database does not answer; notifications wait.")]
     public static partial void DatabaseAway(this ILogger logger, Exception cause);
 
-    [LoggerMessage(5002, LogLevel.Warning, "Device {DeviceId} owes notification {Number}, but the registry does not know it: nobody is told.")]
+    [LoggerMessage(5002, LogLevel.Warning, "Device {DeviceId} has notification {Number}, but the registry does not know it: nobody is told.")]
     public static partial void UnknownDevice(this ILogger logger, DeviceId deviceId, long number);
 
     [LoggerMessage(5012, LogLevel.Warning,

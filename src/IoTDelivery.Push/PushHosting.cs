@@ -14,19 +14,19 @@ namespace IoTDelivery.Push;
 
 public static class PushHosting
 {
-    /// <summary>Settings, tables and services of the push. Needs the registry's and <see cref="OwedSettler"/>, which is added if nobody did.</summary>
+    /// <summary>Settings, tables and services of the push. Needs the registry's and <see cref="NotificationSink"/>, which is added if nobody did.</summary>
     public static IServiceCollection AddPush(this IServiceCollection services, IConfiguration configuration)
     {
         foreach (var migration in PushBacklog.Migrations) services.AddSingleton(migration);
         services.AddOptions<PushOptions>().Bind(configuration.GetSection(PushOptions.Section)).ValidateOnStart();
         services.AddSingleton<IValidateOptions<PushOptions>, Validation>();
         services.TryAddSingleton(TimeProvider.System);
-        services.TryAddSingleton<OwedSettler>();
+        services.TryAddSingleton<NotificationSink>();
         return services
             .AddSingleton(s => s.GetRequiredService<IOptions<PushOptions>>().Value)
             .AddSingleton<DeviceHeaders>(s =>
             {
-                var cache = s.GetRequiredService<DeviceCache>(); // not Devices: what a device under deletion owes is owed too
+                var cache = s.GetRequiredService<DeviceCache>(); // not Devices: what a device under deletion has pending is pending too
                 return async deviceId => (await cache.FindAsync(deviceId))?.Header;
             })
             .AddSingleton<PushMetrics>()

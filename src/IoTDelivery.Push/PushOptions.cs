@@ -45,7 +45,7 @@ public sealed class PushOptions
 
     /// <summary>
     /// How long a notification waits in the memory of a node behind others of its device, or for a free POST; then it goes to the backlog with those behind it. A receiver that is slower
-    /// than a device costs rows, and neither memory nor the device's next messages (<see cref="Domain.DeliveryPolicy.OwedMax"/>). Default 5 s.
+    /// than a device costs rows, and neither memory nor the device's next messages (<see cref="Domain.DeliveryPolicy.NotificationsMax"/>). Default 5 s.
     /// </summary>
     public TimeSpan WaitMax { get; set; } = TimeSpan.FromSeconds(5);
 

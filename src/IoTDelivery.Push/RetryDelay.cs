@@ -17,7 +17,7 @@ internal static class RetryDelay
     }
 
     /// <summary>
-    /// Repeats database work until it is done: what is owed waits for the database, it is never dropped for it. What the first repetition mends was a race between two
+    /// Repeats database work until it is done: what is pending waits for the database, it is never dropped for it. What the first repetition mends was a race between two
     /// nodes, such as a row that both wrote: it is not worth a word.
     /// </summary>
     public static async Task<T> UntilDoneAsync<T>(Func<Task<T>> work, Action<Exception> report, CancellationToken stop, TimeProvider? clock = null)

@@ -154,7 +154,7 @@ public partial class RuleBook(SqlDatabase database, ILogger<RuleBook> logger, Ti
             }
             catch (Exception cause) when (!stop.IsCancellationRequested)
             {
-                NotRead(logger, cause); // matching against nothing would lose what is owed: everybody waits
+                NotRead(logger, cause); // matching against nothing would lose what is pending: everybody waits
                 await Task.Delay(retryIn, stop);
             }
         }

@@ -98,7 +98,7 @@ public readonly record struct RuleChange(string? Name, string? Description, stri
 /// </summary>
 public class Rules(SqlDatabase database, TimeProvider? clock = null)
 {
-    // A notification that is still owed after a month of outage may find the rule's past forgotten; one that toggles daily keeps thirty rows.
+    // A notification that is still pending after a month of outage may find the rule's past forgotten; one that toggles daily keeps thirty rows.
     private static readonly TimeSpan ActivityKept = TimeSpan.FromDays(30);
 
     // Half as much again as a snapshot may be used: durations of two nodes' monotonic clocks are compared, which

@@ -104,7 +104,7 @@ public abstract class BatchSpec<TDatabase>(TDatabase server) : TestKit("akka.log
         await world.UntilAsync(task, BatchStatus.Success);
         var down = SystemTopics.MessagesDown(DeviceId.Parse("d0"));
         Assert.Equal((down, down), (world.Told.Topics["sub0"], world.Told.Topics["d0"]));
-        Assert.Equal([("d0", "sub0")], world.Told.Knocked);
+        Assert.Equal([("d0", "sub0")], world.Told.AttachSubDevice);
     }
 
     [SkippableFact]

@@ -185,7 +185,7 @@ internal sealed class Told
     public ImmutableDictionary<string, string> Topics { get; set; } = ImmutableDictionary<string, string>.Empty;
 
     /// <summary>Gateways whose connection was asked to carry a sub-device, and which.</summary>
-    public ImmutableList<(string Gateway, string SubDevice)> Knocked { get; set; } = [];
+    public ImmutableList<(string Gateway, string SubDevice)> AttachSubDevice { get; set; } = [];
 
     public int Ask(string device, string messageId)
     {
@@ -232,9 +232,9 @@ internal sealed class Outboxes : ReceiveActor
             Reply(Accepted(accept));
         });
 
-        Receive<ToDevice.Knock>(knock =>
+        Receive<ToDevice.AttachSubDevice>(attach =>
         {
-            told.Knocked = told.Knocked.Add((knock.DeviceId.Value, knock.SubDevice.Value));
+            told.AttachSubDevice = told.AttachSubDevice.Add((attach.DeviceId.Value, attach.SubDevice.Value));
             Sender.Tell(OutboxReply.Done.Instance);
         });
 

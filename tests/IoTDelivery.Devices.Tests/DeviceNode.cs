@@ -31,7 +31,7 @@ public sealed class DeviceNode : IAsyncDisposable
 
     public DeviceGateway Devices => _host.Services.GetRequiredService<DeviceGateway>();
 
-    public OwedSettler Settler => _host.Services.GetRequiredService<OwedSettler>();
+    public NotificationSink Sink => _host.Services.GetRequiredService<NotificationSink>();
 
     public SqlDatabase Database => _host.Services.GetRequiredService<SqlDatabase>();
 

@@ -13,7 +13,7 @@ using static IoTDelivery.Devices.Tests.Talk;
 
 namespace IoTDelivery.Devices.Tests;
 
-/// <summary>One device on a real node: what it stores, says, transmits and owes, and when it sleeps. On every database.</summary>
+/// <summary>One device on a real node: what it stores, says, transmits and has pending, and when it sleeps. On every database.</summary>
 public abstract class DeviceSpec<TDatabase>(TDatabase server) : IClassFixture<TDatabase> where TDatabase : TestDatabase
 {
     private static readonly TimeSpan Patience = TimeSpan.FromSeconds(20);
@@ -28,7 +28,7 @@ public abstract class DeviceSpec<TDatabase>(TDatabase server) : IClassFixture<TD
     private static Ear SettleEverything(DeviceNode node, List<(string Device, Notification Notification)> pushed)
     {
         var ear = new Ear(node.System);
-        node.Settler.Current = node.System.ActorOf(Props.Create(typeof(Payer), pushed, ear.Ref));
+        node.Sink.Current = node.System.ActorOf(Props.Create(typeof(Payer), pushed, ear.Ref));
         return ear;
     }
 
@@ -36,10 +36,10 @@ public abstract class DeviceSpec<TDatabase>(TDatabase server) : IClassFixture<TD
     {
         protected override void OnReceive(object message)
         {
-            var owed = (Owed)message;
-            lock (pushed) pushed.AddRange(owed.Notifications.Select(n => (owed.DeviceId.Value, n)));
-            Sender.Tell(new ToDevice.Paid(owed.DeviceId, owed.Notifications[^1].Number));
-            tell.Tell(owed);
+            var pending = (NotificationsOffered)message;
+            lock (pushed) pushed.AddRange(pending.Notifications.Select(n => (pending.DeviceId.Value, n)));
+            Sender.Tell(new ToDevice.NotificationsAcknowledged(pending.DeviceId, pending.Notifications[^1].Number));
+            tell.Tell(pending);
         }
     }
 
@@ -72,7 +72,7 @@ public abstract class DeviceSpec<TDatabase>(TDatabase server) : IClassFixture<TD
     }
 
     [SkippableFact]
-    public async Task A_message_for_a_sleeping_device_is_stored_answered_PENDING_and_has_a_call_on_file()
+    public async Task A_message_for_a_sleeping_device_is_stored_answered_PENDING_and_has_a_reminder_on_file()
     {
         await using var node = await NodeAsync();
         var device = Device("sleeper");
@@ -102,7 +102,7 @@ public abstract class DeviceSpec<TDatabase>(TDatabase server) : IClassFixture<TD
     }
 
     [SkippableFact]
-    public async Task A_busy_connected_device_costs_two_rows_of_the_journal_per_message_and_no_write_of_its_call()
+    public async Task A_busy_connected_device_costs_two_rows_of_the_journal_per_message_and_no_write_of_its_reminder()
     {
         var calls = new CountingCalls();
         await using var node = await NodeAsync(replace: s => s.AddSingleton<ReminderTable>(calls.Over));
@@ -127,7 +127,7 @@ public abstract class DeviceSpec<TDatabase>(TDatabase server) : IClassFixture<TD
     }
 
     [SkippableFact]
-    public async Task A_sleeping_device_costs_two_rows_and_one_call_write_per_message_and_sleeps_again()
+    public async Task A_sleeping_device_costs_two_rows_and_one_reminder_write_per_message_and_sleeps_again()
     {
         var calls = new CountingCalls();
         await using var node = await NodeAsync(replace: s => s.AddSingleton<ReminderTable>(calls.Over));
@@ -135,14 +135,14 @@ public abstract class DeviceSpec<TDatabase>(TDatabase server) : IClassFixture<TD
 
         await node.Devices.SendAsync(Device("dozer"), "m1");
 
-        await EventuallyAsync(async () => await RowsAsync(node, "dozer") == 2 && calls.Filed == 1, "accepted with its call, paid, and the call moved to the end of the ttl");
+        await EventuallyAsync(async () => await RowsAsync(node, "dozer") == 2 && calls.Filed == 1, "accepted with its call, acknowledged, and the call moved to the end of the ttl");
         await AsleepAsync(node, "dozer");
         Assert.Equal((1, 0), (calls.Filed, calls.Deleted));
         Assert.Equal(2, await RowsAsync(node, "dozer"));
     }
 
     [SkippableFact]
-    public async Task The_call_rings_and_the_message_of_a_sleeping_device_times_out_and_is_pushed()
+    public async Task The_reminder_fires_and_the_message_of_a_sleeping_device_times_out_and_is_pushed()
     {
         await using var node = await NodeAsync(DeviceNode.Policy with { TtlUnit = TimeSpan.FromMilliseconds(300) });
         var pushed = new List<(string, Notification)>();
@@ -150,46 +150,46 @@ public abstract class DeviceSpec<TDatabase>(TDatabase server) : IClassFixture<TD
 
         await node.Devices.SendAsync(Device("late"), "m1", ttl: 5);
 
-        await settled.HearAsync<Owed>();
-        await settled.HearAsync<Owed>();
+        await settled.HearAsync<NotificationsOffered>();
+        await settled.HearAsync<NotificationsOffered>();
         Assert.Equal([MessageStatus.Pending, MessageStatus.TimedOut], pushed.Select(p => p.Item2.Status));
         await EventuallyAsync(async () => await CallsAsync(node, "late") == 0, "the call is deleted when nothing is left to do");
     }
 
     [SkippableFact]
-    public async Task Owed_notifications_are_offered_again_after_a_crash_with_the_same_numbers()
+    public async Task Pending_notifications_are_offered_again_after_a_crash_with_the_same_numbers()
     {
         Skip.If(server.SkipReason is not null, server.SkipReason);
         var storage = await server.CreateAsync();
         var options = new DeviceOptions { SleepAfter = TimeSpan.FromMilliseconds(100), ReminderInterval = TimeSpan.FromSeconds(1) };
         var node = await DeviceNode.StartAsync(storage, options: options);
         var deaf = new Ear(node.System);
-        node.Settler.Current = deaf.Ref;
+        node.Sink.Current = deaf.Ref;
         await node.Devices.SendAsync(Device("debtor"), "m1");
-        var first = (await deaf.HearAsync<Owed>()).Message;
+        var first = (await deaf.HearAsync<NotificationsOffered>()).Message;
         await node.KillAsync();
 
         await using var next = await DeviceNode.StartAsync(storage, options: options);
         var settled = SettleEverything(next, []);
-        var again = (await settled.HearAsync<Owed>()).Message; // nobody spoke to the device: its call rang
+        var again = (await settled.HearAsync<NotificationsOffered>()).Message; // nobody spoke to the device: its call rang
 
         Assert.Equal(first.Notifications, again.Notifications);
     }
 
     [SkippableFact]
-    public async Task Another_settler_is_offered_everything_that_is_not_paid()
+    public async Task Another_sink_is_offered_everything_that_is_not_acknowledged()
     {
         await using var node = await NodeAsync();
         var (first, second) = (new Ear(node.System), new Ear(node.System));
-        node.Settler.Current = first.Ref;
+        node.Sink.Current = first.Ref;
         await node.Devices.SendAsync(Device("moved"), "m1");
-        Assert.Equal(1, Assert.Single((await first.HearAsync<Owed>()).Message.Notifications).Number);
+        Assert.Equal(1, Assert.Single((await first.HearAsync<NotificationsOffered>()).Message.Notifications).Number);
 
-        node.Settler.Current = second.Ref;
+        node.Sink.Current = second.Ref;
         await node.Devices.SendAsync(Device("moved"), "m2");
 
         var offered = new List<long>();
-        while (offered.Count < 2) offered.AddRange((await second.HearAsync<Owed>()).Message.Notifications.Select(n => n.Number));
+        while (offered.Count < 2) offered.AddRange((await second.HearAsync<NotificationsOffered>()).Message.Notifications.Select(n => n.Number));
         Assert.Equal([1, 2], offered);
     }
 
@@ -238,7 +238,7 @@ public abstract class DeviceSpec<TDatabase>(TDatabase server) : IClassFixture<TD
     [SkippableFact]
     public async Task While_a_write_is_in_flight_commands_collect_and_leave_as_one_batch()
     {
-        await using var node = await NodeAsync(DeviceNode.Policy with { PendingMax = 2_000, OwedMax = 2_000 });
+        await using var node = await NodeAsync(DeviceNode.Policy with { PendingMax = 2_000, NotificationsMax = 2_000 });
         await node.Devices.SendAsync(Device("flood"), "warm-up");
         var before = await RowsAsync(node, "flood");
 
@@ -288,7 +288,7 @@ public abstract class DeviceSpec<TDatabase>(TDatabase server) : IClassFixture<TD
     [SkippableFact]
     public async Task A_connected_device_stays_awake_and_a_lasting_session_remembers_its_subscriptions()
     {
-        await using var node = await NodeAsync(options: new DeviceOptions { SleepAfter = TimeSpan.FromMilliseconds(20), SettleAfter = TimeSpan.FromMilliseconds(50) });
+        await using var node = await NodeAsync(options: new DeviceOptions { SleepAfter = TimeSpan.FromMilliseconds(20), FlushAfter = TimeSpan.FromMilliseconds(50) });
         SettleEverything(node, []);
         var device = Device("lasting");
         var (first, second) = (new Ear(node.System), new Ear(node.System));
@@ -343,7 +343,7 @@ public abstract class DeviceSpec<TDatabase>(TDatabase server) : IClassFixture<TD
     public async Task A_recovery_while_the_fence_is_raised_takes_a_number_before_it_answers()
     {
         await using var node = await NodeAsync();
-        node.Get<FenceWatch>().Raise(TimeSpan.FromMinutes(1));
+        node.Get<Fencing>().Raise(TimeSpan.FromMinutes(1));
 
         await node.Devices.AskAsync(new ToDevice.List(Device("fenced")), CancellationToken.None);
 
@@ -371,14 +371,14 @@ public abstract class DeviceSpec<TDatabase>(TDatabase server) : IClassFixture<TD
     }
 
     [SkippableFact]
-    public async Task A_message_does_not_put_off_the_call_of_an_older_one_that_ends_sooner()
+    public async Task A_message_does_not_put_off_the_reminder_of_an_older_one_that_ends_sooner()
     {
-        await using var node = await NodeAsync(DeviceNode.Policy with { TtlUnit = TimeSpan.FromSeconds(6) }); // half a minute; the call for what is owed is a minute ahead
+        await using var node = await NodeAsync(DeviceNode.Policy with { TtlUnit = TimeSpan.FromSeconds(6) }); // half a minute; the call for what is pending is a minute ahead
         SettleEverything(node, []);
         await node.Devices.SendAsync(Device("two"), "m1", ttl: 5);
         await AsleepAsync(node, "two");
         var due = await DueAsync(node, "two");
-        node.Settler.Current = new Ear(node.System).Ref; // deaf: the next notification stays owed
+        node.Sink.Current = new Ear(node.System).Ref; // deaf: the next notification stays pending
 
         await node.Devices.SendAsync(Device("two"), "m2", ttl: 1440);
 
@@ -386,7 +386,7 @@ public abstract class DeviceSpec<TDatabase>(TDatabase server) : IClassFixture<TD
     }
 
     [SkippableFact]
-    public async Task A_call_of_another_owner_is_only_ever_moved_earlier()
+    public async Task A_reminder_of_another_owner_is_only_ever_moved_earlier()
     {
         await using var node = await NodeAsync();
         var (calls, hour, mine) = (node.Get<ReminderTable>(), TimeSpan.FromHours(1), Guid.NewGuid());
@@ -402,7 +402,7 @@ public abstract class DeviceSpec<TDatabase>(TDatabase server) : IClassFixture<TD
     }
 
     [SkippableFact]
-    public async Task An_awake_device_that_hears_the_call_of_another_owner_takes_a_number()
+    public async Task An_awake_device_that_hears_the_reminder_of_another_owner_takes_a_number()
     {
         await using var node = await NodeAsync();
         var connection = new Ear(node.System);

@@ -16,7 +16,7 @@ public abstract class FenceSpec<TDatabase>(TDatabase server) : IClassFixture<TDa
     private static readonly TimeSpan Patience = TimeSpan.FromSeconds(30);
 
     // No call rings before the test is over: both nodes would answer it.
-    private static readonly DeviceOptions Awake = new() { SleepAfter = TimeSpan.FromMinutes(5), SettleAfter = TimeSpan.FromMinutes(5), ReminderInterval = TimeSpan.FromMinutes(5) };
+    private static readonly DeviceOptions Awake = new() { SleepAfter = TimeSpan.FromMinutes(5), FlushAfter = TimeSpan.FromMinutes(5), ReminderInterval = TimeSpan.FromMinutes(5) };
 
     [SkippableFact]
     public async Task What_the_old_owner_writes_behind_an_idle_new_one_is_refused_and_amid_200_messages_a_second_nobody_else_notices()
@@ -29,7 +29,7 @@ public abstract class FenceSpec<TDatabase>(TDatabase server) : IClassFixture<TDa
         Assert.IsType<OutboxReply.Accepted>(await old.Devices.SendAsync(victim, "before"));
 
         // The new owner: a connected device that asked for nothing and has nothing to write.
-        young.Get<FenceWatch>().Raise(TimeSpan.FromMinutes(1));
+        young.Get<Fencing>().Raise(TimeSpan.FromMinutes(1));
         var connection = new Ear(young.System);
         young.Devices.Tell(Attach(victim, connection), connection.Ref);
         await connection.HearAsync<ToConnection.Attached>();
@@ -64,10 +64,10 @@ public abstract class FenceSpec<TDatabase>(TDatabase server) : IClassFixture<TDa
     }
 
     [SkippableFact]
-    public async Task What_an_old_owner_wrote_all_the_same_is_found_by_the_idle_new_one_when_the_call_rings_that_is_not_its_own()
+    public async Task What_an_old_owner_wrote_all_the_same_is_found_by_the_idle_new_one_when_a_reminder_fires_that_is_not_its_own()
     {
         Skip.If(server.SkipReason is not null, server.SkipReason);
-        var (storage, soon) = (await server.CreateAsync(), new DeviceOptions { SleepAfter = Awake.SleepAfter, SettleAfter = Awake.SettleAfter, ReminderInterval = TimeSpan.FromSeconds(2) });
+        var (storage, soon) = (await server.CreateAsync(), new DeviceOptions { SleepAfter = Awake.SleepAfter, FlushAfter = Awake.FlushAfter, ReminderInterval = TimeSpan.FromSeconds(2) });
         var old = await DeviceNode.StartAsync(storage, options: soon);
         await using var young = await DeviceNode.StartAsync(storage, options: soon);
         var victim = Device("victim");
@@ -94,7 +94,7 @@ public abstract class FenceSpec<TDatabase>(TDatabase server) : IClassFixture<TDa
         Skip.If(server.SkipReason is not null, server.SkipReason);
         await using var node = await DeviceNode.StartAsync(await server.CreateAsync(), options: Awake);
         Assert.IsType<OutboxReply.Accepted>(await node.Devices.SendAsync(Device("lamp"), "before"));
-        node.Get<FenceWatch>().IsCutOff = true;
+        node.Get<Fencing>().IsOnLosingSide = true;
 
         var clock = Stopwatch.StartNew();
         Assert.Equal(RefusalReason.Unavailable, Assert.IsType<OutboxReply.Refused>(await node.Devices.SendAsync(Device("lamp"), "during")).Reason);
@@ -102,22 +102,22 @@ public abstract class FenceSpec<TDatabase>(TDatabase server) : IClassFixture<TDa
         var direct = await Region(node).Ask<OutboxReply>(Accept(Device("lamp"), "during"), Patience); // asked by another node of the same side
         Assert.Equal(RefusalReason.Unavailable, Assert.IsType<OutboxReply.Refused>(direct).Reason);
 
-        node.Get<FenceWatch>().IsCutOff = false;
+        node.Get<Fencing>().IsOnLosingSide = false;
         Assert.IsType<OutboxReply.Accepted>(await node.Devices.SendAsync(Device("lamp"), "during"));
     }
 
     [Fact]
     public void A_downed_node_keeps_the_fence_up_until_its_process_is_known_to_be_gone()
     {
-        var fence = new FenceWatch(TimeProvider.System);
+        var fence = new Fencing(TimeProvider.System);
         Assert.False(fence.IsRaised);
         fence.OnDowned("7");
         Assert.True(fence.IsRaised); // not on file yet
-        fence.OnFile(written: [], isAnyAtLarge: false);
+        fence.OnFile(written: [], mayHaveZombies: false);
         Assert.True(fence.IsRaised); // what was read is older than that
-        fence.OnFile(written: ["7"], isAnyAtLarge: true);
+        fence.OnFile(written: ["7"], mayHaveZombies: true);
         Assert.True(fence.IsRaised);
-        fence.OnFile(written: [], isAnyAtLarge: false);
+        fence.OnFile(written: [], mayHaveZombies: false);
         Assert.False(fence.IsRaised);
     }
 

@@ -31,8 +31,8 @@ public sealed class PacketIdsSpec(SqliteDatabase server) : IClassFixture<SqliteD
     {
         protected override void OnReceive(object message)
         {
-            var owed = (Owed)message;
-            Sender.Tell(new ToDevice.Paid(owed.DeviceId, owed.Notifications[^1].Number));
+            var pending = (NotificationsOffered)message;
+            Sender.Tell(new ToDevice.NotificationsAcknowledged(pending.DeviceId, pending.Notifications[^1].Number));
         }
     }
 
@@ -120,7 +120,7 @@ public sealed class PacketIdsSpec(SqliteDatabase server) : IClassFixture<SqliteD
         var node = await DeviceNode.StartAsync(storage, Slow, SleepsAtOnce);
         try
         {
-            node.Settler.Current = node.System.ActorOf(Props.Create(typeof(Payer)));
+            node.Sink.Current = node.System.ActorOf(Props.Create(typeof(Payer)));
             var device = Device("resumes");
             var first = new Client(node, device, isMqtt5, keeps: true);
             Assert.False((await first.ConnectAsync(subscribes: true)).SessionPresent);
@@ -160,7 +160,7 @@ public sealed class PacketIdsSpec(SqliteDatabase server) : IClassFixture<SqliteD
     public async Task When_the_owner_crashes_under_a_live_connection_an_old_PUBACK_is_nobodys_and_everything_comes_again_under_new_ids(bool isMqtt5, bool keeps)
     {
         await using var node = await DeviceNode.StartAsync(await server.CreateAsync(), Slow, SleepsAtOnce);
-        node.Settler.Current = node.System.ActorOf(Props.Create(typeof(Payer)));
+        node.Sink.Current = node.System.ActorOf(Props.Create(typeof(Payer)));
         var device = Device("crashed");
         var client = new Client(node, device, isMqtt5, keeps);
         await client.ConnectAsync(subscribes: true);
@@ -184,13 +184,13 @@ public sealed class PacketIdsSpec(SqliteDatabase server) : IClassFixture<SqliteD
     public async Task When_the_owner_moves_in_order_an_old_PUBACK_counts_for_its_message(bool isMqtt5, bool keeps)
     {
         await using var node = await DeviceNode.StartAsync(await server.CreateAsync(), Slow, SleepsAtOnce);
-        node.Settler.Current = node.System.ActorOf(Props.Create(typeof(Payer)));
+        node.Sink.Current = node.System.ActorOf(Props.Create(typeof(Payer)));
         var device = Device("moved");
         var client = new Client(node, device, isMqtt5, keeps);
         await client.ConnectAsync(subscribes: true);
         await node.Devices.SendAsync(device, "m1");
         var held = await client.ReceiveAsync();
-        await client.StopOwnerAsync(DeviceActor.GoToSleep.Instance); // as the shard says before it is handed over
+        await client.StopOwnerAsync(DeviceActor.Stop.Instance); // as the shard says before it is handed over
 
         await client.AttachAgainAsync();
         var again = await client.ReceiveAsync();
@@ -204,7 +204,7 @@ public sealed class PacketIdsSpec(SqliteDatabase server) : IClassFixture<SqliteD
     public async Task A_clean_start_forgets_them_and_a_device_that_sleeps_gives_back_what_it_did_not_use()
     {
         await using var node = await DeviceNode.StartAsync(await server.CreateAsync(), Slow, SleepsAtOnce);
-        node.Settler.Current = node.System.ActorOf(Props.Create(typeof(Payer)));
+        node.Sink.Current = node.System.ActorOf(Props.Create(typeof(Payer)));
         var device = Device("clean");
         ushort last = 0;
         for (var i = 1; i <= 40; i++)

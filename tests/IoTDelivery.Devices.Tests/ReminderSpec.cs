@@ -17,10 +17,10 @@ namespace IoTDelivery.Devices.Tests;
 public abstract class ReminderSpec<TDatabase>(TDatabase server) : IClassFixture<TDatabase> where TDatabase : TestDatabase
 {
     private static readonly TimeSpan Patience = TimeSpan.FromSeconds(30);
-    private static readonly DeviceOptions Awake = new() { SleepAfter = TimeSpan.FromHours(1), SettleAfter = TimeSpan.FromHours(1) };
+    private static readonly DeviceOptions Awake = new() { SleepAfter = TimeSpan.FromHours(1), FlushAfter = TimeSpan.FromHours(1) };
 
     [SkippableFact]
-    public async Task A_device_whose_clock_is_behind_is_rung_once_too_early_and_then_when_it_is_due()
+    public async Task A_device_whose_clock_is_behind_is_woken_once_too_early_and_then_when_it_is_due()
     {
         Skip.If(server.SkipReason is not null, server.SkipReason);
         CountingCalls? calls = null;
@@ -31,7 +31,7 @@ public abstract class ReminderSpec<TDatabase>(TDatabase server) : IClassFixture<
                 .AddSingleton<ReminderTable>(p => calls = new CountingCalls(p.GetRequiredService<SqlDatabase>(), p.GetRequiredService<JournalQueue>())));
         var ended = new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously);
         const int devices = 30;
-        node.Settler.Current = node.System.ActorOf(Props.Create(typeof(Payer), devices, ended));
+        node.Sink.Current = node.System.ActorOf(Props.Create(typeof(Payer), devices, ended));
         // due in two seconds
         await Task.WhenAll(Enumerable.Range(0, devices).Select(i => node.Devices.SendAsync(Device($"c{i}"), "m", ttl: 5)));
 
@@ -42,7 +42,7 @@ public abstract class ReminderSpec<TDatabase>(TDatabase server) : IClassFixture<
     }
 
     [SkippableFact]
-    public async Task Many_that_ring_at_once_take_each_call_once_and_no_more_than_they_ask_for()
+    public async Task Many_that_fire_at_once_take_each_reminder_once_and_no_more_than_they_ask_for()
     {
         Skip.If(server.SkipReason is not null, server.SkipReason);
         await using var node = await DeviceNode.StartAsync(await server.CreateAsync(), options: Awake, replace: s => s.AddSingleton(Quiet));
@@ -60,12 +60,12 @@ public abstract class ReminderSpec<TDatabase>(TDatabase server) : IClassFixture<
     }
 
     [SkippableFact]
-    public async Task A_ring_is_answered_when_the_fact_is_stored_however_slow_the_receiver_is()
+    public async Task A_reminder_is_answered_when_the_fact_is_stored_however_slow_the_receiver_is()
     {
         Skip.If(server.SkipReason is not null, server.SkipReason);
         await using var node = await DeviceNode.StartAsync(
             await server.CreateAsync(), DeviceNode.Policy with { TtlUnit = TimeSpan.FromMilliseconds(100) }, replace: s => s.AddSingleton(Quiet));
-        node.Settler.Current = new Ear(node.System).Ref; // deaf: whatever is owed stays owed
+        node.Sink.Current = new Ear(node.System).Ref; // deaf: whatever is pending stays pending
         await node.Devices.SendAsync(Device("late"), "m", ttl: 5);
         await node.KillDeviceAsync("late");
         var ringer = new Ear(node.System);
@@ -81,11 +81,11 @@ public abstract class ReminderSpec<TDatabase>(TDatabase server) : IClassFixture<
 
     // The ring was lost, and with the row a lease ahead a crash would end the message that much too late.
     [SkippableFact]
-    public async Task A_device_with_unfinished_work_whose_call_should_have_rung_files_it_anew()
+    public async Task A_device_with_unfinished_work_whose_reminder_should_have_fired_files_it_anew()
     {
         Skip.If(server.SkipReason is not null, server.SkipReason);
         await using var node = await DeviceNode.StartAsync(
-            await server.CreateAsync(), options: new DeviceOptions { SleepAfter = Awake.SleepAfter, SettleAfter = Awake.SettleAfter, ReminderInterval = TimeSpan.FromSeconds(1) },
+            await server.CreateAsync(), options: new DeviceOptions { SleepAfter = Awake.SleepAfter, FlushAfter = Awake.FlushAfter, ReminderInterval = TimeSpan.FromSeconds(1) },
             replace: s => s.AddSingleton(Quiet));
         Assert.IsType<OutboxReply.Accepted>(await node.Devices.SendAsync(Device("waits"), "m"));
         await using var db = node.Database.Open();
@@ -106,7 +106,7 @@ public abstract class ReminderSpec<TDatabase>(TDatabase server) : IClassFixture<
         Skip.If(server.SkipReason is not null, server.SkipReason);
         await using var node = await DeviceNode.StartAsync(await server.CreateAsync(), DeviceNode.Policy with { TtlUnit = TimeSpan.FromSeconds(1) });
         var (healthy, slow) = (new TaskCompletionSource<int>(TaskCreationOptions.RunContinuationsAsynchronously), new ConcurrentDictionary<string, byte>());
-        node.Settler.Current = node.System.ActorOf(Props.Create(typeof(NeverForSlowOnes), slow, healthy));
+        node.Sink.Current = node.System.ActorOf(Props.Create(typeof(NeverForSlowOnes), slow, healthy));
         const int devices = 100;
         await Task.WhenAll(Enumerable.Range(0, devices).Select(i => node.Devices.SendAsync(Device($"slow{i}"), "m", ttl: 5)));
         await node.Devices.SendAsync(Device("healthy"), "m", ttl: 5);
@@ -151,9 +151,9 @@ public abstract class ReminderSpec<TDatabase>(TDatabase server) : IClassFixture<
 
         protected override void OnReceive(object message)
         {
-            var owed = (Owed)message;
-            Sender.Tell(new ToDevice.Paid(owed.DeviceId, owed.Notifications[^1].Number));
-            if ((_ends += owed.Notifications.Count(n => n.Status == MessageStatus.TimedOut)) == devices)
+            var pending = (NotificationsOffered)message;
+            Sender.Tell(new ToDevice.NotificationsAcknowledged(pending.DeviceId, pending.Notifications[^1].Number));
+            if ((_ends += pending.Notifications.Count(n => n.Status == MessageStatus.TimedOut)) == devices)
             {
                 ended.TrySetResult();
             }
@@ -164,11 +164,11 @@ public abstract class ReminderSpec<TDatabase>(TDatabase server) : IClassFixture<
     {
         protected override void OnReceive(object message)
         {
-            var owed = (Owed)message;
-            var isEnd = owed.Notifications.Any(n => n.Status == MessageStatus.TimedOut);
-            if (isEnd && owed.DeviceId.Value == "healthy") healthy.TrySetResult(slow.Count);
-            else if (isEnd) slow.TryAdd(owed.DeviceId.Value, 0);
-            else Sender.Tell(new ToDevice.Paid(owed.DeviceId, owed.Notifications[^1].Number));
+            var pending = (NotificationsOffered)message;
+            var isEnd = pending.Notifications.Any(n => n.Status == MessageStatus.TimedOut);
+            if (isEnd && pending.DeviceId.Value == "healthy") healthy.TrySetResult(slow.Count);
+            else if (isEnd) slow.TryAdd(pending.DeviceId.Value, 0);
+            else Sender.Tell(new ToDevice.NotificationsAcknowledged(pending.DeviceId, pending.Notifications[^1].Number));
         }
     }
 }

@@ -15,7 +15,7 @@ public sealed class CostSpec(ITestOutputHelper output)
     private const string Custom = "custom/not-subscribed";
 
     private static DeliveryPolicy Holding(int pending) =>
-        Policy with { PendingMax = pending, PendingBytesMax = 1L << 40, OwedMax = int.MaxValue };
+        Policy with { PendingMax = pending, PendingBytesMax = 1L << 40, NotificationsMax = int.MaxValue };
 
     // A device with this many waiting messages, driven as its actor drives it.
     private sealed class World
@@ -64,7 +64,7 @@ public sealed class CostSpec(ITestOutputHelper output)
             _outbox.Apply(decision.Events, _policy);
             Advance(); // it is decided
             Advance(); // it is stored
-            _outbox.PaidUpTo(_outbox.NextNotification);
+            _outbox.AcknowledgeNotifications(_outbox.NextNotification);
             Advance(); // it is told
             return decision;
         }
@@ -73,7 +73,7 @@ public sealed class CostSpec(ITestOutputHelper output)
         {
             var sends = _wire.Next(_outbox, _outbox.NextNumber - 1, long.MaxValue, Noon, _policy);
             for (var i = 0; i < sends.Count; i++) _sent.Enqueue(sends[i].Tag);
-            _ = (_outbox.NextExpiry, _wire.NextAt, _outbox.Owed.IsEmpty);
+            _ = (_outbox.NextExpiry, _wire.NextAt, _outbox.Notifications.IsEmpty);
         }
     }
 

@@ -33,7 +33,7 @@ public sealed class DeliveryProperties
         // What the client of the device holds: which message it means by a packet id. A session that goes on keeps it.
         private readonly Dictionary<ushort, long> _held = [];
         private long _life = 1;
-        private readonly HashSet<long> _paid = [];
+        private readonly HashSet<long> _acknowledged = [];
         private WireConnection? _connection;
         private bool _isLasting;
         private long _lastFirstSend;
@@ -137,10 +137,10 @@ public sealed class DeliveryProperties
 
         private void Pay()
         {
-            if (Outbox.Owed.IsEmpty) return;
-            var number = Outbox.Owed[Outbox.Owed.Count / 2].Number;
-            foreach (var paid in Outbox.Owed.Where(n => n.Number <= number)) Assert.True(_paid.Add(paid.Number), "A notification was owed again after it was paid.");
-            Journal.Add(new OutboxEvent.Paid(number));
+            if (Outbox.Notifications.IsEmpty) return;
+            var number = Outbox.Notifications[Outbox.Notifications.Count / 2].Number;
+            foreach (var acknowledged in Outbox.Notifications.Where(n => n.Number <= number)) Assert.True(_acknowledged.Add(acknowledged.Number), "A notification was pending again after it was acknowledged.");
+            Journal.Add(new OutboxEvent.NotificationsAcknowledged(number));
             Outbox = Outbox.Apply(Journal[^1], Small);
         }
 
@@ -177,8 +177,8 @@ public sealed class DeliveryProperties
 
         public void HoldsWhatIsAlwaysTrue()
         {
-            Assert.DoesNotContain(Outbox.Owed, n => _paid.Contains(n.Number));
-            Assert.True(Outbox.Owed.Select(n => n.Number).SequenceEqual(Outbox.Owed.Select(n => n.Number).Order().Distinct()), "Numbers of what is owed are not rising.");
+            Assert.DoesNotContain(Outbox.Notifications, n => _acknowledged.Contains(n.Number));
+            Assert.True(Outbox.Notifications.Select(n => n.Number).SequenceEqual(Outbox.Notifications.Select(n => n.Number).Order().Distinct()), "Numbers of what is pending are not rising.");
             Assert.Equal(Outbox.Open.Sum(m => m.Body.Bytes), Outbox.OpenBytes);
             Assert.Equal(Outbox.Ended.Sum(m => m.Body.Bytes), Outbox.EndedBytes);
             Assert.True(Outbox.Remembered.Count <= Small.IdempotencyMax);
@@ -223,19 +223,19 @@ public sealed class DeliveryProperties
     }, iter: 3_000);
 
     [Fact]
-    public void Every_end_is_owed_exactly_once() => Histories.Sample(history =>
+    public void Every_end_is_pending_exactly_once() => Histories.Sample(history =>
     {
-        var (outbox, owed) = (Outbox.Empty, new List<Notification>());
-        foreach (var @event in Live(history).Journal.Where(e => e is not OutboxEvent.Paid))
+        var (outbox, pending) = (Outbox.Empty, new List<Notification>());
+        foreach (var @event in Live(history).Journal.Where(e => e is not OutboxEvent.NotificationsAcknowledged))
         {
             var (before, open) = (outbox.NextNotification, outbox.Open.Count);
             outbox = outbox.Apply(@event, Small);
-            owed.AddRange(outbox.Owed.Where(n => n.Number >= before));
+            pending.AddRange(outbox.Notifications.Where(n => n.Number >= before));
             var ended = open - outbox.Open.Count + (@event is OutboxEvent.MessageAccepted ? 1 : 0);
-            Assert.Equal(ended, outbox.Owed.Count(n => n.Number >= before && n.Status != MessageStatus.Pending));
+            Assert.Equal(ended, outbox.Notifications.Count(n => n.Number >= before && n.Status != MessageStatus.Pending));
         }
 
-        Assert.Equal(owed.Count, owed.Select(n => n.Number).Distinct().Count());
+        Assert.Equal(pending.Count, pending.Select(n => n.Number).Distinct().Count());
     }, iter: 3_000);
 
     [Fact]
@@ -247,7 +247,7 @@ public sealed class DeliveryProperties
         Assert.Equal(world.Outbox.Open, replayed.Open);
         Assert.Equal(world.Outbox.Ended, replayed.Ended);
         Assert.Equal(world.Outbox.Remembered, replayed.Remembered);
-        Assert.Equal(world.Outbox.Owed, replayed.Owed);
+        Assert.Equal(world.Outbox.Notifications, replayed.Notifications);
         Assert.Equal((world.Outbox.PacketIdsUpTo, world.Outbox.Session is null), (replayed.PacketIdsUpTo, replayed.Session is null));
         Assert.Equal(world.Outbox.Unacknowledged, replayed.Unacknowledged);
         Assert.Equal((world.Outbox.NextNumber, world.Outbox.NextNotification, world.Outbox.IsRetired), (replayed.NextNumber, replayed.NextNotification, replayed.IsRetired));
@@ -272,7 +272,7 @@ public sealed class DeliveryProperties
 
         static object?[] Parts(OutboxSnapshot s) =>
         [
-            s.Open.ToArray(), s.Ended.ToArray(), s.Remembered.ToArray(), s.Owed.ToArray(), s.Session?.EndsAt, s.PacketIdsUpTo,
+            s.Open.ToArray(), s.Ended.ToArray(), s.Remembered.ToArray(), s.Notifications.ToArray(), s.Session?.EndsAt, s.PacketIdsUpTo,
             s.Unacknowledged.ToArray(), s.AskedForQoS1, s.IsRetired, s.Life, s.NextNumber, s.NextNotification,
         ];
     }
@@ -300,5 +300,5 @@ public sealed class DeliveryProperties
     }, iter: 3_000);
 
     [Fact]
-    public void A_paid_notification_is_never_owed_again_and_order_and_packet_ids_hold() => Histories.Sample(history => { Live(history); }, iter: 3_000);
+    public void A_acknowledged_notification_is_never_pending_again_and_order_and_packet_ids_hold() => Histories.Sample(history => { Live(history); }, iter: 3_000);
 }

@@ -111,21 +111,21 @@ public sealed class OpenMessagesSpec
     }
 
     [Fact]
-    public void What_is_owed_is_copied_by_number_and_goes_from_the_front()
+    public void What_is_pending_is_copied_by_number_and_goes_from_the_front()
     {
-        var owed = new OwedNotifications();
+        var pending = new PendingNotifications();
         for (var number = 1; number <= 100; number++)
         {
-            owed.Add(new Notification(number, Id($"m{number}"), null, Down, MessageStatus.Pending, Noon));
-            if (number % 3 == 0) owed.RemoveUpTo(number / 2);
-            Assert.Equal(number - number / 3 * 3 / 2, owed.Count);
-            Assert.Equal(number, owed[^1].Number);
+            pending.Add(new Notification(number, Id($"m{number}"), null, Down, MessageStatus.Pending, Noon));
+            if (number % 3 == 0) pending.RemoveUpTo(number / 2);
+            Assert.Equal(number - number / 3 * 3 / 2, pending.Count);
+            Assert.Equal(number, pending[^1].Number);
         }
 
-        Assert.Equal([60, 61, 62], owed.Between(59, 62).Select(n => n.Number));
-        Assert.Equal(Enumerable.Range(50, 51).Select(n => (long)n), owed.Between(0, 1_000).Select(n => n.Number));
-        Assert.Empty(owed.Between(100, 200));
-        owed.RemoveUpTo(long.MaxValue);
-        Assert.True(owed.IsEmpty);
+        Assert.Equal([60, 61, 62], pending.Between(59, 62).Select(n => n.Number));
+        Assert.Equal(Enumerable.Range(50, 51).Select(n => (long)n), pending.Between(0, 1_000).Select(n => n.Number));
+        Assert.Empty(pending.Between(100, 200));
+        pending.RemoveUpTo(long.MaxValue);
+        Assert.True(pending.IsEmpty);
     }
 }

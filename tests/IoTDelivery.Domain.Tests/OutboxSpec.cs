@@ -17,7 +17,7 @@ public sealed class OutboxSpec
     private static OutboxCommand.Register Register(long life) => new(life);
 
     [Fact]
-    public void A_message_for_a_device_that_is_away_is_PENDING_and_the_application_is_owed_that_word()
+    public void A_message_for_a_device_that_is_away_is_PENDING_and_the_application_is_pending_that_word()
     {
         var decision = Decide(Outbox.Empty, Accept("m1"));
 
@@ -25,22 +25,22 @@ public sealed class OutboxSpec
         Assert.Equal(MessageStatus.Pending, accepted.Answer);
         Assert.Equal(Noon.AddDays(1), accepted.ExpiresAt);
         Assert.Equal(MessageStatus.Pending, Assert.IsType<OutboxReply.Accepted>(decision.Reply).Status);
-        var owed = Assert.Single(Outbox.Empty.Apply(decision.Events, Policy).Owed);
-        Assert.Equal((1, MessageStatus.Pending), (owed.Number, owed.Status));
+        var pending = Assert.Single(Outbox.Empty.Apply(decision.Events, Policy).Notifications);
+        Assert.Equal((1, MessageStatus.Pending), (pending.Number, pending.Status));
     }
 
     [Fact]
-    public void A_message_that_can_go_out_at_once_is_answered_DELIVERED_and_nothing_is_owed_until_the_PUBACK()
+    public void A_message_that_can_go_out_at_once_is_answered_DELIVERED_and_nothing_is_pending_until_the_PUBACK()
     {
         var decision = Decide(Outbox.Empty, Accept("m1"), Online(Outbox.Empty, QoS1));
         var outbox = Outbox.Empty.Apply(decision.Events, Policy);
 
         Assert.Equal(MessageStatus.Delivered, Assert.IsType<OutboxReply.Accepted>(decision.Reply).Status);
-        Assert.Empty(outbox.Owed);
+        Assert.Empty(outbox.Notifications);
         Assert.Equal(MessageStatus.Delivered, outbox.Show(Id("m1"))!.Status);
 
         var acked = outbox.Apply(Decide(outbox, new OutboxCommand.Acknowledge(Id("m1")), at: Noon.AddSeconds(1)).Events, Policy);
-        Assert.Equal(MessageStatus.Delivered, Assert.Single(acked.Owed).Status);
+        Assert.Equal(MessageStatus.Delivered, Assert.Single(acked.Notifications).Status);
         Assert.Empty(acked.Open);
     }
 
@@ -66,7 +66,7 @@ public sealed class OutboxSpec
         var ended = outbox.Apply(Decide(outbox, OutboxCommand.Expire.Instance, wire, Noon.AddMinutes(5)).Events, Policy);
 
         Assert.Equal(MessageStatus.TimedOut, ended.Show(Id("m1"))!.Status);
-        Assert.Equal(MessageStatus.TimedOut, Assert.Single(ended.Owed).Status);
+        Assert.Equal(MessageStatus.TimedOut, Assert.Single(ended.Notifications).Status);
     }
 
     [Fact]
@@ -124,14 +124,14 @@ public sealed class OutboxSpec
     [Fact]
     public void Who_is_not_told_what_became_of_the_old_messages_may_not_send_new_ones()
     {
-        var policy = Policy with { OwedMax = 20 };
-        var outbox = Outbox([.. Enumerable.Range(1, 20).Select(i => Accept($"m{i}"))]); // PENDING is owed twenty times
+        var policy = Policy with { NotificationsMax = 20 };
+        var outbox = Outbox([.. Enumerable.Range(1, 20).Select(i => Accept($"m{i}"))]); // PENDING is pending twenty times
 
         Assert.Equal(Decision.Refuse(RefusalReason.TooMuchAtOnce).Reply, Decide(outbox, Accept("m21"), policy: policy).Reply);
         Assert.IsType<OutboxReply.Accepted>(Decide(outbox, Accept("m1"), policy: policy).Reply); // known already
         var ends = Decide(outbox, OutboxCommand.Expire.Instance, at: Noon.AddDays(2), policy: policy).Events;
-        Assert.IsType<OutboxReply.Accepted>(Decide(outbox.PaidUpTo(1), Accept("m21"), policy: policy).Reply);
-        Assert.Equal(39, outbox.Apply(ends, policy).Owed.Count); // no end is kept back
+        Assert.IsType<OutboxReply.Accepted>(Decide(outbox.AcknowledgeNotifications(1), Accept("m21"), policy: policy).Reply);
+        Assert.Equal(39, outbox.Apply(ends, policy).Notifications.Count); // no end is kept back
     }
 
     [Fact]
@@ -173,7 +173,7 @@ public sealed class OutboxSpec
 
         Assert.Equal(MessageStatus.Failed, Assert.IsType<OutboxReply.Accepted>(decision.Reply).Status);
         Assert.Equal(new MessageFailed(Id("m1"), ErrorInfo.DeviceNotOnline, Noon), decision.Events[1]);
-        Assert.Equal(MessageStatus.Failed, Assert.Single(Outbox.Empty.Apply(decision.Events, Policy).Owed).Status);
+        Assert.Equal(MessageStatus.Failed, Assert.Single(Outbox.Empty.Apply(decision.Events, Policy).Notifications).Status);
     }
 
     [Fact]
@@ -216,8 +216,8 @@ public sealed class OutboxSpec
         var next = outbox.Apply(Decide(outbox, new OutboxCommand.Delete(Id("m1"))).Events, Policy);
 
         Assert.Null(next.Show(Id("m1")));
-        Assert.Equal(MessageStatus.Failed, next.Owed[^1].Status);
-        Assert.Equal(ErrorInfo.Deleted, next.Owed[^1].Error);
+        Assert.Equal(MessageStatus.Failed, next.Notifications[^1].Status);
+        Assert.Equal(ErrorInfo.Deleted, next.Notifications[^1].Error);
         Assert.Equal(Decision.Refuse(RefusalReason.NoSuchMessage).Reply, Decide(next, new OutboxCommand.Delete(Id("m1"))).Reply);
     }
 
@@ -238,20 +238,20 @@ public sealed class OutboxSpec
         var next = outbox.Apply(Decide(outbox, OutboxCommand.DeleteAll.Instance).Events, Policy);
 
         Assert.Equal("sent", Assert.Single(next.Open).MessageId.Value);
-        Assert.Equal(["m1", "m2"], next.Owed.Where(n => n.Error == ErrorInfo.Deleted).Select(n => n.MessageId.Value));
+        Assert.Equal(["m1", "m2"], next.Notifications.Where(n => n.Error == ErrorInfo.Deleted).Select(n => n.MessageId.Value));
         Assert.Null(next.Show(Id("m1")));
         Assert.Empty(Decide(next, OutboxCommand.DeleteAll.Instance).Events);
     }
 
     [Fact]
-    public void Deleting_the_device_ends_everything_FAILED_and_what_is_owed_carries_its_header()
+    public void Deleting_the_device_ends_everything_FAILED_and_what_is_pending_carries_its_header()
     {
         var outbox = Outbox(Accept("m1"), Accept("m2"), Retire(1));
 
         Assert.Empty(outbox.Open);
-        Assert.Equal(4, outbox.Owed.Count);
-        Assert.All(outbox.Owed, n => Assert.Equal(Header, n.Header));
-        Assert.Equal([ErrorInfo.DeviceDeleted, ErrorInfo.DeviceDeleted], outbox.Owed.Where(n => n.Status == MessageStatus.Failed).Select(n => n.Error));
+        Assert.Equal(4, outbox.Notifications.Count);
+        Assert.All(outbox.Notifications, n => Assert.Equal(Header, n.Header));
+        Assert.Equal([ErrorInfo.DeviceDeleted, ErrorInfo.DeviceDeleted], outbox.Notifications.Where(n => n.Status == MessageStatus.Failed).Select(n => n.Error));
         Assert.Equal(Decision.Refuse(RefusalReason.NoSuchDevice).Reply, Decide(outbox, Accept("m3")).Reply);
     }
 
@@ -261,7 +261,7 @@ public sealed class OutboxSpec
         var outbox = Outbox(Accept("m1"), Retire(1), Register(2), Accept("m1", "other"));
 
         Assert.Equal("other", outbox.Show(Id("m1"))!.Body.Content);
-        Assert.Equal([1, 2, 3], outbox.Owed.Select(n => n.Number));
+        Assert.Equal([1, 2, 3], outbox.Notifications.Select(n => n.Number));
     }
 
     [Fact]
@@ -270,7 +270,7 @@ public sealed class OutboxSpec
         var later = Header with { NodeId = "later" };
         var outbox = Outbox(Accept("m1"), Retire(1), Register(2), Accept("m2"), new OutboxCommand.Retire(later, 2));
 
-        Assert.Equal([Header, Header, later, later], outbox.Owed.Select(n => n.Header));
+        Assert.Equal([Header, Header, later, later], outbox.Notifications.Select(n => n.Header));
     }
 
     [Fact]
@@ -478,10 +478,10 @@ public sealed class OutboxSpec
     }
 
     [Fact]
-    public void A_paid_notification_is_owed_no_more()
+    public void A_acknowledged_notification_is_pending_no_more()
     {
-        var outbox = Outbox(Accept("m1"), Accept("m2")).Apply(new Paid(1), Policy);
+        var outbox = Outbox(Accept("m1"), Accept("m2")).Apply(new NotificationsAcknowledged(1), Policy);
 
-        Assert.Equal(2, Assert.Single(outbox.Owed).Number);
+        Assert.Equal(2, Assert.Single(outbox.Notifications).Number);
     }
 }

@@ -109,7 +109,7 @@ public sealed class ConnectionsSpec(ITestOutputHelper output)
     {
         await using var receiver = await Receiver.StartAsync();
         await using var node = await Node.StartAsync(
-            "--Devices:SleepAfter=00:00:00.1", "--Devices:SettleAfter=00:00:00.2", "--Devices:ReminderInterval=00:00:00.5", "--Delivery:TtlUnit=00:00:00.1");
+            "--Devices:SleepAfter=00:00:00.1", "--Devices:FlushAfter=00:00:00.2", "--Devices:ReminderInterval=00:00:00.5", "--Delivery:TtlUnit=00:00:00.1");
         await SeedAsync(node, 2);
         await node.Api.PushToAsync(receiver.Url);
         await using var device = await Device.OnlineAsync(node.MqttPort, "lamp_0");

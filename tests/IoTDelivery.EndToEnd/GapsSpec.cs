@@ -69,27 +69,27 @@ public sealed class ReminderGapsSpec : GapsSpec
     [InlineData("replied", 1)]          // the application reads 201 from a dead process
     [InlineData("filing", 2)]           // about to sleep until the ttl ends
     [InlineData("filed", 2)]
-    [InlineData("rung", 1)]             // moved one lease ahead, nobody woken
-    [InlineData("acted", 1)]            // timed out, and the application does not know
+    [InlineData("fired", 1)]             // moved one lease ahead, nobody woken
+    [InlineData("handled", 1)]            // timed out, and the application does not know
     [InlineData("deleting", 1)]         // all done, and the call still on file
     [InlineData("deleted", 1)]
     public Task A_message_ends_although_the_process_died_in_the_life_of_its_reminder(string point, int nth) =>
         RunAsync(point, nth, failures: 0);
 }
 
-/// <summary>The life of an owed notification.</summary>
-public sealed class OwedGapsSpec : GapsSpec
+/// <summary>The life of an pending notification.</summary>
+public sealed class NotificationGapsSpec : GapsSpec
 {
     [Theory]
     [InlineData("offered", 1)]          // PENDING
     [InlineData("offered", 2)]          // TIMEOUT
     [InlineData("answered", 1)]         // by the application, and the push does not know
     [InlineData("answered", 2)]
-    [InlineData("paid", 1)]             // by the push, and the device does not know
-    [InlineData("paid", 2)]
-    [InlineData("paid and written", 1)]
-    [InlineData("paid and written", 2)]
-    public Task A_status_is_told_although_the_process_died_while_it_was_owed(string point, int nth) => RunAsync(point, nth, failures: 0);
+    [InlineData("acknowledged", 1)]             // by the push, and the device does not know
+    [InlineData("acknowledged", 2)]
+    [InlineData("acknowledged and written", 1)]
+    [InlineData("acknowledged and written", 2)]
+    public Task A_status_is_told_although_the_process_died_while_it_was_pending(string point, int nth) => RunAsync(point, nth, failures: 0);
 }
 
 /// <summary>The same for a receiver that is down first.</summary>
@@ -99,7 +99,7 @@ public sealed class BacklogGapsSpec : GapsSpec
     [InlineData("backlog row written", 1)]
     [InlineData("answered", 1)]         // the row is told and still there
     [InlineData("answered", 2)]
-    [InlineData("paid", 1)]             // the row is written, the device has not heard
-    [InlineData("paid and written", 1)]
+    [InlineData("acknowledged", 1)]             // the row is written, the device has not heard
+    [InlineData("acknowledged and written", 1)]
     public Task A_status_is_told_although_the_process_died_while_it_waited_in_the_backlog(string point, int nth) => RunAsync(point, nth, failures: 1);
 }

@@ -52,12 +52,12 @@ public sealed class OldDataSpec
     }
 
     [Fact]
-    public async Task What_the_older_release_owed_is_told_and_its_wake_up_calls_ring_as_reminders()
+    public async Task What_the_older_release_pending_is_told_and_its_wake_up_calls_ring_as_reminders()
     {
         await using var receiver = await Receiver.StartAsync();
         await using var node = await OnOldDataAsync(receiver.Url);
-        await ToldAsync(receiver, "asleep-1", "TIMEOUT"); // its wake-up call was on file
-        await ToldAsync(receiver, "owing-1", "PENDING"); // a killed process owed it
+        await ToldAsync(receiver, "asleep-1", "TIMEOUT"); // its reminder was on file
+        await ToldAsync(receiver, "owing-1", "PENDING"); // a killed process pending it
         Assert.Equal(["PENDING"], receiver.StatusesOf("owing-1"));
         Assert.Equal(["TIMEOUT"], receiver.StatusesOf("asleep-1")); // there was no rule when it was accepted
 

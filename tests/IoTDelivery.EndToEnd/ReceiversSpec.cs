@@ -131,20 +131,20 @@ public sealed class ReceiversSpec(ITestOutputHelper output)
         var (early, late) = (Node.FreePort(), Node.FreePort());
         await using var node = await StartAsync(UrlOf(early));
         await node.Api.SendMessageAsync("lamp_0", "hello", "m1");
-        await node.UntilRowsAsync("push_backlog", rows => rows == 1, "m1 owed to the first rule");
+        await node.UntilRowsAsync("push_backlog", rows => rows == 1, "m1 pending to the first rule");
 
-        // Created while m1 is owed: not for this one.
+        // Created while m1 is pending: not for this one.
         var (rule, _) = await node.Api.PushToAsync(UrlOf(late));
         await node.Api.SendMessageAsync("lamp_0", "hello", "m2");
-        await node.UntilRowsAsync("push_backlog", rows => rows == 3, "m2 owed to both");
+        await node.UntilRowsAsync("push_backlog", rows => rows == 3, "m2 pending to both");
 
-        // Deactivated while m2 is owed: m2 is still for it, m3 is not.
+        // Deactivated while m2 is pending: m2 is still for it, m3 is not.
         Api.Expect(HttpStatusCode.OK, await node.Api.PutAsync($"routing-rule/rules/{rule}", new { active = false }));
         await node.Api.SendMessageAsync("lamp_0", "hello", "m3");
-        await node.UntilRowsAsync("push_backlog", rows => rows == 4, "m3 owed to the first rule");
+        await node.UntilRowsAsync("push_backlog", rows => rows == 4, "m3 pending to the first rule");
         Api.Expect(HttpStatusCode.OK, await node.Api.PutAsync($"routing-rule/rules/{rule}", new { active = true }));
         await node.Api.SendMessageAsync("lamp_0", "hello", "m4");
-        await node.UntilRowsAsync("push_backlog", rows => rows == 6, "m4 owed to both");
+        await node.UntilRowsAsync("push_backlog", rows => rows == 6, "m4 pending to both");
 
         await using var first = await Receiver.StartAsync(early);
         await using var second = await Receiver.StartAsync(late);
@@ -154,13 +154,13 @@ public sealed class ReceiversSpec(ITestOutputHelper output)
     }
 
     [Fact]
-    public async Task What_is_owed_to_a_rule_that_is_deleted_goes_with_it_and_with_no_other()
+    public async Task What_is_pending_to_a_rule_that_is_deleted_goes_with_it_and_with_no_other()
     {
         var (kept, gone) = (Node.FreePort(), Node.FreePort());
         await using var node = await StartAsync(UrlOf(kept));
         var (rule, _) = await node.Api.PushToAsync(UrlOf(gone));
         await SendAsync(node);
-        await node.UntilRowsAsync("push_backlog", rows => rows == 2 * Lamps.Length * Messages, "everything owed to both");
+        await node.UntilRowsAsync("push_backlog", rows => rows == 2 * Lamps.Length * Messages, "everything pending to both");
 
         Api.Expect(HttpStatusCode.NoContent, await node.Api.DeleteAsync($"routing-rule/rules/{rule}"));
         await node.UntilRowsAsync("push_backlog", rows => rows == Lamps.Length * Messages, "the rows of the deleted rule gone");

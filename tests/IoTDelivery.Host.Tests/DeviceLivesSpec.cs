@@ -12,7 +12,7 @@ public sealed class DeviceLivesSpec(RunningPlatform platform) : IClassFixture<Ru
 
     private DeviceGateway Gateway => platform.Services.GetRequiredService<DeviceGateway>();
 
-    private FenceWatch Fence => platform.Services.GetRequiredService<FenceWatch>();
+    private Fencing Fence => platform.Services.GetRequiredService<Fencing>();
 
     private Registry.Devices Registry => platform.Services.GetRequiredService<Registry.Devices>();
 
@@ -90,14 +90,14 @@ public sealed class DeviceLivesSpec(RunningPlatform platform) : IClassFixture<Ru
     // No device can be asked: as on the losing side of a partition.
     private async Task WhileCutOffAsync(Func<Task> act)
     {
-        Fence.IsCutOff = true;
+        Fence.IsOnLosingSide = true;
         try
         {
             await act();
         }
         finally
         {
-            Fence.IsCutOff = false;
+            Fence.IsOnLosingSide = false;
         }
     }
 

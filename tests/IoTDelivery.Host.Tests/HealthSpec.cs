@@ -27,9 +27,9 @@ public sealed class HealthSpec(RunningPlatform platform) : IClassFixture<Running
     [InlineData(MemberStatus.Joining, 3, 0, false, "Joining")]
     [InlineData(MemberStatus.Leaving, 3, 0, false, "Leaving")]
     [InlineData(MemberStatus.Removed, 0, 0, false, "Removed")]
-    public void Ready_is_an_Up_member_that_is_not_cut_off(MemberStatus self, int members, int unreachable, bool isCutOff, string? why)
+    public void Ready_is_an_Up_member_that_is_not_cut_off(MemberStatus self, int members, int unreachable, bool isOnLosingSide, string? why)
     {
-        var result = ClusterHealth.Of(self, members, unreachable, isCutOff);
+        var result = ClusterHealth.Of(self, members, unreachable, isOnLosingSide);
 
         Assert.Equal(why is null ? HealthStatus.Healthy : HealthStatus.Unhealthy, result.Status);
         if (why is not null) Assert.Contains(why, result.Description);

@@ -1,4 +1,7 @@
+using System.Reflection;
+using System.Runtime.CompilerServices;
 using System.Xml.Linq;
+using Google.Protobuf;
 
 namespace IoTDelivery.Host.Tests;
 
@@ -78,6 +81,36 @@ public sealed class HouseSpec
         Assert.True(odd.Count == 0, $"In the root, but not in the drawing: {string.Join(", ", odd)}. Plans, notes and drafts live elsewhere.");
         Assert.All(new[] { "src", "tests", "deploy", "docker", "docs", "IoTDelivery.Akka.sln", "akka.hocon", "README.md" }, e => Assert.True(Path.Exists(Path.Combine(Root, e)), $"{e} is missing."));
     }
+
+    [Fact]
+    public void No_class_has_more_fields_than_a_reader_can_hold()
+    {
+        var wide = Drawing.Keys
+            .Select(box => Assembly.Load($"IoTDelivery.{box}"))
+            .SelectMany(assembly => assembly.GetTypes())
+            .Where(type => !IsGenerated(type) && !IsData(type))
+            .Select(type => (type.FullName, Fields: FieldsOf(type).Length))
+            .Where(type => type.Fields > FieldsMax)
+            .OrderByDescending(type => type.Fields)
+            .ToList();
+
+        Assert.True(
+            wide.Count == 0,
+            $"More than {FieldsMax} fields, captured constructor parameters included: {string.Join(", ", wide)}. What belongs together becomes a value or a class of its own, tested without the shell.");
+    }
+
+    private const int FieldsMax = 16;
+
+    private static FieldInfo[] FieldsOf(Type type) =>
+        type.GetFields(BindingFlags.Instance | BindingFlags.Public | BindingFlags.NonPublic | BindingFlags.DeclaredOnly);
+
+    // Closures, state machines and what protoc wrote.
+    private static bool IsGenerated(Type type) =>
+        type.Name.Contains('<') || type.IsDefined(typeof(CompilerGeneratedAttribute)) || typeof(IMessage).IsAssignableFrom(type)
+        || (type.DeclaringType is { } outer && IsGenerated(outer));
+
+    // Settings, rows and messages: nothing but properties.
+    private static bool IsData(Type type) => FieldsOf(type).All(field => field.IsDefined(typeof(CompilerGeneratedAttribute)) && field.Name[0] == '<' && field.Name.EndsWith("k__BackingField"));
 
     internal static string FindRoot()
     {

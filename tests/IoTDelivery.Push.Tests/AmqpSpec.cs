@@ -52,8 +52,8 @@ public abstract class AmqpSpec<TDatabase>(TDatabase server) : PushSpec(server), 
     {
         await ActionAsync("amqp");
         await _world.AddReceiverAsync("webhook");
-        _world.Owe(Given.Lamp, 1, 2, 3);
-        await _world.Owing.UntilPaidAsync(Given.Lamp, 3); // no consumer is there: the device is paid all the same
+        _world.Notify(Given.Lamp, 1, 2, 3);
+        await _world.Owing.UntilAcknowledgedAsync(Given.Lamp, 3); // no consumer is there: the device is acknowledged all the same
 
         var link = await ReceiverAsync(credit: 10);
         var bodies = new List<string>();
@@ -76,8 +76,8 @@ public abstract class AmqpSpec<TDatabase>(TDatabase server) : PushSpec(server), 
     public async Task A_consumer_that_takes_ten_and_dies_after_four_leaves_six_to_another_and_every_device_keeps_its_order()
     {
         await ActionAsync("amqp");
-        for (var device = 0; device < 10; device++) _world.Owe(Given.Device(device), 1, 2);
-        for (var device = 0; device < 10; device++) await _world.Owing.UntilPaidAsync(Given.Device(device), 2);
+        for (var device = 0; device < 10; device++) _world.Notify(Given.Device(device), 1, 2);
+        for (var device = 0; device < 10; device++) await _world.Owing.UntilAcknowledgedAsync(Given.Device(device), 2);
 
         var first = await ReceiverAsync(credit: 10);
         var taken = new List<Message>();
@@ -106,7 +106,7 @@ public abstract class AmqpSpec<TDatabase>(TDatabase server) : PushSpec(server), 
     {
         await ActionAsync("amqp");
         var link = await ReceiverAsync(credit: 10);
-        _world.Owe(Given.Lamp, 1, 2, 3);
+        _world.Notify(Given.Lamp, 1, 2, 3);
 
         var message = await TakeAsync(link);
         link.Release(message);
@@ -128,7 +128,7 @@ public abstract class AmqpSpec<TDatabase>(TDatabase server) : PushSpec(server), 
     {
         await ActionAsync("amqp");
         var (one, two) = (await ReceiverAsync(credit: 3), await ReceiverAsync(credit: 2));
-        for (var device = 0; device < 8; device++) _world.Owe(Given.Device(device), 1);
+        for (var device = 0; device < 8; device++) _world.Notify(Given.Device(device), 1);
 
         var seen = new List<Message>();
         for (var i = 0; i < 3; i++) seen.Add(await TakeAsync(one));
@@ -146,8 +146,8 @@ public abstract class AmqpSpec<TDatabase>(TDatabase server) : PushSpec(server), 
     public async Task What_nobody_fetches_in_time_is_a_dead_letter()
     {
         await ActionAsync("amqp");
-        _world.Owe(Given.Lamp, 1);
-        await _world.Owing.UntilPaidAsync(Given.Lamp, 1);
+        _world.Notify(Given.Lamp, 1);
+        await _world.Owing.UntilAcknowledgedAsync(Given.Lamp, 1);
         Assert.Equal(1, await _world.RowsAsync("amqp"));
         _world.Clock.Move(TimeSpan.FromHours(25));
         await PushWorld.UntilAsync(async () => (await _world.DeadLettersAsync("amqp")).Count == 1);
@@ -229,7 +229,7 @@ public abstract class AmqpSpec<TDatabase>(TDatabase server) : PushSpec(server), 
         _world.StartDrainers();
         await ActionAsync("amqp");
         var again = await ReceiverAsync(credit: 5);
-        _world.Owe(Given.Lamp, 1);
+        _world.Notify(Given.Lamp, 1);
         again.Accept(await TakeAsync(again));
         await PushWorld.UntilAsync(async () => await _world.RowsAsync("amqp") == 0);
     }

@@ -35,8 +35,8 @@ public abstract class BacklogScaleSpec<TDatabase>(TDatabase server, ITestOutputH
     {
         await using var world = await WorldAsync(drains: false);
         await world.AddReceiverAsync("a");
-        world.Owe(Given.Device(0), 1);
-        await world.Owing.UntilPaidAsync(Given.Device(0), 1);
+        world.Notify(Given.Device(0), 1);
+        await world.Owing.UntilAcknowledgedAsync(Given.Device(0), 1);
         var none = await TellAsync(firstDevice: 1);
         await TakeDownAsync(world, 90);
         var many = await TellAsync(firstDevice: 1001);
@@ -49,8 +49,8 @@ public abstract class BacklogScaleSpec<TDatabase>(TDatabase server, ITestOutputH
             for (var d = firstDevice; d < firstDevice + 500; d++)
             {
                 var one = Stopwatch.StartNew();
-                world.Owe(Given.Device(d), 1);
-                await world.Owing.UntilPaidAsync(Given.Device(d), 1);
+                world.Notify(Given.Device(d), 1);
+                await world.Owing.UntilAcknowledgedAsync(Given.Device(d), 1);
                 each.Add(one.Elapsed.TotalMilliseconds);
             }
 
@@ -107,20 +107,20 @@ public abstract class BacklogScaleSpec<TDatabase>(TDatabase server, ITestOutputH
     }
 
     [SkippableFact]
-    public async Task While_one_row_is_refused_the_others_are_paid_and_it_is_neither_paid_nor_lost()
+    public async Task While_one_row_is_refused_the_others_are_acknowledged_and_it_is_neither_acknowledged_nor_lost()
     {
         await using var world = await WorldAsync();
         await world.AddReceiverAsync("a");
         await world.PoisonAsync(13);
         var isDown = true;
         world.Application.Answers = _ => Task.FromResult(isDown ? 503 : 200);
-        for (var n = 11; n <= 15; n++) world.Owe(Given.Device(n), n);
-        foreach (var n in new[] { 11, 12, 14, 15 }) await world.Owing.UntilPaidAsync(Given.Device(n), n);
+        for (var n = 11; n <= 15; n++) world.Notify(Given.Device(n), n);
+        foreach (var n in new[] { 11, 12, 14, 15 }) await world.Owing.UntilAcknowledgedAsync(Given.Device(n), n);
         await world.Warnings.UntilAsync(1);
-        Assert.Equal(0, world.Owing.PaidUpTo(Given.Device(13)));
+        Assert.Equal(0, world.Owing.AcknowledgeNotifications(Given.Device(13)));
 
         Volatile.Write(ref isDown, false);
-        await world.Owing.UntilPaidAsync(Given.Device(13), 13);
+        await world.Owing.UntilAcknowledgedAsync(Given.Device(13), 13);
         await world.Application.UntilAsync(() => world.Application.Taken("a").Count == 5);
     }
 
@@ -130,13 +130,13 @@ public abstract class BacklogScaleSpec<TDatabase>(TDatabase server, ITestOutputH
         await using var world = await WorldAsync(drains: false);
         await world.AddReceiverAsync("a");
         await world.Backlog.WriteAsync([Write("poison", 1)], [], default);
-        world.Owe(Given.Lamp, 1);
-        await world.Owing.UntilPaidAsync(Given.Lamp, 1);
+        world.Notify(Given.Lamp, 1);
+        await world.Owing.UntilAcknowledgedAsync(Given.Lamp, 1);
         using var transactions = new Statements(world.Database.ConnectionString, TraceOperation.BeginTransaction);
         for (var n = 2; n <= 50; n++)
         {
-            world.Owe(Given.Lamp, n);
-            await world.Owing.UntilPaidAsync(Given.Lamp, n);
+            world.Notify(Given.Lamp, n);
+            await world.Owing.UntilAcknowledgedAsync(Given.Lamp, n);
         }
 
         Assert.Equal(0, transactions.Count);

@@ -32,14 +32,14 @@ public abstract class BacklogSendersSpec<TDatabase>(TDatabase server) : PushSpec
         await world.AddReceiverAsync("a");
         var isPoison = true;
         world.Application.Answers = post => Task.FromResult(post.DeviceId == "lamp" && isPoison ? 500 : 200);
-        world.Owe(Given.Lamp, 1, 2);
+        world.Notify(Given.Lamp, 1, 2);
         await world.Application.UntilAsync(() => world.Application.All("a").Count > 10); // the same device, over and over: no reason to open
         Assert.Empty((await world.Backlog.ViewAsync(default)).IsOpen);
         await FillAsync(world, devices: 20, each: 3);
         await world.Application.UntilAsync(() => world.Application.Taken("a").Count == 60);
 
-        world.Owe(Given.Device(99), 1); // has no rows: goes directly, although its receiver has a backlog
-        await world.Owing.UntilPaidAsync(Given.Device(99), 1);
+        world.Notify(Given.Device(99), 1); // has no rows: goes directly, although its receiver has a backlog
+        await world.Owing.UntilAcknowledgedAsync(Given.Device(99), 1);
         Assert.Equal([1], world.Application.Numbers("a", "device-99"));
 
         Volatile.Write(ref isPoison, false);
@@ -53,15 +53,15 @@ public abstract class BacklogSendersSpec<TDatabase>(TDatabase server) : PushSpec
         await world.AddReceiverAsync("a");
         var isDown = true;
         world.Application.Answers = _ => Task.FromResult(isDown ? 503 : 200);
-        for (var d = 1; d <= 8; d++) world.Owe(Given.Device(d), 1);
-        for (var d = 1; d <= 8; d++) await world.Owing.UntilPaidAsync(Given.Device(d), 1);
+        for (var d = 1; d <= 8; d++) world.Notify(Given.Device(d), 1);
+        for (var d = 1; d <= 8; d++) await world.Owing.UntilAcknowledgedAsync(Given.Device(d), 1);
         await PushWorld.UntilAsync(async () => (await world.Backlog.ViewAsync(default)).IsOpen.Contains("a"));
         var before = world.Application.All("a").Count;
 
         for (var d = 11; d <= 30; d++)
         {
-            world.Owe(Given.Device(d), 1);
-            await world.Owing.UntilPaidAsync(Given.Device(d), 1); // as a row
+            world.Notify(Given.Device(d), 1);
+            await world.Owing.UntilAcknowledgedAsync(Given.Device(d), 1); // as a row
         }
 
         Assert.InRange(world.Application.All("a").Count - before, 0, 2);
@@ -70,7 +70,7 @@ public abstract class BacklogSendersSpec<TDatabase>(TDatabase server) : PushSpec
         Volatile.Write(ref isDown, false);
         await world.Application.UntilAsync(() => world.Application.Taken("a").Count == 28);
         await PushWorld.UntilAsync(async () => await world.RowsAsync("a") == 0);
-        world.Owe(Given.Device(1), 2);
+        world.Notify(Given.Device(1), 2);
         await world.Application.UntilAsync(() => world.Application.Numbers("a", "device-1").SequenceEqual([1, 2]));
     }
 
@@ -80,8 +80,8 @@ public abstract class BacklogSendersSpec<TDatabase>(TDatabase server) : PushSpec
         await using var world = await WorldAsync();
         await world.AddReceiverAsync("a");
         world.Application.Answers = _ => Task.FromResult(503);
-        world.Owe(Given.Lamp, 1, 2, 3);
-        await world.Owing.UntilPaidAsync(Given.Lamp, 3);
+        world.Notify(Given.Lamp, 1, 2, 3);
+        await world.Owing.UntilAcknowledgedAsync(Given.Lamp, 3);
         world.Clock.Move(TimeSpan.FromHours(25));
         await PushWorld.UntilAsync(async () => (await world.DeadLettersAsync("a")).Count == 3);
         Assert.Equal(0, await world.RowsAsync("a"));
@@ -97,7 +97,7 @@ public abstract class BacklogSendersSpec<TDatabase>(TDatabase server) : PushSpec
         await using var world = await WorldAsync(o => o.BacklogBytesMax = 1000);
         await world.AddReceiverAsync("a");
         world.Application.Answers = _ => Task.FromResult(503);
-        world.Owe(Given.Lamp, [.. Enumerable.Range(1, 20)]);
+        world.Notify(Given.Lamp, [.. Enumerable.Range(1, 20)]);
         await PushWorld.UntilAsync(async () => (await world.DeadLettersAsync("a")).Count >= 15);
         var (rows, bytes) = await world.Backlog.CountAsync("a", default);
         Assert.InRange(bytes, 1, 1000);
@@ -124,8 +124,8 @@ public abstract class BacklogSendersSpec<TDatabase>(TDatabase server) : PushSpec
         await using var world = await WorldAsync();
         var rule = await world.AddReceiverAsync("a");
         world.Application.Answers = _ => Task.FromResult(503);
-        world.Owe(Given.Lamp, 1, 2);
-        await world.Owing.UntilPaidAsync(Given.Lamp, 2);
+        world.Notify(Given.Lamp, 1, 2);
+        await world.Owing.UntilAcknowledgedAsync(Given.Lamp, 2);
         await world.Rules.RemoveAsync(Given.Project, rule.RuleId, default);
         await world.Backlog.DropActionAsync("a", default); // or its sender was quicker
         Assert.Equal(0, await world.RowsAsync("a"));
@@ -142,8 +142,8 @@ public abstract class BacklogSendersSpec<TDatabase>(TDatabase server) : PushSpec
         await using var world = await WorldAsync();
         await world.AddReceiverAsync("a");
         world.Application.Answers = post => Task.FromResult(post.Receiver == "a" ? 503 : 200);
-        world.Owe(Given.Lamp, 1);
-        await world.Owing.UntilPaidAsync(Given.Lamp, 1);
+        world.Notify(Given.Lamp, 1);
+        await world.Owing.UntilAcknowledgedAsync(Given.Lamp, 1);
         await world.Rules.UpdateActionAsync(Given.Project, "a", "{}", world.Application.Url("moved").ToString(), default);
         await world.Application.UntilAsync(() => world.Application.Numbers("moved", "lamp").SequenceEqual([1]));
     }

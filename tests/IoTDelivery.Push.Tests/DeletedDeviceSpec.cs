@@ -5,7 +5,7 @@ using IoTDelivery.Tests.Databases;
 namespace IoTDelivery.Push.Tests;
 
 /// <summary>
-/// A device is deleted while it is still owed something. Its outbox gives everything owed a header before the
+/// A device is deleted while it is still pending something. Its outbox gives everything pending a header before the
 /// registry's row goes; what was offered before that has none.
 /// </summary>
 public abstract class DeletedDeviceSpec<TDatabase>(TDatabase server) : PushSpec(server), IClassFixture<TDatabase>
@@ -17,13 +17,13 @@ public abstract class DeletedDeviceSpec<TDatabase>(TDatabase server) : PushSpec(
         await using var world = await WorldAsync();
         await world.AddReceiverAsync("a");
         var row = SlowRegistry(world);
-        world.Owe(Given.Lamp, 1);
+        world.Notify(Given.Lamp, 1);
         await row.Asked.Task.WaitAsync(TimeSpan.FromSeconds(20));
-        world.Owe(Given.Lamp, Failed(world, 2));
+        world.Notify(Given.Lamp, Failed(world, 2));
         await world.HeardAsync();
         row.Found.SetResult(null);
 
-        await world.Owing.UntilPaidAsync(Given.Lamp, 2);
+        await world.Owing.UntilAcknowledgedAsync(Given.Lamp, 2);
         Assert.Equal([1, 2], world.Application.Numbers("a", "lamp"));
     }
 
@@ -33,7 +33,7 @@ public abstract class DeletedDeviceSpec<TDatabase>(TDatabase server) : PushSpec(
         await using var world = await WorldAsync();
         await world.AddReceiverAsync("a");
         var row = SlowRegistry(world);
-        world.Owe(Given.Lamp, 1, 2);
+        world.Notify(Given.Lamp, 1, 2);
         await row.Asked.Task.WaitAsync(TimeSpan.FromSeconds(20));
         row.Found.SetResult(null);
         await world.Warnings.UntilDroppedAsync();
@@ -41,7 +41,7 @@ public abstract class DeletedDeviceSpec<TDatabase>(TDatabase server) : PushSpec(
         Assert.Empty(world.Owing.Heard);
 
         world.OfferAgain();
-        await world.Owing.UntilPaidAsync(Given.Lamp, 2);
+        await world.Owing.UntilAcknowledgedAsync(Given.Lamp, 2);
         Assert.Equal([1, 2], world.Application.Numbers("a", "lamp"));
     }
 
@@ -51,14 +51,14 @@ public abstract class DeletedDeviceSpec<TDatabase>(TDatabase server) : PushSpec(
         await using var world = await WorldAsync();
         await world.AddReceiverAsync("a");
         world.Headers = _ => new((DeviceHeader?)null);
-        world.Owe(Given.Lamp, 1);
-        world.Owe(Given.Lamp, Given.Notification(2, world.Clock.GetUtcNow()) with { Header = Given.Header });
+        world.Notify(Given.Lamp, 1);
+        world.Notify(Given.Lamp, Given.Notification(2, world.Clock.GetUtcNow()) with { Header = Given.Header });
         await world.HeardAsync();
         Assert.Empty(world.Owing.Heard);
 
         world.Retire(Given.Lamp, Given.Header);
         world.OfferAgain();
-        await world.Owing.UntilPaidAsync(Given.Lamp, 2);
+        await world.Owing.UntilAcknowledgedAsync(Given.Lamp, 2);
         Assert.Equal([1, 2], world.Application.Numbers("a", "lamp"));
     }
 
@@ -69,17 +69,17 @@ public abstract class DeletedDeviceSpec<TDatabase>(TDatabase server) : PushSpec(
         await world.AddReceiverAsync("first", appId: "app-1");
         await world.AddReceiverAsync("second", appId: "app-2");
         var row = SlowRegistry(world);
-        world.Owe(Given.Lamp, 1);
+        world.Notify(Given.Lamp, 1);
         await row.Asked.Task.WaitAsync(TimeSpan.FromSeconds(20));
-        world.Owe(Given.Lamp, Failed(world, 2));
+        world.Notify(Given.Lamp, Failed(world, 2));
         world.Headers = _ => new(Given.Header with { AppId = "app-2" });
-        world.Owe(Given.Lamp, 3);
+        world.Notify(Given.Lamp, 3);
         await world.HeardAsync();
 
         // The read was so slow that it found the next device of that id.
         row.Found.SetResult(Given.Header with { AppId = "app-2" });
 
-        await world.Owing.UntilPaidAsync(Given.Lamp, 3);
+        await world.Owing.UntilAcknowledgedAsync(Given.Lamp, 3);
         Assert.Equal([1, 2], world.Application.Numbers("first", "lamp"));
         Assert.Equal([3], world.Application.Numbers("second", "lamp"));
     }
@@ -95,13 +95,13 @@ public abstract class DeletedDeviceSpec<TDatabase>(TDatabase server) : PushSpec(
             await Task.Yield();
             return ++asked < 3 ? throw new TimeoutException() : null;
         };
-        world.Owe(Given.Lamp, 1);
+        world.Notify(Given.Lamp, 1);
         await world.Warnings.UntilDroppedAsync();
         Assert.Empty(world.Owing.Heard);
 
         world.Retire(Given.Lamp, Given.Header);
         world.OfferAgain();
-        await world.Owing.UntilPaidAsync(Given.Lamp, 1);
+        await world.Owing.UntilAcknowledgedAsync(Given.Lamp, 1);
         Assert.Equal([1], world.Application.Numbers("a", "lamp"));
     }
 
@@ -111,7 +111,7 @@ public abstract class DeletedDeviceSpec<TDatabase>(TDatabase server) : PushSpec(
         await using var world = await WorldAsync();
         await world.AddReceiverAsync("a");
         var row = SlowRegistry(world);
-        world.Owe(Given.Lamp, 1);
+        world.Notify(Given.Lamp, 1);
         await row.Asked.Task.WaitAsync(TimeSpan.FromSeconds(20));
         await world.KillPusherAsync();
         world.StartPusher();
@@ -123,24 +123,24 @@ public abstract class DeletedDeviceSpec<TDatabase>(TDatabase server) : PushSpec(
 
         world.Retire(Given.Lamp, Given.Header);
         world.OfferAgain();
-        await world.Owing.UntilPaidAsync(Given.Lamp, 1);
+        await world.Owing.UntilAcknowledgedAsync(Given.Lamp, 1);
         Assert.Equal([1], world.Application.Numbers("a", "lamp"));
     }
 
     [SkippableFact]
-    public async Task A_device_that_was_never_in_the_registry_is_paid_when_it_still_brings_no_header_after_a_while()
+    public async Task A_device_that_was_never_in_the_registry_is_acknowledged_when_it_still_brings_no_header_after_a_while()
     {
         await using var world = await WorldAsync();
         await world.AddReceiverAsync("a");
         world.Headers = _ => new((DeviceHeader?)null);
-        world.Owe(Given.Lamp, 1);
+        world.Notify(Given.Lamp, 1);
         world.OfferAgain();
         await world.HeardAsync();
         Assert.Empty(world.Owing.Heard); // both offers may be older than a deletion
 
         world.Clock.Move(TimeSpan.FromMinutes(1));
         world.OfferAgain();
-        await world.Owing.UntilPaidAsync(Given.Lamp, 1);
+        await world.Owing.UntilAcknowledgedAsync(Given.Lamp, 1);
         Assert.Empty(world.Application.All("a"));
     }
 
@@ -155,17 +155,17 @@ public abstract class DeletedDeviceSpec<TDatabase>(TDatabase server) : PushSpec(
             asked.TrySetResult();
             return answer.Task;
         };
-        world.Owe(Given.Lamp, 1, 2);
-        world.Owe(Given.Device(1), 1);
-        world.Owe(Given.Device(1), 2);
+        world.Notify(Given.Lamp, 1, 2);
+        world.Notify(Given.Device(1), 1);
+        world.Notify(Given.Device(1), 2);
         await asked.Task.WaitAsync(TimeSpan.FromSeconds(20));
         await world.HeardAsync();
         answer.SetResult(200);
-        await world.Owing.UntilPaidAsync(Given.Lamp, 2);
-        Assert.Equal(0, world.Owing.PaidUpTo(Given.Device(1)));
+        await world.Owing.UntilAcknowledgedAsync(Given.Lamp, 2);
+        Assert.Equal(0, world.Owing.AcknowledgeNotifications(Given.Device(1)));
 
         world.OfferAgain();
-        await world.Owing.UntilPaidAsync(Given.Device(1), 2);
+        await world.Owing.UntilAcknowledgedAsync(Given.Device(1), 2);
         Assert.Equal([1, 2], world.Application.Numbers("a", "device-1"));
     }
 

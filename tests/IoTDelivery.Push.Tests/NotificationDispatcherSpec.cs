@@ -10,23 +10,23 @@ namespace IoTDelivery.Push.Tests;
 public abstract class NotificationDispatcherSpec<TDatabase>(TDatabase server) : PushSpec(server), IClassFixture<TDatabase> where TDatabase : TestDatabase
 {
     [SkippableFact]
-    public async Task What_is_owed_is_posted_and_paid_and_costs_no_row()
+    public async Task What_is_pending_is_posted_and_acknowledged_and_costs_no_row()
     {
         await using var world = await WorldAsync();
         await world.AddReceiverAsync("a");
         await world.RefuseRowsAsync();
-        world.Owe(Given.Lamp, 1, 2, 3);
-        await world.Owing.UntilPaidAsync(Given.Lamp, 3);
+        world.Notify(Given.Lamp, 1, 2, 3);
+        await world.Owing.UntilAcknowledgedAsync(Given.Lamp, 3);
         Assert.Equal([1, 2, 3], world.Application.Numbers("a", "lamp"));
     }
 
     [SkippableFact]
-    public async Task Nobody_to_tell_is_paid_at_once()
+    public async Task Nobody_to_tell_is_acknowledged_at_once()
     {
         await using var world = await WorldAsync();
         await world.AddReceiverAsync("a", isActive: false);
-        world.Owe(Given.Lamp, 1);
-        await world.Owing.UntilPaidAsync(Given.Lamp, 1);
+        world.Notify(Given.Lamp, 1);
+        await world.Owing.UntilAcknowledgedAsync(Given.Lamp, 1);
         Assert.Empty(world.Application.All("a"));
     }
 
@@ -41,9 +41,9 @@ public abstract class NotificationDispatcherSpec<TDatabase>(TDatabase server) : 
             await Task.Yield();
             return ++calls < 3 ? throw new TimeoutException() : Given.Header;
         };
-        world.Owe(Given.Lamp, 1);
-        world.Owe(Given.Lamp, 2);
-        await world.Owing.UntilPaidAsync(Given.Lamp, 2);
+        world.Notify(Given.Lamp, 1);
+        world.Notify(Given.Lamp, 2);
+        await world.Owing.UntilAcknowledgedAsync(Given.Lamp, 2);
         Assert.Equal([1, 2], world.Application.Numbers("a", "lamp"));
     }
 
@@ -56,8 +56,8 @@ public abstract class NotificationDispatcherSpec<TDatabase>(TDatabase server) : 
         var isDown = true;
         world.Application.Answers = post => Task.FromResult(post.Receiver == "b" && isDown ? 503 : 200);
 
-        foreach (var n in Enumerable.Range(1, 30)) world.Owe(Given.Lamp, n);
-        await world.Owing.UntilPaidAsync(Given.Lamp, 30);
+        foreach (var n in Enumerable.Range(1, 30)) world.Notify(Given.Lamp, n);
+        await world.Owing.UntilAcknowledgedAsync(Given.Lamp, 30);
         Assert.Equal(Enumerable.Range(1, 30).Select(n => (long)n), world.Application.Numbers("a", "lamp"));
         Assert.Empty(world.Application.Taken("b"));
         Assert.Equal(30, await world.RowsAsync("b"));
@@ -77,14 +77,14 @@ public abstract class NotificationDispatcherSpec<TDatabase>(TDatabase server) : 
         var answer = new TaskCompletionSource<int>();
         world.Application.Answers = post => post.Receiver == "b" && post.DeviceId == "lamp" ? answer.Task : Task.FromResult(200);
 
-        world.Owe(Given.Lamp, 1, 2);
-        world.Owe(Given.Device(1), 1, 2);
+        world.Notify(Given.Lamp, 1, 2);
+        world.Notify(Given.Device(1), 1, 2);
         await world.Application.UntilAsync(() => world.Application.Numbers("a", "lamp").Length == 2);
-        await world.Owing.UntilPaidAsync(Given.Device(1), 2);
-        Assert.Equal(0, world.Owing.PaidUpTo(Given.Lamp));
+        await world.Owing.UntilAcknowledgedAsync(Given.Device(1), 2);
+        Assert.Equal(0, world.Owing.AcknowledgeNotifications(Given.Lamp));
 
         answer.SetResult(200);
-        await world.Owing.UntilPaidAsync(Given.Lamp, 2);
+        await world.Owing.UntilAcknowledgedAsync(Given.Lamp, 2);
         Assert.Equal([1, 2], world.Application.Numbers("b", "lamp"));
     }
 
@@ -104,17 +104,17 @@ public abstract class NotificationDispatcherSpec<TDatabase>(TDatabase server) : 
             return answer;
         };
 
-        for (var d = 1; d <= 10; d++) world.Owe(Given.Device(d), 1);
+        for (var d = 1; d <= 10; d++) world.Notify(Given.Device(d), 1);
         await PushWorld.UntilAsync(async () => await world.RowsAsync("a") == 5); // 2 being sent, 3 waiting
         await two.Task.WaitAsync(TimeSpan.FromSeconds(20)); // and both have arrived
         gate.SetResult(200);
-        for (var d = 1; d <= 10; d++) await world.Owing.UntilPaidAsync(Given.Device(d), 1);
+        for (var d = 1; d <= 10; d++) await world.Owing.UntilAcknowledgedAsync(Given.Device(d), 1);
         Assert.Equal(5, world.Application.Taken("a").Count);
         Assert.Equal(2, atOnce.Max());
     }
 
     [SkippableFact]
-    public async Task What_waits_too_long_behind_a_slow_answer_goes_to_the_backlog_and_the_device_is_paid()
+    public async Task What_waits_too_long_behind_a_slow_answer_goes_to_the_backlog_and_the_device_is_acknowledged()
     {
         await using var world = await WorldAsync(drains: false);
         await world.AddReceiverAsync("a");
@@ -125,11 +125,11 @@ public abstract class NotificationDispatcherSpec<TDatabase>(TDatabase server) : 
             return gate.Task;
         };
 
-        world.Owe(Given.Lamp, 1, 2, 3, 4);
+        world.Notify(Given.Lamp, 1, 2, 3, 4);
         await first.Task.WaitAsync(TimeSpan.FromSeconds(20));
         world.Clock.Move(world.Options.WaitMax + TimeSpan.FromSeconds(1));
         gate.SetResult(200);
-        await world.Owing.UntilPaidAsync(Given.Lamp, 4);
+        await world.Owing.UntilAcknowledgedAsync(Given.Lamp, 4);
 
         Assert.Equal([1], world.Application.Numbers("a", "lamp"));
         Assert.Equal(3, await world.RowsAsync("a"));
@@ -142,9 +142,9 @@ public abstract class NotificationDispatcherSpec<TDatabase>(TDatabase server) : 
         await world.AddReceiverAsync("a");
         var attempts = 0;
         world.Application.Answers = _ => Task.FromResult(Interlocked.Increment(ref attempts) < 4 ? 500 : 200);
-        world.Owe(Given.Lamp, 1);
+        world.Notify(Given.Lamp, 1);
         await world.Application.UntilAsync(() => world.Application.Taken("a").Count == 1);
-        await world.Owing.UntilPaidAsync(Given.Lamp, 1);
+        await world.Owing.UntilAcknowledgedAsync(Given.Lamp, 1);
         Assert.Equal([500, 500, 500, 200], world.Application.All("a").Select(l => l.Answer));
         Assert.Single(world.Application.All("a").Select(l => l.Post.Body).Distinct());
     }
@@ -155,8 +155,8 @@ public abstract class NotificationDispatcherSpec<TDatabase>(TDatabase server) : 
         await using var world = await WorldAsync();
         await world.AddReceiverAsync("a");
         world.Application.Answers = post => Task.FromResult(post.Number == 1 ? 422 : 200);
-        world.Owe(Given.Lamp, 1, 2);
-        await world.Owing.UntilPaidAsync(Given.Lamp, 2);
+        world.Notify(Given.Lamp, 1, 2);
+        await world.Owing.UntilAcknowledgedAsync(Given.Lamp, 2);
         Assert.Equal([422, 200], world.Application.All("a").Select(l => l.Answer));
         var letter = Assert.Single(await world.DeadLettersAsync("a"));
         Assert.Equal((1, "HTTP 422"), (letter.Number, letter.Reason));
@@ -176,9 +176,9 @@ public abstract class NotificationDispatcherSpec<TDatabase>(TDatabase server) : 
         var happened = Given.Notification(1, world.Clock.GetUtcNow());
         world.Clock.Move(TimeSpan.FromSeconds(1));
         await world.AddReceiverAsync("after");
-        world.Owe(Given.Lamp, happened);
-        world.Owe(Given.Lamp, 2);
-        await world.Owing.UntilPaidAsync(Given.Lamp, 2);
+        world.Notify(Given.Lamp, happened);
+        world.Notify(Given.Lamp, 2);
+        await world.Owing.UntilAcknowledgedAsync(Given.Lamp, 2);
         Assert.Equal([1, 2], world.Application.Numbers("before", "lamp"));
         Assert.Equal([2], world.Application.Numbers("after", "lamp"));
     }
@@ -192,9 +192,9 @@ public abstract class NotificationDispatcherSpec<TDatabase>(TDatabase server) : 
         world.Clock.Move(TimeSpan.FromSeconds(1));
         await world.Rules.UpdateAsync(Given.Project, rule.RuleId, new RuleChange { IsActive = false }, default);
         world.Clock.Move(TimeSpan.FromSeconds(1));
-        world.Owe(Given.Lamp, happened);
-        world.Owe(Given.Lamp, 2);
-        await world.Owing.UntilPaidAsync(Given.Lamp, 2);
+        world.Notify(Given.Lamp, happened);
+        world.Notify(Given.Lamp, 2);
+        await world.Owing.UntilAcknowledgedAsync(Given.Lamp, 2);
         Assert.Equal([1], world.Application.Numbers("a", "lamp"));
     }
 
@@ -207,13 +207,13 @@ public abstract class NotificationDispatcherSpec<TDatabase>(TDatabase server) : 
         for (var n = 1; n <= 40; n += 2)
         {
             await otherNode.UpdateAsync(Given.Project, rule.RuleId, new RuleChange { IsActive = true }, default);
-            world.Owe(Given.Lamp, n);
-            await world.Owing.UntilPaidAsync(Given.Lamp, n);
+            world.Notify(Given.Lamp, n);
+            await world.Owing.UntilAcknowledgedAsync(Given.Lamp, n);
             world.Clock.Move(TimeSpan.FromMilliseconds(2));
             await otherNode.UpdateAsync(Given.Project, rule.RuleId, new RuleChange { IsActive = false }, default);
             world.Clock.Move(TimeSpan.FromMilliseconds(2));
-            world.Owe(Given.Lamp, n + 1);
-            await world.Owing.UntilPaidAsync(Given.Lamp, n + 1);
+            world.Notify(Given.Lamp, n + 1);
+            await world.Owing.UntilAcknowledgedAsync(Given.Lamp, n + 1);
         }
 
         Assert.Equal(Enumerable.Range(0, 20).Select(i => 2L * i + 1), world.Application.Numbers("a", "lamp"));
@@ -225,8 +225,8 @@ public abstract class NotificationDispatcherSpec<TDatabase>(TDatabase server) : 
         await using var world = await WorldAsync();
         await world.AddReceiverAsync("a");
         world.Headers = _ => new(Given.Header with { ProjectId = "project-2" });
-        world.Owe(Given.Lamp, 1);
-        await world.Owing.UntilPaidAsync(Given.Lamp, 1);
+        world.Notify(Given.Lamp, 1);
+        await world.Owing.UntilAcknowledgedAsync(Given.Lamp, 1);
         Assert.Empty(world.Application.All("a"));
     }
 
@@ -242,18 +242,18 @@ public abstract class NotificationDispatcherSpec<TDatabase>(TDatabase server) : 
             asked.TrySetResult();
             return answer.Task;
         };
-        world.Owe(Given.Lamp, 1);
+        world.Notify(Given.Lamp, 1);
         await asked.Task;
         for (var i = 0; i < 5; i++) world.OfferAgain();
         foreach (var actor in (IActorRef[])[world.Devices, world.Pusher]) await actor.Ask<ActorIdentity>(new Identify(null), TimeSpan.FromSeconds(20)); // all five were heard
-        world.Owe(Given.Lamp, 2);
+        world.Notify(Given.Lamp, 2);
         answer.SetResult(200);
-        await world.Owing.UntilPaidAsync(Given.Lamp, 2);
+        await world.Owing.UntilAcknowledgedAsync(Given.Lamp, 2);
         Assert.Equal([1, 2], world.Application.Numbers("a", "lamp"));
     }
 
     [SkippableFact]
-    public async Task An_offer_that_got_lost_in_between_is_not_paid_with_the_next()
+    public async Task An_offer_that_got_lost_in_between_is_not_acknowledged_with_the_next()
     {
         await using var world = await WorldAsync();
         await world.AddReceiverAsync("a");
@@ -264,10 +264,10 @@ public abstract class NotificationDispatcherSpec<TDatabase>(TDatabase server) : 
             asked.TrySetResult();
             return answer.Task;
         };
-        world.Owe(Given.Lamp, 1);
+        world.Notify(Given.Lamp, 1);
         await asked.Task;
-        world.Pusher.Tell(new Owed(Given.Lamp, [Given.Notification(3, world.Clock.GetUtcNow())]), world.Devices); // the same device: another sender is one that moved
-        world.Owe(Given.Lamp, 2);
+        world.Pusher.Tell(new NotificationsOffered(Given.Lamp, [Given.Notification(3, world.Clock.GetUtcNow())]), world.Devices); // the same device: another sender is one that moved
+        world.Notify(Given.Lamp, 2);
         answer.SetResult(200);
         await world.Owing.UntilHeardAsync(Given.Lamp, 2);
         Assert.Equal([1, 2], world.Application.Numbers("a", "lamp"));
@@ -283,36 +283,36 @@ public abstract class NotificationDispatcherSpec<TDatabase>(TDatabase server) : 
         world.Application.Answers = _ => Task.FromResult(isDown ? 500 : 200);
         for (var d = 1; d <= 20; d++)
         {
-            world.Owe(Given.Device(d), Given.Notification(1, world.Clock.GetUtcNow(), MessageStatus.Pending));
-            world.Owe(Given.Device(d), Given.Notification(2, world.Clock.GetUtcNow(), MessageStatus.Delivered));
+            world.Notify(Given.Device(d), Given.Notification(1, world.Clock.GetUtcNow(), MessageStatus.Pending));
+            world.Notify(Given.Device(d), Given.Notification(2, world.Clock.GetUtcNow(), MessageStatus.Delivered));
         }
 
-        for (var d = 1; d <= 20; d++) await world.Owing.UntilPaidAsync(Given.Device(d), 2);
+        for (var d = 1; d <= 20; d++) await world.Owing.UntilAcknowledgedAsync(Given.Device(d), 2);
         Volatile.Write(ref isDown, false);
         await world.Application.UntilAsync(() => world.Application.Taken("a").Count >= 40);
         foreach (var device in world.Application.Taken("a").GroupBy(p => p.DeviceId)) Assert.Equal(["PENDING", "DELIVERED"], device.Select(p => p.Status));
     }
 
     [SkippableFact]
-    public async Task While_the_database_takes_no_rows_nothing_is_paid_and_nothing_is_lost()
+    public async Task While_the_database_takes_no_rows_nothing_is_acknowledged_and_nothing_is_lost()
     {
         await using var world = await WorldAsync();
         await world.AddReceiverAsync("a");
         await world.RefuseRowsAsync();
         var isDown = true;
         world.Application.Answers = _ => Task.FromResult(isDown ? 500 : 200);
-        world.Owe(Given.Lamp, 1, 2);
+        world.Notify(Given.Lamp, 1, 2);
         await world.Application.UntilAsync(() => world.Application.All("a").Count == 1);
         await world.Warnings.UntilAsync(3); // attempts to write
-        Assert.Equal(0, world.Owing.PaidUpTo(Given.Lamp));
+        Assert.Equal(0, world.Owing.AcknowledgeNotifications(Given.Lamp));
 
         await world.TakeRowsAsync();
-        await world.Owing.UntilPaidAsync(Given.Lamp, 2);
+        await world.Owing.UntilAcknowledgedAsync(Given.Lamp, 2);
         Volatile.Write(ref isDown, false);
         await world.Application.UntilAsync(() => world.Application.Numbers("a", "lamp").SequenceEqual([1, 2]));
     }
 
-    // Crash windows: offered | answered | backlog row written | paid.
+    // Crash windows: offered | answered | backlog row written | acknowledged.
 
     [SkippableFact]
     public async Task Killed_after_the_offer_the_next_one_settles_it()
@@ -320,12 +320,12 @@ public abstract class NotificationDispatcherSpec<TDatabase>(TDatabase server) : 
         await using var world = await WorldAsync();
         await world.AddReceiverAsync("a");
         world.Headers = _ => new(new TaskCompletionSource<DeviceHeader?>().Task);
-        world.Owe(Given.Lamp, 1);
+        world.Notify(Given.Lamp, 1);
         await world.KillPusherAsync();
         world.Headers = _ => new(Given.Header);
         world.StartPusher();
         await OfferedToTheNextAsync(world);
-        await world.Owing.UntilPaidAsync(Given.Lamp, 1);
+        await world.Owing.UntilAcknowledgedAsync(Given.Lamp, 1);
         Assert.Equal([1], world.Application.Numbers("a", "lamp"));
     }
 
@@ -342,16 +342,16 @@ public abstract class NotificationDispatcherSpec<TDatabase>(TDatabase server) : 
             await killed.Task;
             return 200;
         };
-        world.Owe(Given.Lamp, 1, 2);
+        world.Notify(Given.Lamp, 1, 2);
         await arrived.Task;
         await world.KillPusherAsync();
         killed.SetResult();
         await world.Application.UntilAsync(() => world.Application.Taken("a").Count == 1);
-        Assert.Equal(0, world.Owing.PaidUpTo(Given.Lamp));
+        Assert.Equal(0, world.Owing.AcknowledgeNotifications(Given.Lamp));
 
         world.StartPusher();
         await OfferedToTheNextAsync(world);
-        await world.Owing.UntilPaidAsync(Given.Lamp, 2);
+        await world.Owing.UntilAcknowledgedAsync(Given.Lamp, 2);
         Assert.Equal([1, 1, 2], world.Application.Numbers("a", "lamp"));
         Assert.Equal(world.Application.Taken("a")[0].Body, world.Application.Taken("a")[1].Body);
     }
@@ -363,7 +363,7 @@ public abstract class NotificationDispatcherSpec<TDatabase>(TDatabase server) : 
         await world.AddReceiverAsync("a");
         world.Application.Answers = _ => Task.FromResult(500);
         world.Owing.IsDeaf = true; // crashed before the payment was heard
-        world.Owe(Given.Lamp, 1, 2);
+        world.Notify(Given.Lamp, 1, 2);
         await world.Owing.UntilHeardAsync(Given.Lamp, 2);
         await world.KillPusherAsync();
 
@@ -371,8 +371,8 @@ public abstract class NotificationDispatcherSpec<TDatabase>(TDatabase server) : 
         world.Application.Answers = _ => Task.FromResult(200);
         world.StartPusher();
         await OfferedToTheNextAsync(world);
-        world.Owe(Given.Lamp, 3);
-        await world.Owing.UntilPaidAsync(Given.Lamp, 3);
+        world.Notify(Given.Lamp, 3);
+        await world.Owing.UntilAcknowledgedAsync(Given.Lamp, 3);
         Assert.Equal(3, await world.RowsAsync("a")); // 3 went behind them although the receiver is back
         world.StartDrainers();
         await world.Application.UntilAsync(() => world.Application.Numbers("a", "lamp").SequenceEqual([1, 2, 3]));
@@ -383,13 +383,13 @@ public abstract class NotificationDispatcherSpec<TDatabase>(TDatabase server) : 
     {
         await using var world = await WorldAsync();
         await world.AddReceiverAsync("a");
-        world.Owe(Given.Lamp, 1);
-        await world.Owing.UntilPaidAsync(Given.Lamp, 1);
+        world.Notify(Given.Lamp, 1);
+        await world.Owing.UntilAcknowledgedAsync(Given.Lamp, 1);
         await world.KillPusherAsync();
         world.StartPusher();
         await OfferedToTheNextAsync(world);
-        world.Owe(Given.Lamp, 2);
-        await world.Owing.UntilPaidAsync(Given.Lamp, 2);
+        world.Notify(Given.Lamp, 2);
+        await world.Owing.UntilAcknowledgedAsync(Given.Lamp, 2);
         Assert.Equal([1, 2], world.Application.Numbers("a", "lamp"));
     }
 
@@ -420,7 +420,7 @@ public abstract class NotificationDispatcherSpec<TDatabase>(TDatabase server) : 
         {
             var d = random.Next(devices);
             var count = Math.Min(random.Next(1, 4), each - next[d]);
-            if (count > 0) world.Owe(Given.Device(d), [.. Enumerable.Range(next[d] + 1, count)]);
+            if (count > 0) world.Notify(Given.Device(d), [.. Enumerable.Range(next[d] + 1, count)]);
             next[d] += count;
             if (random.Next(60) == 0)
             {
@@ -440,7 +440,7 @@ public abstract class NotificationDispatcherSpec<TDatabase>(TDatabase server) : 
 
         try
         {
-            for (var d = 0; d < devices; d++) await world.Owing.UntilPaidAsync(Given.Device(d), each);
+            for (var d = 0; d < devices; d++) await world.Owing.UntilAcknowledgedAsync(Given.Device(d), each);
             Volatile.Write(ref isOver, true);
             foreach (var receiver in new[] { "a", "b" })
             {
@@ -459,7 +459,7 @@ public abstract class NotificationDispatcherSpec<TDatabase>(TDatabase server) : 
         }
     }
 
-    // A device notices that its pusher is another one and offers everything unpaid. PreStart runs on its own time: wait for it.
+    // A device notices that its pusher is another one and offers everything unacknowledged. PreStart runs on its own time: wait for it.
     private static async Task OfferedToTheNextAsync(PushWorld world)
     {
         await world.Pusher.Ask<ActorIdentity>(new Identify(null), TimeSpan.FromSeconds(5));

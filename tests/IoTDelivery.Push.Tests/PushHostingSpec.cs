@@ -35,20 +35,20 @@ public sealed class PushHostingSpec : IDisposable
         application.Answers = _ => Task.FromResult(Interlocked.Increment(ref attempts) == 1 ? 500 : 200);
         await host.StartAsync();
 
-        var settler = host.Services.GetRequiredService<OwedSettler>();
+        var settler = host.Services.GetRequiredService<NotificationSink>();
         await PushWorld.UntilAsync(() => Task.FromResult(!settler.Current.IsNobody()));
         var first = settler.Current;
         await OweAsync(1);
         await application.UntilAsync(() => application.Numbers("a", "lamp").SequenceEqual([1])); // through the backlog and the singleton
 
-        first.Tell(new Owed(Given.Lamp, [null!])); // what no device would say
+        first.Tell(new NotificationsOffered(Given.Lamp, [null!])); // what no device would say
         await PushWorld.UntilAsync(() => Task.FromResult(!settler.Current.IsNobody() && !settler.Current.Equals(first))); // another address, so devices notice
         await OweAsync(2);
         await application.UntilAsync(() => application.Numbers("a", "lamp").SequenceEqual([1, 2]));
         await host.StopAsync();
 
         async Task OweAsync(int number) =>
-            Assert.Equal(number, (await settler.Current.Ask<ToDevice.Paid>(new Owed(Given.Lamp, [Given.Notification(number, DateTimeOffset.UtcNow)]), TimeSpan.FromSeconds(20))).UpTo);
+            Assert.Equal(number, (await settler.Current.Ask<ToDevice.NotificationsAcknowledged>(new NotificationsOffered(Given.Lamp, [Given.Notification(number, DateTimeOffset.UtcNow)]), TimeSpan.FromSeconds(20))).UpTo);
     }
 
     [Fact]

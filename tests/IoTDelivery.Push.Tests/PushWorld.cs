@@ -10,11 +10,11 @@ using Microsoft.Extensions.Logging.Abstractions;
 
 namespace IoTDelivery.Push.Tests;
 
-/// <summary>One node with a database of its own, devices that owe, and applications that receive.</summary>
+/// <summary>One node with a database of its own, devices with notifications pending, and applications that receive.</summary>
 internal sealed class PushWorld : IAsyncDisposable
 {
     private readonly ActorSystem _system;
-    private readonly OwedSettler _settler = new();
+    private readonly NotificationSink _settler = new();
     private int _ids;
 
     private PushWorld(ActorSystem system, StorageOptions storage, PushOptions options)
@@ -138,16 +138,16 @@ internal sealed class PushWorld : IAsyncDisposable
         Url = url,
     };
 
-    /// <summary>The device owes these now, and offers them.</summary>
-    public void Owe(DeviceId deviceId, params int[] numbers) =>
-        Owe(deviceId, [.. numbers.Select(n => Given.Notification(n, Clock.GetUtcNow()))]);
+    /// <summary>These are pending now, and the device offers them.</summary>
+    public void Notify(DeviceId deviceId, params int[] numbers) =>
+        Notify(deviceId, [.. numbers.Select(n => Given.Notification(n, Clock.GetUtcNow()))]);
 
-    public void Owe(DeviceId deviceId, params Notification[] notifications) => Devices.Tell(new OwingDevices.Owe(deviceId, notifications));
+    public void Notify(DeviceId deviceId, params Notification[] notifications) => Devices.Tell(new OwingDevices.Notify(deviceId, notifications));
 
-    /// <summary>What a device does when the pusher is another one, or after a while: it offers everything unpaid again.</summary>
+    /// <summary>What a device does when the pusher is another one, or after a while: it offers everything unacknowledged again.</summary>
     public void OfferAgain() => Devices.Tell(OwingDevices.OfferAgain.Instance);
 
-    /// <summary>Everything owed gets this header, as when the device is deleted. Nothing is offered.</summary>
+    /// <summary>Everything pending gets this header, as when the device is deleted. Nothing is offered.</summary>
     public void Retire(DeviceId deviceId, DeviceHeader header) => Devices.Tell(new OwingDevices.Retire(deviceId, header));
 
     /// <summary>The pusher has heard whatever the devices said.</summary>
@@ -238,24 +238,24 @@ internal sealed class Warnings : ILogger<NotificationDispatcher>
     }
 }
 
-/// <summary>How far the devices were paid.</summary>
+/// <summary>How far the devices were acknowledged.</summary>
 internal sealed class Owing
 {
     private readonly Happening _happening = new();
-    private ImmutableDictionary<string, long> _paid = ImmutableDictionary<string, long>.Empty;
+    private ImmutableDictionary<string, long> _acknowledged = ImmutableDictionary<string, long>.Empty;
 
-    /// <summary>While true, devices do not hear of payments: they crash before they can write them down.</summary>
+    /// <summary>While true, devices do not hear of acknowledged notifications: they crash before they can write them down.</summary>
     public volatile bool IsDeaf;
 
     /// <summary>Payments that devices heard, deaf or not, in order.</summary>
-    public ImmutableList<ToDevice.Paid> Heard { get; private set; } = [];
+    public ImmutableList<ToDevice.NotificationsAcknowledged> Heard { get; private set; } = [];
 
-    public long PaidUpTo(DeviceId deviceId) => _paid.GetValueOrDefault(deviceId.Value);
+    public long AcknowledgeNotifications(DeviceId deviceId) => _acknowledged.GetValueOrDefault(deviceId.Value);
 
-    public bool Hear(ToDevice.Paid paid)
+    public bool Hear(ToDevice.NotificationsAcknowledged acknowledged)
     {
-        Heard = Heard.Add(paid);
-        if (!IsDeaf) _paid = _paid.SetItem(paid.DeviceId.Value, Math.Max(paid.UpTo, PaidUpTo(paid.DeviceId)));
+        Heard = Heard.Add(acknowledged);
+        if (!IsDeaf) _acknowledged = _acknowledged.SetItem(acknowledged.DeviceId.Value, Math.Max(acknowledged.UpTo, AcknowledgeNotifications(acknowledged.DeviceId)));
         _happening.Pulse();
         return !IsDeaf;
     }
@@ -263,53 +263,53 @@ internal sealed class Owing
     public Task UntilHeardAsync(DeviceId deviceId, long number) =>
         _happening.UntilAsync(() => Heard.Any(p => p.DeviceId == deviceId && p.UpTo >= number), () => $"heard {string.Join(", ", Heard)}");
 
-    public Task UntilPaidAsync(DeviceId deviceId, long number) =>
-        _happening.UntilAsync(() => PaidUpTo(deviceId) >= number, () => $"{deviceId} is paid up to {PaidUpTo(deviceId)}");
+    public Task UntilAcknowledgedAsync(DeviceId deviceId, long number) =>
+        _happening.UntilAsync(() => AcknowledgeNotifications(deviceId) >= number, () => $"{deviceId} is acknowledged up to {AcknowledgeNotifications(deviceId)}");
 }
 
-/// <summary>All devices of a test in one actor: each keeps what it owes until it is paid, as a device actor does.</summary>
+/// <summary>All devices of a test in one actor: each keeps what it has pending until it is acknowledged, as a device actor does.</summary>
 internal sealed class OwingDevices : ReceiveActor
 {
     private readonly Dictionary<string, SortedDictionary<long, Notification>> _unpaid = [];
 
     private readonly Dictionary<string, IActorRef> _offeredTo = [];
 
-    public OwingDevices(OwedSettler settler, Owing owing)
+    public OwingDevices(NotificationSink settler, Owing owing)
     {
-        Receive<Owe>(owe =>
+        Receive<Notify>(offer =>
         {
-            if (!_unpaid.TryGetValue(owe.DeviceId.Value, out var unpaid)) _unpaid.Add(owe.DeviceId.Value, unpaid = []);
-            foreach (var notification in owe.Notifications) unpaid.Add(notification.Number, notification);
+            if (!_unpaid.TryGetValue(offer.DeviceId.Value, out var unacknowledged)) _unpaid.Add(offer.DeviceId.Value, unacknowledged = []);
+            foreach (var notification in offer.Notifications) unacknowledged.Add(notification.Number, notification);
 
-            // Another pusher has to hear of everything unpaid, oldest first: it cannot know that there was something before what it is offered first.
+            // Another pusher has to hear of everything unacknowledged, oldest first: it cannot know that there was something before what it is offered first.
             var current = settler.Current;
-            var isNew = !current.Equals(_offeredTo.GetValueOrDefault(owe.DeviceId.Value));
-            _offeredTo[owe.DeviceId.Value] = current;
-            current.Tell(new Owed(owe.DeviceId, isNew ? [.. unpaid.Values] : owe.Notifications));
+            var isNew = !current.Equals(_offeredTo.GetValueOrDefault(offer.DeviceId.Value));
+            _offeredTo[offer.DeviceId.Value] = current;
+            current.Tell(new NotificationsOffered(offer.DeviceId, isNew ? [.. unacknowledged.Values] : offer.Notifications));
         });
         Receive<OfferAgain>(_ =>
         {
-            foreach (var (device, unpaid) in _unpaid)
+            foreach (var (device, unacknowledged) in _unpaid)
             {
-                if (unpaid.Count == 0) continue;
+                if (unacknowledged.Count == 0) continue;
                 _offeredTo[device] = settler.Current;
-                settler.Current.Tell(new Owed(DeviceId.Parse(device), [.. unpaid.Values]));
+                settler.Current.Tell(new NotificationsOffered(DeviceId.Parse(device), [.. unacknowledged.Values]));
             }
         });
         Receive<Retire>(retire =>
         {
-            var unpaid = _unpaid[retire.DeviceId.Value];
-            foreach (var number in unpaid.Keys.ToArray()) unpaid[number] = unpaid[number] with { Header = retire.Header };
+            var unacknowledged = _unpaid[retire.DeviceId.Value];
+            foreach (var number in unacknowledged.Keys.ToArray()) unacknowledged[number] = unacknowledged[number] with { Header = retire.Header };
         });
-        Receive<ToDevice.Paid>(paid =>
+        Receive<ToDevice.NotificationsAcknowledged>(acknowledged =>
         {
-            if (!owing.Hear(paid)) return;
-            var unpaid = _unpaid[paid.DeviceId.Value];
-            foreach (var number in unpaid.Keys.Where(n => n <= paid.UpTo).ToArray()) unpaid.Remove(number);
+            if (!owing.Hear(acknowledged)) return;
+            var unacknowledged = _unpaid[acknowledged.DeviceId.Value];
+            foreach (var number in unacknowledged.Keys.Where(n => n <= acknowledged.UpTo).ToArray()) unacknowledged.Remove(number);
         });
     }
 
-    public sealed record Owe(DeviceId DeviceId, Notification[] Notifications);
+    public sealed record Notify(DeviceId DeviceId, Notification[] Notifications);
 
     public sealed record Retire(DeviceId DeviceId, DeviceHeader Header);
 

@@ -114,7 +114,7 @@ public abstract class RegistrySpec<TDatabase>(TDatabase server) : IClassFixture<
         Assert.Null(await devices.ReadAsync(Project, Id("lamp"), default));
         Assert.Equal(0, (await devices.ListAsync(Project, default, Page.First, default)).Count);
         Assert.False(await devices.AddAsync(Device("lamp"), default)); // not yet
-        Assert.NotNull(await node.GetRequiredService<DeviceCache>().FindAsync(Id("lamp"))); // what it owes is still pushed
+        Assert.NotNull(await node.GetRequiredService<DeviceCache>().FindAsync(Id("lamp"))); // what it has pending is still pushed
 
         Assert.Equal("lamp", Assert.Single(await devices.UnfinishedAsync("", 10, default)).DeviceId);
         await devices.RemoveAsync(deleted, default);

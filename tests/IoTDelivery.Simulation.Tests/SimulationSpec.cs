@@ -17,7 +17,7 @@ public sealed class SimulationSpec
 
     [Theory]
     [InlineData(BrokenRule.AnsweredBeforeStored)]
-    [InlineData(BrokenRule.PaidBeforeAnswered)]
+    [InlineData(BrokenRule.AcknowledgedBeforeAnswered)]
     [InlineData(BrokenRule.OrderBrokenOnRepetition)]
     [InlineData(BrokenRule.LossUnnoticed)]
     [InlineData(BrokenRule.PubAckOfAnotherPacket)]

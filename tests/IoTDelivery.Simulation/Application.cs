@@ -252,7 +252,7 @@ internal sealed class Application(World world)
             {
                 if (!isOver && node is { IsAlive: true, IsPaused: false }) End((OutboxReply)message);
             });
-            if (command is OutboxCommand.Accept && world.AddresseeOf(deviceId).Gateway is { } gateway) Knock(node, gateway.Id, deviceId, attempts: 2, Tell);
+            if (command is OutboxCommand.Accept && world.AddresseeOf(deviceId).Gateway is { } gateway) AttachFirst(node, gateway.Id, deviceId, attempts: 2, Tell);
             else Tell();
 
             void Tell()
@@ -275,7 +275,7 @@ internal sealed class Application(World world)
     }
 
     // As DeviceGateway does: the connection of the gateway carries the sub-device, if there is one, before anything is sent to it.
-    private void Knock(Node node, DeviceId gateway, DeviceId subDevice, int attempts, Action then)
+    private void AttachFirst(Node node, DeviceId gateway, DeviceId subDevice, int attempts, Action then)
     {
         if (!node.IsAlive) return;
         if (attempts == 0)
@@ -285,8 +285,8 @@ internal sealed class Application(World world)
         }
 
         var isOver = false;
-        node.Region.Tell(new ToDevice.Knock(gateway, subDevice), new FunctionRef($"knock-{_refs++}", (_, _) => End(then)));
-        world.After(AskTimeout / 2, () => End(() => Knock(node, gateway, subDevice, attempts - 1, then)));
+        node.Region.Tell(new ToDevice.AttachSubDevice(gateway, subDevice), new FunctionRef($"attach-{_refs++}", (_, _) => End(then)));
+        world.After(AskTimeout / 2, () => End(() => AttachFirst(node, gateway, subDevice, attempts - 1, then)));
 
         void End(Action next)
         {

@@ -277,7 +277,7 @@ internal sealed class Disk(World world)
         OutboxEvent.MessageTimedOut t => $"timeout {t.MessageId}",
         OutboxEvent.MessageFailed f => $"failed {f.MessageId} {f.Error.Code}",
         OutboxEvent.MessageDeleted d => $"deleted {d.MessageId}",
-        OutboxEvent.Paid p => $"paid {p.UpTo}",
+        OutboxEvent.NotificationsAcknowledged p => $"acknowledged {p.UpTo}",
         _ => e.GetType().Name,
     };
 
@@ -334,8 +334,8 @@ internal sealed class Disk(World world)
     public Task<IReadOnlyList<DeviceId>> FindWaiting(Node node, DeviceId gateway) => DoAsync<IReadOnlyList<DeviceId>>(node, "find waiting", () =>
         [.. world.Addressees.Where(a => a.Gateway?.Id == gateway && _calls.ContainsKey(a.Id.Value) && world.Registry.LifeOf(a.Id) is not null).Select(a => a.Id)]);
 
-    /// <summary>True if the application is owed something of this device.</summary>
-    public bool Owes(DeviceId deviceId) => Outboxes.GetValueOrDefault(deviceId.Value) is { Owed.IsEmpty: false };
+    /// <summary>True if the application is pending something of this device.</summary>
+    public bool HasPending(DeviceId deviceId) => Outboxes.GetValueOrDefault(deviceId.Value) is { Notifications.IsEmpty: false };
 
     public Task DeleteCall(Node node, string deviceId, Guid token) => DoAsync(node, "delete call", () =>
     {

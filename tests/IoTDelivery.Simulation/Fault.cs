@@ -129,8 +129,8 @@ public enum BrokenRule
     /// <summary>The journal answers before the row is safe.</summary>
     AnsweredBeforeStored,
 
-    /// <summary>A notification counts as paid as soon as it is offered.</summary>
-    PaidBeforeAnswered,
+    /// <summary>A notification counts as acknowledged as soon as it is offered.</summary>
+    AcknowledgedBeforeAnswered,
 
     /// <summary>Packets sent in one go reach the device in the wrong order.</summary>
     OrderBrokenOnRepetition,

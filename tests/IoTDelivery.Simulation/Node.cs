@@ -82,7 +82,7 @@ internal sealed class Node : ISnapshotLog
     private readonly Dictionary<IActorRef, FarRef> _far = [];
     private readonly Dictionary<IActorRef, List<Action>> _whenGone = [];
     private readonly Dictionary<IActorRef, IActorRef> _payers = [];
-    private readonly OwedSettler _pushers = new(), _settler = new();
+    private readonly NotificationSink _pushers = new(), _settler = new();
     private readonly BacklogSignal _signal = new();
     private readonly SimulatedBacklog _backlog;
     private readonly SimulatedRuleBook _rules;
@@ -103,7 +103,7 @@ internal sealed class Node : ISnapshotLog
         calls.Node = this;
         Region = new RegionRef(this, $"{Name}-region");
         Gateway = new DeviceGateway(() => Region);
-        Fence = new FenceWatch(clock);
+        Fence = new Fencing(clock);
         Services = new DeviceServices(World.Policy, World.DeviceOptions, clock, calls, _settler, Fence, Site.DeviceMetrics, this);
         (_backlog, _webhook) = (new SimulatedBacklog(this, Site.PushMetrics), new SimulatedWebhook(this));
 
@@ -138,7 +138,7 @@ internal sealed class Node : ISnapshotLog
 
     public IActorRef Shard { get; }
 
-    public FenceWatch Fence { get; }
+    public Fencing Fence { get; }
 
     public DeviceServices Services { get; }
 
@@ -244,7 +244,7 @@ internal sealed class Node : ISnapshotLog
         Pusher = Start(Props.CreateBy(new Producer(() => new NotificationDispatcher(services))));
         var pusher = Pusher;
         _payers.Clear();
-        _settler.Current = new FunctionRef($"{Name}-settler-{_names++}", (message, device) => Offer(pusher, (Owed)message, device));
+        _settler.Current = new FunctionRef($"{Name}-settler-{_names++}", (message, device) => Offer(pusher, (NotificationsOffered)message, device));
     }
 
     public void StartDrainers() => _drainers ??= Start(Props.CreateBy(new Producer(() => new BacklogSenders(
@@ -253,15 +253,15 @@ internal sealed class Node : ISnapshotLog
             Clock),
         _signal))));
 
-    private void Offer(IActorRef pusher, Owed owed, IActorRef device)
+    private void Offer(IActorRef pusher, NotificationsOffered pending, IActorRef device)
     {
-        if (World.Broken == BrokenRule.PaidBeforeAnswered) device.Tell(new ToDevice.Paid(owed.DeviceId, owed.Notifications[^1].Number));
+        if (World.Broken == BrokenRule.AcknowledgedBeforeAnswered) device.Tell(new ToDevice.NotificationsAcknowledged(pending.DeviceId, pending.Notifications[^1].Number));
         if (!_payers.TryGetValue(device, out var payer))
         {
             _payers.Add(device, payer = new FunctionRef($"{Name}-payer-{_names++}", (message, _) => World.Network.Send(this, this, () => device.Tell(message), mayDouble: true)));
         }
 
-        World.Network.Send(this, this, () => pusher.Tell(owed, payer), isReliable: true); // on one node nothing is lost: the pusher relies on it
+        World.Network.Send(this, this, () => pusher.Tell(pending, payer), isReliable: true); // on one node nothing is lost: the pusher relies on it
     }
 
     private IActorRef Start(Props props)
@@ -319,7 +319,7 @@ internal sealed class Shard(Node node) : UntypedActor
                 }
 
                 _givenAway[give.DeviceId.Value] = give.Then;
-                if (_stopping.TryAdd(give.DeviceId.Value, [])) child.Tell(DeviceActor.GoToSleep.Instance);
+                if (_stopping.TryAdd(give.DeviceId.Value, [])) child.Tell(DeviceActor.Stop.Instance);
                 break;
             case Terminated gone:
                 var name = gone.ActorRef.Path.Name;

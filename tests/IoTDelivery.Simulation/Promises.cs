@@ -21,12 +21,12 @@ internal sealed class Promises(World world)
         public OutboxEvent.MessageAccepted Accepted { get; } = accepted;
         public MessageStatus? End { get; set; }
         public DateTimeOffset EndedAt { get; set; }
-        public List<MessageStatus> Owed { get; } = [];
+        public List<MessageStatus> Notifications { get; } = [];
     }
 
     private readonly Dictionary<(string DeviceId, string MessageId), Message> _messages = [];
     private readonly List<(string DeviceId, Message Message)> _former = []; // of earlier lives of a device, whose id was accepted again in a later one
-    private readonly Dictionary<Guid, (string DeviceId, Notification Notification)> _owed = [];
+    private readonly Dictionary<Guid, (string DeviceId, Notification Notification)> _pending = [];
     private readonly Dictionary<(string ActionId, string DeviceId), long> _told = []; // first arrivals at the application
     private readonly HashSet<(string ActionId, Guid RequestId)> _answered = []; // by the application
     private readonly Dictionary<(string DeviceId, string Topic), long> _arrived = []; // first arrivals at the device
@@ -39,7 +39,7 @@ internal sealed class Promises(World world)
 
     public int Accepted => _messages.Count + _former.Count;
 
-    public bool IsEverythingTold => _owed.Values.All(o => world.Actions.All(a => _told.GetValueOrDefault((a, o.DeviceId)) >= o.Notification.Number));
+    public bool IsEverythingTold => _pending.Values.All(o => world.Actions.All(a => _told.GetValueOrDefault((a, o.DeviceId)) >= o.Notification.Number));
 
     public void Break(string what)
     {
@@ -90,13 +90,13 @@ internal sealed class Promises(World world)
             case OutboxEvent.MessageDeleted e:
                 End(deviceId, e.MessageId, MessageStatus.Failed, e.At);
                 break;
-            case OutboxEvent.Paid e:
-                foreach (var notification in before.Owed.Where(n => n.Number <= e.UpTo)) IsSettled(deviceId, notification);
+            case OutboxEvent.NotificationsAcknowledged e:
+                foreach (var notification in before.Notifications.Where(n => n.Number <= e.UpTo)) IsSettled(deviceId, notification);
                 break;
         }
 
         Outbox after;
-        var firstOwed = before.NextNotification;
+        var firstNew = before.NextNotification;
         try
         {
             after = before.Apply(@event, World.Policy);
@@ -107,22 +107,22 @@ internal sealed class Promises(World world)
             return before;
         }
 
-        foreach (var notification in after.Owed.Where(n => n.Number >= firstOwed))
+        foreach (var notification in after.Notifications.Where(n => n.Number >= firstNew))
         {
-            _owed.Add(StatusNotification.RequestId(DeviceId.Parse(deviceId), notification.Number), (deviceId, notification));
-            _messages[(deviceId, notification.MessageId.Value)].Owed.Add(notification.Status);
+            _pending.Add(StatusNotification.RequestId(DeviceId.Parse(deviceId), notification.Number), (deviceId, notification));
+            _messages[(deviceId, notification.MessageId.Value)].Notifications.Add(notification.Status);
         }
 
         return after;
     }
 
-    /// <summary>A snapshot is stored. It may know of payments that are in no row yet, and never will be: whoever starts from it takes them for stored.</summary>
+    /// <summary>A snapshot is stored. It may know of acknowledged notifications that are in no row yet, and never will be: whoever starts from it takes them for stored.</summary>
     public void Snapshot(Node node, string deviceId, OutboxSnapshot snapshot, bool isOfLastRow)
     {
         var outbox = world.Disk.Outboxes[deviceId];
         if (isOfLastRow && !IsSame(snapshot, outbox)) Break($"the snapshot of {deviceId} is not of what is stored");
-        var paid = snapshot.Owed.IsEmpty ? snapshot.NextNotification - 1 : snapshot.Owed[0].Number - 1;
-        if (!outbox.Owed.IsEmpty && outbox.Owed[0].Number <= paid) world.Disk.Outboxes[deviceId] = Stored(node, deviceId, new OutboxEvent.Paid(paid), outbox);
+        var acknowledged = snapshot.Notifications.IsEmpty ? snapshot.NextNotification - 1 : snapshot.Notifications[0].Number - 1;
+        if (!outbox.Notifications.IsEmpty && outbox.Notifications[0].Number <= acknowledged) world.Disk.Outboxes[deviceId] = Stored(node, deviceId, new OutboxEvent.NotificationsAcknowledged(acknowledged), outbox);
     }
 
     private static bool IsSame(OutboxSnapshot snapshot, Outbox outbox) =>
@@ -144,21 +144,21 @@ internal sealed class Promises(World world)
     public void CallIsOnFile(string deviceId)
     {
         var outbox = world.Disk.Outboxes.GetValueOrDefault(deviceId, Outbox.Empty);
-        if (outbox.Open.IsEmpty && outbox.Owed.IsEmpty) return;
+        if (outbox.Open.IsEmpty && outbox.Notifications.IsEmpty) return;
         if (!world.Disk.Calls.TryGetValue(deviceId, out var call))
         {
             Break($"{deviceId} has unfinished work and no reminder: it could be forgotten");
             return;
         }
 
-        if (call.DueAt - world.Disk.Skew > Latest() + world.ClockSlack) Break($"the wake-up call of {deviceId} is due at {call.DueAt:mm:ss.fff}, too late");
+        if (call.DueAt - world.Disk.Skew > Latest() + world.ClockSlack) Break($"the reminder of {deviceId} is due at {call.DueAt:mm:ss.fff}, too late");
 
         DateTimeOffset Latest()
         {
             // A call that rang is due again one lease later, whatever it was for.
             var ringing = world.Now + World.Lease;
             var recall = world.Now + World.DeviceOptions.ReminderInterval;
-            var latest = outbox.NextExpiry is { } expiry && expiry > world.Now && (outbox.Owed.IsEmpty || expiry < recall) ? expiry : recall;
+            var latest = outbox.NextExpiry is { } expiry && expiry > world.Now && (outbox.Notifications.IsEmpty || expiry < recall) ? expiry : recall;
             if (world.HasStrayNode && latest < recall) latest = recall; // one that does not know that it was taken for dead may put the call off, once
             return latest > ringing ? latest : ringing;
         }
@@ -170,7 +170,7 @@ internal sealed class Promises(World world)
         foreach (var call in world.Disk.Calls.Values)
         {
             var late = world.Now + world.Disk.Skew - call.DueAt;
-            if (late > TimeSpan.FromSeconds(5) + world.ClockSlack) Break($"the wake-up call of {call.DeviceId} is due since {late.TotalSeconds:f1} s, and nobody rings");
+            if (late > TimeSpan.FromSeconds(5) + world.ClockSlack) Break($"the reminder of {call.DeviceId} is due since {late.TotalSeconds:f1} s, and nobody rings");
         }
     }
 
@@ -254,7 +254,7 @@ internal sealed class Promises(World world)
             var isSettled = _answered.Contains((actionId, requestId))
                 || world.Disk.Backlog.Exists(r => r.ActionId == actionId && r.DeviceId == deviceId && r.Number == notification.Number)
                 || world.Disk.DeadLetters.Exists(l => l.ActionId == actionId && l.DeviceId == deviceId && l.Number == notification.Number);
-            if (!isSettled) Break($"notification {notification.Number} of {deviceId} is paid, but {actionId} neither answered it nor has it in the backlog");
+            if (!isSettled) Break($"notification {notification.Number} of {deviceId} is acknowledged, but {actionId} neither answered it nor has it in the backlog");
         }
     }
 
@@ -281,13 +281,13 @@ internal sealed class Promises(World world)
     /// <summary>A notification reached an action of the application.</summary>
     public void Told(string actionId, Told told)
     {
-        if (!_owed.TryGetValue(told.RequestId, out var owed))
+        if (!_pending.TryGetValue(told.RequestId, out var pending))
         {
             Break($"{actionId} was told {told.Status} of {told.MessageId}, which is not in the journal");
             return;
         }
 
-        var (deviceId, notification) = owed;
+        var (deviceId, notification) = pending;
         if (world.IsTracing) world.Trace($"{actionId} is told {deviceId} {notification.Number}: {told.MessageId} {told.Status}");
         if (told.MessageId != notification.MessageId.Value || told.Status != notification.Status.OnTheWire()) Break($"{actionId} was told {told.Status} of {told.MessageId} instead of {notification.Status.OnTheWire()} of {notification.MessageId}");
         var last = _told.GetValueOrDefault((actionId, deviceId));
@@ -329,16 +329,16 @@ internal sealed class Promises(World world)
             var id = message.Accepted.MessageId;
             if (message.End is null && message.Accepted.ExpiresAt > world.Now && !message.IsWellTimed) continue; // a clock said so
             if (message.End is not { } end) Break($"{id} of {deviceId} was accepted and has no end, {(world.Now - message.Accepted.ExpiresAt).TotalSeconds:f0} s after its ttl");
-            else if (!message.Owed.SequenceEqual(message.Accepted.Answer == MessageStatus.Pending ? [MessageStatus.Pending, end] : [end])) Break($"{id} ended {end} and the application is told {string.Join(", ", message.Owed)}");
+            else if (!message.Notifications.SequenceEqual(message.Accepted.Answer == MessageStatus.Pending ? [MessageStatus.Pending, end] : [end])) Break($"{id} ended {end} and the application is told {string.Join(", ", message.Notifications)}");
         }
 
         foreach (var (deviceId, outbox) in world.Disk.Outboxes)
         {
             if (outbox.IsRetired && world.Registry.Has(DeviceId.Parse(deviceId))) Break($"{deviceId} exists, and its outbox is retired");
-            if (!outbox.Owed.IsEmpty) Break($"{deviceId} still owes notification {outbox.Owed[0].Number}");
+            if (!outbox.Notifications.IsEmpty) Break($"{deviceId} still has notification {outbox.Notifications[0].Number}");
         }
 
-        foreach (var (deviceId, notification) in _owed.Values)
+        foreach (var (deviceId, notification) in _pending.Values)
         {
             foreach (var actionId in world.Actions)
             {

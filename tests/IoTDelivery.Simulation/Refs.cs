@@ -62,7 +62,7 @@ internal sealed class FarRef(string name, Node seenFrom, Node livesOn, IActorRef
     {
         if (message is ToDevice.Detach) seenFrom.Ends(sender);
         if (_isGone) return;
-        if (seenFrom.World.Broken == BrokenRule.SlowReceiverBlocksReminders && message is ReminderHandled acted && seenFrom.World.Disk.Owes(acted.DeviceId))
+        if (seenFrom.World.Broken == BrokenRule.SlowReceiverBlocksReminders && message is ReminderHandled handled && seenFrom.World.Disk.HasPending(handled.DeviceId))
         {
             seenFrom.World.After(TimeSpan.FromMilliseconds(100), () => Tell(message, sender));
             return;

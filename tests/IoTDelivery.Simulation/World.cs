@@ -19,7 +19,7 @@ internal sealed class World
 
     public static readonly DeviceOptions DeviceOptions = new()
     {
-        SettleAfter = TimeSpan.FromSeconds(8),
+        FlushAfter = TimeSpan.FromSeconds(8),
         ReminderInterval = TimeSpan.FromSeconds(20),
         OfferAgainAfter = TimeSpan.FromSeconds(15),
         SnapshotEvery = 12,
@@ -249,7 +249,7 @@ internal sealed class World
         OneThread.Instance.Clear();
     }
 
-    private bool IsSettled() => Application.IsDone && Promises.IsEverythingTold && Disk.Outboxes.Values.All(o => o.Open.IsEmpty && o.Owed.IsEmpty) && Disk.Backlog.Count == 0;
+    private bool IsSettled() => Application.IsDone && Promises.IsEverythingTold && Disk.Outboxes.Values.All(o => o.Open.IsEmpty && o.Notifications.IsEmpty) && Disk.Backlog.Count == 0;
 
     private void OnError(Akka.Event.Error error)
     {
@@ -401,7 +401,7 @@ internal sealed class World
         Trace($"{node} is cut off{(isShort ? " for a moment" : "")}");
         Network.Cut(node);
         Unreachable(node);
-        After(Seconds(3, 4), () => node.Fence.IsCutOff = Network.CutOff == node); // it notices, too
+        After(Seconds(3, 4), () => node.Fence.IsOnLosingSide = Network.CutOff == node); // it notices, too
         if (isShort)
         {
             After(Seconds(0.1, 4), () =>
@@ -422,7 +422,7 @@ internal sealed class World
     {
         Network.Heal();
         foreach (var (device, home) in _homes) node.Region.Learn(device, home); // what it has missed
-        After(Seconds(0, 1), () => node.Fence.IsCutOff = Network.CutOff == node); // it notices that, too
+        After(Seconds(0, 1), () => node.Fence.IsOnLosingSide = Network.CutOff == node); // it notices that, too
     }
 
     private void Unreachable(Node node) => After(Seconds(0.5, 2.5), () =>

@@ -20,7 +20,7 @@ namespace IoTDelivery.Devices.Membership;
 //     └── no seed nodes: this node is the cluster, or refuses to start
 //
 public sealed class NodeMembership(
-    ActorSystem system, ClusterNodes nodes, FenceWatch fence, IHostApplicationLifetime lifetime, ILogger<NodeMembership> logger, IReadOnlyList<string> seedNodes)
+    ActorSystem system, ClusterNodes nodes, Fencing fence, IHostApplicationLifetime lifetime, ILogger<NodeMembership> logger, IReadOnlyList<string> seedNodes)
     : IHostedLifecycleService
 {
     /// <summary>How often a member writes its heartbeat, and one that is not in yet tries again.</summary>

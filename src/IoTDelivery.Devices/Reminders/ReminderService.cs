@@ -4,63 +4,63 @@ using IoTDelivery.Domain;
 
 namespace IoTDelivery.Devices.Reminders;
 
-/// <summary>Rings for devices whose call is due. One per node; any number of them may look at the same table.</summary>
+/// <summary>Fires the reminders that are due. One per node; any number of them may read the same table.</summary>
 //
-//   due ──take (moves one lease ahead)──► rung ──Reminder──► the device stores what was due ──► ReminderHandled ·
+//   due ──take (moves one lease ahead)──► fired ──Reminder──► the device stores what was due ──► ReminderHandled ·
 // deletes or moves it
 //                                          └── nobody answers: it is due again when the lease is over
 //
 public sealed class ReminderService : UntypedActor, IWithTimers
 {
-    private sealed record Look
+    private sealed record Poll
     {
-        public static readonly Look Instance = new();
+        public static readonly Poll Instance = new();
     }
 
-    private sealed record Due(IReadOnlyList<DueReminder> Rings, int Asked);
+    private sealed record Due(IReadOnlyList<DueReminder> Reminders, int Asked);
 
-    private readonly ReminderTable _calls;
+    private readonly ReminderTable _table;
     private readonly DeviceGateway _devices;
     private readonly TimeProvider _clock;
     private readonly ReminderOptions _options;
-    private readonly FenceWatch _fence;
-    private readonly Dictionary<DeviceId, long> _ringing = [];
+    private readonly Fencing _fence;
+    private readonly Dictionary<DeviceId, long> _unanswered = [];
     private readonly ILoggingAdapter _log = Context.GetLogger();
-    private bool _isLooking;
+    private bool _isReading;
     private bool _moreMayBeDue;
 
-    public ReminderService(ReminderTable calls, DeviceGateway devices, TimeProvider clock, ReminderOptions options, FenceWatch fence) =>
-        (_calls, _devices, _clock, _options, _fence) = (calls, devices, clock, options, fence);
+    public ReminderService(ReminderTable table, DeviceGateway devices, TimeProvider clock, ReminderOptions options, Fencing fence) =>
+        (_table, _devices, _clock, _options, _fence) = (table, devices, clock, options, fence);
 
     public ITimerScheduler Timers { get; set; } = null!;
 
-    protected override void PreStart() => Timers.StartPeriodicTimer("look", Look.Instance, TimeSpan.Zero, _options.PollInterval);
+    protected override void PreStart() => Timers.StartPeriodicTimer("poll", Poll.Instance, TimeSpan.Zero, _options.PollInterval);
 
     protected override void OnReceive(object message)
     {
         switch (message)
         {
-            case Look:
+            case Poll:
                 GiveUpOnSilence();
                 TakeDue();
                 break;
 
             case Due due:
-                _isLooking = false;
-                _moreMayBeDue = due.Rings.Count == due.Asked;
-                foreach (var ring in due.Rings) Wake(ring);
+                _isReading = false;
+                _moreMayBeDue = due.Reminders.Count == due.Asked;
+                foreach (var reminder in due.Reminders) Fire(reminder);
                 break;
 
-            case ReminderHandled acted:
-                _ringing.Remove(acted.DeviceId);
+            case ReminderHandled handled:
+                _unanswered.Remove(handled.DeviceId);
 
-                // Half empty, not one by one: a statement that moves ten calls costs little more than one that moves a single call.
-                if (_moreMayBeDue && _ringing.Count <= _options.Concurrency / 2) TakeDue();
+                // Half empty, not one by one: a statement that moves ten reminders costs little more than one that moves one.
+                if (_moreMayBeDue && _unanswered.Count <= _options.Concurrency / 2) TakeDue();
                 break;
 
             case Status.Failure failure:
-                _isLooking = false;
-                _log.Warning(failure.Cause, "Reminders cannot be read; looking again in {0}.", _options.PollInterval);
+                _isReading = false;
+                _log.Warning(failure.Cause, "Reminders cannot be read; reading again in {0}.", _options.PollInterval);
                 break;
 
             default:
@@ -69,25 +69,25 @@ public sealed class ReminderService : UntypedActor, IWithTimers
         }
     }
 
-    private void Wake(DueReminder ring)
+    private void Fire(DueReminder reminder)
     {
-        if (!DeviceId.TryParse(ring.DeviceId, out var deviceId)) return;
-        _ringing[deviceId] = _clock.GetTimestamp();
-        _devices.Tell(new ToDevice.Reminder(deviceId, ring.Token, ring.DueIn), Self);
+        if (!DeviceId.TryParse(reminder.DeviceId, out var deviceId)) return;
+        _unanswered[deviceId] = _clock.GetTimestamp();
+        _devices.Tell(new ToDevice.Reminder(deviceId, reminder.Token, reminder.DueIn), Self);
     }
 
     private void TakeDue()
     {
-        var free = _options.Concurrency - _ringing.Count;
-        if (_isLooking || free <= 0 || _fence.IsCutOff) return; // the calls of devices that others may run by now are theirs to answer
-        _isLooking = true;
-        _calls.TakeDueAsync(free, _options.Lease, CancellationToken.None).PipeTo(Self, success: rings => new Due(rings, free));
+        var free = _options.Concurrency - _unanswered.Count;
+        if (_isReading || free <= 0 || _fence.IsOnLosingSide) return; // others may run the devices by now: they fire their reminders
+        _isReading = true;
+        _table.TakeDueAsync(free, _options.Lease, CancellationToken.None).PipeTo(Self, success: reminders => new Due(reminders, free));
     }
 
-    // After a lease the call rings again by itself; whoever has not answered by then does not count as ringing any more.
+    // After a lease a reminder fires again by itself: who has not answered by then is not waited for any more.
     private void GiveUpOnSilence()
     {
-        if (_ringing.Count == 0) return;
-        foreach (var silent in _ringing.Where(r => _clock.GetElapsedTime(r.Value) >= _options.Lease).Select(r => r.Key).ToList()) _ringing.Remove(silent);
+        if (_unanswered.Count == 0) return;
+        foreach (var silent in _unanswered.Where(r => _clock.GetElapsedTime(r.Value) >= _options.Lease).Select(r => r.Key).ToList()) _unanswered.Remove(silent);
     }
 }

@@ -5,8 +5,8 @@ using LinqToDB.Data;
 
 namespace IoTDelivery.Devices.Reminders;
 
-/// <summary>A reminder that rang: the row stands, moved ahead, until the device deletes it.</summary>
-/// <param name="DueIn">How long until it rings again.</param>
+/// <summary>A reminder that fired: the row stands, moved ahead, until the device deletes it.</summary>
+/// <param name="DueIn">How long until it fires again.</param>
 public readonly record struct DueReminder(string DeviceId, Guid Token, TimeSpan DueIn);
 
 /// <summary>
@@ -45,7 +45,7 @@ public class ReminderTable(SqlDatabase database, JournalQueue queue, TimeProvide
         ChangeAsync(new ReminderChange(deviceId, token, null));
 
     /// <summary>At most <paramref name="count"/> due reminders, earliest first, each moved one lease ahead: whoever crashes
-    /// now lets them ring again.</summary>
+    /// now lets them fire again.</summary>
     public virtual async Task<IReadOnlyList<DueReminder>> TakeDueAsync(int count, TimeSpan lease, CancellationToken cancel)
     {
         await using var db = database.Open();

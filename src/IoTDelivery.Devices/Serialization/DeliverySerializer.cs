@@ -29,12 +29,12 @@ public sealed class DeliverySerializer(ExtendedActorSystem system) : SerializerW
         ToDevice.Attach => "dA",
         ToDevice.Detach => "dD",
         ToDevice.Disconnect => "dX",
-        ToDevice.Knock => "dK",
+        ToDevice.AttachSubDevice => "dK",
         ToDevice.PacketAcknowledged => "dP",
         ToDevice.ReserveSubDeviceIds => "dI",
         ToDevice.ReturnSubDeviceIds => "dJ",
         ToDevice.Reminder => "dW",
-        ToDevice.Paid => "d$",
+        ToDevice.NotificationsAcknowledged => "d$",
         ReminderHandled => "wA",
         ToConnection.Attached => "cA",
         ToConnection.Transmit => "cT",
@@ -42,7 +42,7 @@ public sealed class DeliverySerializer(ExtendedActorSystem system) : SerializerW
         ToConnection.Challenged => "cC",
         ToConnection.SubDeviceIdsReserved => "cI",
         ToConnection.Evicted => "cE",
-        ToConnection.Knocked => "cK",
+        ToConnection.AttachSubDevice => "cK",
         OutboxReply.Accepted => "rA",
         OutboxReply.Done => "rD",
         OutboxReply.Messages => "rM",
@@ -62,7 +62,7 @@ public sealed class DeliverySerializer(ExtendedActorSystem system) : SerializerW
         ToDevice.Show o => new Proto.Show { DeviceId = o.DeviceId.Value, MessageId = o.MessageId.Value },
         ToDevice.Attach o => Write(o),
         ToDevice.Disconnect o => new Proto.Disconnect { DeviceId = o.DeviceId.Value, At = o.At.UtcTicks },
-        ToDevice.Knock o => new Proto.Knock { DeviceId = o.DeviceId.Value, SubDeviceId = o.SubDevice.Value },
+        ToDevice.AttachSubDevice o => new Proto.AttachSubDevice { DeviceId = o.DeviceId.Value, SubDeviceId = o.SubDevice.Value },
         ToDevice.Detach o => Write(o),
         ToDevice.PacketAcknowledged o => Write(o),
         ToDevice.ReserveSubDeviceIds o => new Proto.ReserveSubDeviceIds
@@ -85,7 +85,7 @@ public sealed class DeliverySerializer(ExtendedActorSystem system) : SerializerW
             DueIn = o.DueIn.Ticks,
             DueAt = DateTimeOffset.MaxValue.UtcTicks,
         },
-        ToDevice.Paid o => new Proto.PaidUpTo { DeviceId = o.DeviceId.Value, UpTo = o.UpTo },
+        ToDevice.NotificationsAcknowledged o => new Proto.AcknowledgeNotifications { DeviceId = o.DeviceId.Value, UpTo = o.UpTo },
         ReminderHandled o => new Proto.ReminderHandled { DeviceId = o.DeviceId.Value },
         ToConnection.Attached o => new Proto.Attached { Revision = o.Revision, SessionPresent = o.SessionPresent, Subscriptions = Write(o.Subscriptions) },
         ToConnection.Transmit o => Write(o),
@@ -93,7 +93,7 @@ public sealed class DeliverySerializer(ExtendedActorSystem system) : SerializerW
         ToConnection.AcknowledgementsTaken o => new Proto.AcknowledgementsTaken { Epoch = o.Epoch, UpTo = o.UpTo },
         ToConnection.SubDeviceIdsReserved o => new Proto.SubDeviceIdsReserved { Request = o.Request, From = o.From, UpTo = o.UpTo },
         ToConnection.Evicted o => new Proto.Evicted { TakenOver = o.TakenOver },
-        ToConnection.Knocked o => new Proto.Knocked { SubDeviceId = o.SubDevice.Value },
+        ToConnection.AttachSubDevice o => new Proto.SubDeviceToAttach { SubDeviceId = o.SubDevice.Value },
         OutboxReply.Accepted o => new Proto.Accepted { MessageId = o.MessageId.Value, Status = Write(o.Status), CreatedAt = o.CreatedAt.UtcTicks },
         OutboxReply.Done => new Proto.Done(),
         OutboxReply.Messages o => new Proto.Messages { Items = { o.Items.Select(Write) }, More = o.More },
@@ -114,12 +114,12 @@ public sealed class DeliverySerializer(ExtendedActorSystem system) : SerializerW
         "dA" => Read(Proto.Attach.Parser.ParseFrom(bytes)),
         "dD" => Read(Proto.Detach.Parser.ParseFrom(bytes)),
         "dX" => Read(Proto.Disconnect.Parser.ParseFrom(bytes)),
-        "dK" => Read(Proto.Knock.Parser.ParseFrom(bytes)),
+        "dK" => Read(Proto.AttachSubDevice.Parser.ParseFrom(bytes)),
         "dP" => Read(Proto.PacketAcknowledged.Parser.ParseFrom(bytes)),
         "dI" => Read(Proto.ReserveSubDeviceIds.Parser.ParseFrom(bytes)),
         "dJ" => Read(Proto.ReturnSubDeviceIds.Parser.ParseFrom(bytes)),
         "dW" => Read(Proto.Reminder.Parser.ParseFrom(bytes)),
-        "d$" => Read(Proto.PaidUpTo.Parser.ParseFrom(bytes)),
+        "d$" => Read(Proto.AcknowledgeNotifications.Parser.ParseFrom(bytes)),
         "wA" => new ReminderHandled(Device(Proto.ReminderHandled.Parser.ParseFrom(bytes).DeviceId)),
         "cA" => Read(Proto.Attached.Parser.ParseFrom(bytes)),
         "cT" => Read(Proto.Transmit.Parser.ParseFrom(bytes)),
@@ -127,7 +127,7 @@ public sealed class DeliverySerializer(ExtendedActorSystem system) : SerializerW
         "cP" => Read(Proto.AcknowledgementsTaken.Parser.ParseFrom(bytes)),
         "cI" => Read(Proto.SubDeviceIdsReserved.Parser.ParseFrom(bytes)),
         "cE" => new ToConnection.Evicted(Proto.Evicted.Parser.ParseFrom(bytes).TakenOver),
-        "cK" => new ToConnection.Knocked(Device(Proto.Knocked.Parser.ParseFrom(bytes).SubDeviceId)),
+        "cK" => new ToConnection.AttachSubDevice(Device(Proto.SubDeviceToAttach.Parser.ParseFrom(bytes).SubDeviceId)),
         "rA" => Read(Proto.Accepted.Parser.ParseFrom(bytes)),
         "rD" => OutboxReply.Done.Instance,
         "rM" => Read(Proto.Messages.Parser.ParseFrom(bytes)),
@@ -184,7 +184,7 @@ public sealed class DeliverySerializer(ExtendedActorSystem system) : SerializerW
             Retired = new() { Header = Write(e.Header), At = e.At.UtcTicks, Life = e.Life },
         },
         OutboxEvent.Fenced => new() { Fenced = new() },
-        OutboxEvent.Paid e => new() { Paid = new() { UpTo = e.UpTo } },
+        OutboxEvent.NotificationsAcknowledged e => new() { NotificationsAcknowledged = new() { UpTo = e.UpTo } },
         _ => throw new ArgumentOutOfRangeException(nameof(@event), @event, "Unknown outbox event."),
     };
 
@@ -207,7 +207,7 @@ public sealed class DeliverySerializer(ExtendedActorSystem system) : SerializerW
         Proto.Event.KindOneofCase.Retired when m.Retired is var e =>
             new OutboxEvent.Retired(Read(e.Header)!, Time(e.At), e.Life),
         Proto.Event.KindOneofCase.Fenced => new OutboxEvent.Fenced(),
-        Proto.Event.KindOneofCase.Paid => new OutboxEvent.Paid(m.Paid.UpTo),
+        Proto.Event.KindOneofCase.NotificationsAcknowledged => new OutboxEvent.NotificationsAcknowledged(m.NotificationsAcknowledged.UpTo),
         var unknown => throw new InvalidOperationException($"Stored event {unknown} is unknown: this release is older than the one that wrote it."),
     };
 
@@ -226,7 +226,7 @@ public sealed class DeliverySerializer(ExtendedActorSystem system) : SerializerW
         Open = { o.Open.Select(Write) },
         Ended = { o.Ended.Select(Write) },
         RememberedIds = { o.Remembered.Select(Write) },
-        Owed = { o.Owed.Select(Write) },
+        Notifications = { o.Notifications.Select(Write) },
         Session = Write(o.Session?.Subscriptions),
         AskedForQos1 = o.AskedForQoS1,
         IsRetired = o.IsRetired,
@@ -243,7 +243,7 @@ public sealed class DeliverySerializer(ExtendedActorSystem system) : SerializerW
         Open = [.. m.Open.Select(Read)],
         Ended = [.. m.Ended.Select(Read)],
         Remembered = [.. ReadIds(m.Remembered), .. m.RememberedIds.Select(Read)],
-        Owed = [.. m.Owed.Select(Read)],
+        Notifications = [.. m.Notifications.Select(Read)],
         Session = m.Session is null
             ? null
             : new KeptSession(Read(m.Session), m.HasSessionExpiry ? TimeSpan.FromTicks(m.SessionExpiry) : TimeSpan.MaxValue, m.HasSessionEndsAt ? Time(m.SessionEndsAt) : null),
@@ -333,7 +333,7 @@ public sealed class DeliverySerializer(ExtendedActorSystem system) : SerializerW
 
     private static ToDevice.Disconnect Read(Proto.Disconnect m) => new(Device(m.DeviceId), Time(m.At));
 
-    private static ToDevice.Knock Read(Proto.Knock m) => new(Device(m.DeviceId), Device(m.SubDeviceId));
+    private static ToDevice.AttachSubDevice Read(Proto.AttachSubDevice m) => new(Device(m.DeviceId), Device(m.SubDeviceId));
 
     private static Proto.Command Write(ToDevice.Command o) => o.Ask switch
     {
@@ -454,7 +454,7 @@ public sealed class DeliverySerializer(ExtendedActorSystem system) : SerializerW
     private static ToDevice.Reminder Read(Proto.Reminder m) =>
         new(Device(m.DeviceId), ReadGuid(m.Token), new TimeSpan(m.DueIn));
 
-    private static ToDevice.Paid Read(Proto.PaidUpTo m) => new(Device(m.DeviceId), m.UpTo);
+    private static ToDevice.NotificationsAcknowledged Read(Proto.AcknowledgeNotifications m) => new(Device(m.DeviceId), m.UpTo);
 
     private static ToConnection.Attached Read(Proto.Attached m) => new(m.Revision, m.SessionPresent, Read(m.Subscriptions));
 

@@ -36,7 +36,7 @@ public static class MessagesApi
                 // What goes to a sub-device goes out on its gateway's topics and connection.
                 var gateway = DeviceId.Parse(root);
                 if (!CreateMessageRequest.TryParse(body.Root, gateway, out _, out message, out problem)) return ApiError.Invalid(problem);
-                await devices.KnockAsync(gateway, deviceId, cancel);
+                await devices.AttachSubDeviceAsync(gateway, deviceId, cancel);
             }
         }
         catch (Exception cause) when (SqlDatabase.IsUnavailable(cause))

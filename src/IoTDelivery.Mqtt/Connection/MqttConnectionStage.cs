@@ -398,9 +398,9 @@ internal sealed class MqttConnectionStage(ConnectionContext connection, Accepted
                 case ToConnection.AcknowledgementsTaken taken when sender.Equals(_attachment.Device):
                     _attachment.Taken(taken.Epoch, taken.UpTo);
                     return true;
-                case ToConnection.Knocked knocked:
+                case ToConnection.AttachSubDevice attach:
                     if (!_writer.IsOpen) sender.Tell(OutboxReply.Done.Instance); // asked about when the session is known
-                    else Gateway().Tell(knocked, sender);
+                    else Gateway().Tell(attach, sender);
                     return false;
                 case BroadcastHub.Deliver broadcast:
                     _writer.Enqueue(broadcast.Packet);

@@ -68,10 +68,10 @@ internal sealed class SubDevice : UntypedActor, IWithTimers
     {
         switch (message)
         {
-            case ToConnection.Knocked when _attachment.IsConfirmed:
+            case ToConnection.AttachSubDevice when _attachment.IsConfirmed:
                 Sender.Tell(OutboxReply.Done.Instance);
                 break;
-            case ToConnection.Knocked:
+            case ToConnection.AttachSubDevice:
                 _askers.Add(Sender); // bounded by the requests the node works on at once
                 break;
             case ToConnection.Challenged challenged:

@@ -15,7 +15,7 @@ public delegate Task<IReadOnlyList<DeviceId>> FindWaitingSubDevices(DeviceId gat
 /// </summary>
 //
 //   gateway online, or subscribes ──► who has something waiting? ──► carried, a bounded number at a time ──► attached ──► Transmit ──► stage
-//   a message for a sub-device ──Knock──► gateway's device actor ──► stage ──► carried                                       ▲
+//   a message for a sub-device ──AttachSubDevice──► gateway's device actor ──► stage ──► carried                                       ▲
 //                                                                                PUBACK ──► stage ──► Acknowledged ─────────┘
 //
 internal sealed class SubDevices : UntypedActor, IWithTimers
@@ -84,8 +84,8 @@ internal sealed class SubDevices : UntypedActor, IWithTimers
     {
         switch (message)
         {
-            case ToConnection.Knocked knocked:
-                Carry(knocked.SubDevice)?.Forward(message);
+            case ToConnection.AttachSubDevice attach:
+                Carry(attach.SubDevice)?.Forward(message);
                 break;
             case Subscribed subscribed:
                 _subscriptions = subscribed.Subscriptions;

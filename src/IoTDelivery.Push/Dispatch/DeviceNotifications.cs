@@ -5,7 +5,7 @@ namespace IoTDelivery.Push;
 
 /// <summary>
 /// The notifications of one device that are here and not settled, in order: which were offered, which are settled, what
-/// has to be offered again. A device offers another dispatcher everything unpaid, oldest first, and only then what is
+/// has to be offered again. A device offers another dispatcher everything unacknowledged, oldest first, and only then what is
 /// new: so the first number offered is the lowest outstanding one.
 /// </summary>
 internal sealed class DeviceNotifications(DeviceId deviceId)
@@ -54,7 +54,7 @@ internal sealed class DeviceNotifications(DeviceId deviceId)
         if (!_isOffered) (_isOffered, SettledUpTo, OfferedUpTo) = (true, first - 1, first - 1);
         var hasMoved = !device.Equals(Device);
 
-        // It was somewhere else meanwhile, or started again, and offers everything it knows to be unpaid: what is
+        // It was somewhere else meanwhile, or started again, and offers everything it knows to be unacknowledged: what is
         // before that was settled there.
         if (hasMoved && first > OfferedUpTo + 1) OfferedUpTo = first - 1;
         Device = device;
@@ -124,16 +124,16 @@ internal sealed class DeviceNotifications(DeviceId deviceId)
         return true;
     }
 
-    /// <summary>The device's actor is gone; its next one offers everything unpaid.</summary>
+    /// <summary>The device's actor is gone; its next one offers everything unacknowledged.</summary>
     public void DeviceGone() => (Watched, IsIncomplete) = (null, false);
 
     // A device offers again after Devices:OfferAgainAfter. An offer that comes this long after a drop was made behind
-    // it, and behind the deletion of the device's row, which stores the header with everything that is owed. No header
+    // it, and behind the deletion of the device's row, which stores the header with everything that is pending. No header
     // even then: the device was never in the registry.
     private bool IsUnknown(TimeSpan offeredAt) =>
         _unknownSince is { } since && offeredAt - since >= TimeSpan.FromSeconds(10);
 
-    // A device that is deleted gives everything it owes its header. A notification that comes with one tells whose
+    // A device that is deleted gives all its pending notifications its header. A notification that comes with one tells whose
     // everything before it was.
     private void Retire(long upTo, DeviceHeader header)
     {

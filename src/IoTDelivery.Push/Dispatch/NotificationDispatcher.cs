@@ -13,13 +13,13 @@ public delegate ValueTask<DeviceHeader?> DeviceHeaders(DeviceId deviceId);
 
 /// <summary>What the dispatcher of a node works with.</summary>
 public sealed record DispatcherServices(
-    OwedSettler Settler, VolatileNotifications Volatile, RuleBook Rules, PushBacklog Backlog, Webhook Webhook,
+    NotificationSink Sink, VolatileNotifications Volatile, RuleBook Rules, PushBacklog Backlog, Webhook Webhook,
     DeviceHeaders Headers, BacklogSignal Signal,
     PushOptions Options, PushMetrics Metrics, ILogger<NotificationDispatcher> Logger, TimeProvider Clock);
 
 //                                                                     ┌── no action ─────────────────────────────┐
 //                                                                     │                                          ▼
-//   Owed ──► header ──► look at rules and backlog ──► match ──► one lane per (action, device)          settled ──► Paid
+//   NotificationsOffered ──► header ──► look at rules and backlog ──► match ──► one lane per (action, device)          settled ──► NotificationsAcknowledged
 //             └── none, or no room: dropped with all behind it; the device offers it again
 //                                                                     │                                       ▲  ▲
 //                     ┌── nothing of the device waits there, a slot is free ──► POST ── 200 ─────────────────┘  │
@@ -28,11 +28,11 @@ public sealed record DispatcherServices(
 //                     └── older rows, too many wait, or too long, breaker open ─────────────────┴──► backlog row ─┘
 //
 // What has become a row is its sender's business: this actor never reads it again.
-// A VolatileNotification goes the same way; instead of Paid its source is told.
+// A VolatileNotification goes the same way; instead of NotificationsAcknowledged its source is told.
 
 /// <summary>
-/// Settles what the devices of this node owe: every matching action answered 200, or a row in the backlog, or a dead
-/// letter; then the device is paid. A healthy receiver costs no write; one that is down costs a row and no memory. So
+/// Settles what the devices of this node have pending: every matching action answered 200, or a row in the backlog, or a dead
+/// letter; then the device is acknowledged. A healthy receiver costs no write; one that is down costs a row and no memory. So
 /// that devices notice, the actor never restarts with its old address; its supervisor stops it and starts another.
 /// </summary>
 public sealed class NotificationDispatcher : UntypedActor, IWithTimers
@@ -73,13 +73,13 @@ public sealed class NotificationDispatcher : UntypedActor, IWithTimers
 
     protected override void PreStart()
     {
-        _services.Settler.Current = Self;
+        _services.Sink.Current = Self;
         foreach (var left in _services.Volatile.TakeOver(Self)) OnVolatile(left); // by another dispatcher
     }
 
     protected override void PostStop()
     {
-        if (_services.Settler.Current.Equals(Self)) _services.Settler.Current = ActorRefs.Nobody;
+        if (_services.Sink.Current.Equals(Self)) _services.Sink.Current = ActorRefs.Nobody;
         _services.Volatile.Leave(Self);
         _work.Cancel();
     }
@@ -89,7 +89,7 @@ public sealed class NotificationDispatcher : UntypedActor, IWithTimers
         switch (message)
         {
             case Sent sent: OnSent(sent.Lane, sent.Result); break;
-            case Owed owed: OnOffer(owed); break;
+            case NotificationsOffered pending: OnOffer(pending); break;
             case VolatileNotification notification: OnVolatile(notification); break;
             case Look look: OnLook(look); break;
             case Written written: OnWritten(written); break;
@@ -105,15 +105,15 @@ public sealed class NotificationDispatcher : UntypedActor, IWithTimers
 
     // ---- offers
 
-    private void OnOffer(Owed owed)
+    private void OnOffer(NotificationsOffered pending)
     {
-        if (owed.Notifications.Count == 0) return;
-        if (!_devices.TryGetValue(owed.DeviceId, out var device))
+        if (pending.Notifications.Count == 0) return;
+        if (!_devices.TryGetValue(pending.DeviceId, out var device))
         {
-            _devices.Add(owed.DeviceId, device = new DeviceNotifications(owed.DeviceId));
+            _devices.Add(pending.DeviceId, device = new DeviceNotifications(pending.DeviceId));
         }
 
-        var offer = device.Take(Sender, owed.Notifications, Math.Max(0, Options.PendingMax - _pending), Now);
+        var offer = device.Take(Sender, pending.Notifications, Math.Max(0, Options.PendingMax - _pending), Now);
         _pending += offer.Taken;
         if (offer.MustLookAgain)
         {
@@ -430,7 +430,7 @@ public sealed class NotificationDispatcher : UntypedActor, IWithTimers
         AdvanceLane(lane);
     }
 
-    // Neither paid nor lost: its lane tries again later, one row at a time, and holds up nobody else.
+    // Neither acknowledged nor lost: its lane tries again later, one row at a time, and holds up nobody else.
     private void PutAside(Lane lane, Exception cause)
     {
         lane.State = LaneState.Aside;
@@ -478,5 +478,5 @@ public sealed class NotificationDispatcher : UntypedActor, IWithTimers
     }
 
     private void Acknowledge(DeviceNotifications device) =>
-        device.Device.Tell(new ToDevice.Paid(device.DeviceId, device.SettledUpTo), _self);
+        device.Device.Tell(new ToDevice.NotificationsAcknowledged(device.DeviceId, device.SettledUpTo), _self);
 }

@@ -18,7 +18,7 @@ namespace IoTDelivery.Devices.Tests.Journal;
 public abstract class DeviceJournalSpec<TDatabase>(TDatabase server) : IClassFixture<TDatabase> where TDatabase : TestDatabase
 {
     private protected static readonly TimeSpan Patience = TimeSpan.FromSeconds(30);
-    private protected static readonly DeviceOptions Awake = new() { SleepAfter = TimeSpan.FromHours(1), SettleAfter = TimeSpan.FromHours(1) };
+    private protected static readonly DeviceOptions Awake = new() { SleepAfter = TimeSpan.FromHours(1), FlushAfter = TimeSpan.FromHours(1) };
 
     private protected TDatabase Server => server;
 
@@ -148,7 +148,7 @@ public abstract class DeviceJournalSpec<TDatabase>(TDatabase server) : IClassFix
             var database = p.GetRequiredService<SqlDatabase>();
             return new JournalQueue(_ => new CountingStore(Open(database), counted), new JournalQueueOptions(), p.GetRequiredService<JournalLoad>(), TimeProvider.System);
         }));
-        node.Settler.Current = node.System.ActorOf(Props.Create(typeof(Payer)));
+        node.Sink.Current = node.System.ActorOf(Props.Create(typeof(Payer)));
 
         await Task.WhenAll(Enumerable.Range(0, 50).Select(async d =>
         {
@@ -169,7 +169,7 @@ public abstract class DeviceJournalSpec<TDatabase>(TDatabase server) : IClassFix
         {
             Assert.True(clock.Elapsed < Patience, "Rows nobody counted.");
         }
-        // accepted, delivered with what was paid; and one for the session
+        // accepted, delivered with what was acknowledged; and one for the session
         Assert.InRange(rows, 50 * 10, 50 * (10 * 2 + 2));
         Assert.True(counted.Count < rows, $"{counted.Count} transactions for {rows} rows");
     }
@@ -248,8 +248,8 @@ public abstract class DeviceJournalSpec<TDatabase>(TDatabase server) : IClassFix
     {
         protected override void OnReceive(object message)
         {
-            var owed = (Owed)message;
-            Sender.Tell(new ToDevice.Paid(owed.DeviceId, owed.Notifications[^1].Number));
+            var pending = (NotificationsOffered)message;
+            Sender.Tell(new ToDevice.NotificationsAcknowledged(pending.DeviceId, pending.Notifications[^1].Number));
         }
     }
 }
@@ -263,7 +263,7 @@ public sealed class SqliteDeviceJournalSpec(SqliteDatabase database) : DeviceJou
         const int devices = 7_000;
         var stall = TimeSpan.FromSeconds(10);
         await using var node = await DeviceNode.StartAsync(await Server.CreateAsync(), options: Awake);
-        node.Settler.Current = node.System.ActorOf(Props.Create(typeof(Payer)));
+        node.Sink.Current = node.System.ActorOf(Props.Create(typeof(Payer)));
         var region = node.Get<IReadOnlyActorRegistry>().Get<DeviceActor>();
         foreach (var some in Enumerable.Range(0, devices).Chunk(500))
         {
@@ -309,7 +309,7 @@ public sealed class PostgreSqlDeviceJournalSpec(PostgreSqlDatabase database) : D
         }
 
         Assert.Equal(RefusalReason.Unavailable, Assert.IsType<OutboxReply.Refused>(await victim).Reason);
-        Assert.False(node.Get<FenceWatch>().IsInDoubt("victim"), "A lock says nothing about owners.");
+        Assert.False(node.Get<Fencing>().IsQuarantined("victim"), "A lock says nothing about owners.");
     }
 }
 
@@ -320,7 +320,7 @@ public sealed class PostgreSqlOutageSpec(PostgreSqlDatabase server) : IClassFixt
     public async Task A_server_that_is_started_again_costs_no_write_and_no_device()
     {
         Skip.If(server.SkipReason is not null, server.SkipReason);
-        await using var node = await DeviceNode.StartAsync(await server.CreateAsync(), options: new DeviceOptions { SleepAfter = TimeSpan.FromHours(1), SettleAfter = TimeSpan.FromHours(1) });
+        await using var node = await DeviceNode.StartAsync(await server.CreateAsync(), options: new DeviceOptions { SleepAfter = TimeSpan.FromHours(1), FlushAfter = TimeSpan.FromHours(1) });
         var region = node.Get<IReadOnlyActorRegistry>().Get<DeviceActor>();
         const int devices = 200;
         Assert.All(await SendAsync("first"), r => Assert.IsType<OutboxReply.Accepted>(r));

@@ -46,7 +46,7 @@ public sealed class DeliverySerializerSpec : TestKit
         ["packets-unacknowledged"] = new OutboxEvent.PacketsUnacknowledged(ImmutableSortedDictionary<long, ushort>.Empty.Add(5, 1).Add(300, 32_767)),
         ["retired-from-life-2"] = new OutboxEvent.Retired(Header, At, 2),
         ["fenced"] = new OutboxEvent.Fenced(),
-        ["paid"] = new OutboxEvent.Paid(42),
+        ["paid"] = new OutboxEvent.NotificationsAcknowledged(42),
     };
 
     private readonly DeliverySerializer _serializer;
@@ -82,7 +82,7 @@ public sealed class DeliverySerializerSpec : TestKit
                 new OutboxEvent.MessageAccepted(MessageId.Parse("m2"), Full, MessageStatus.Delivered, At, At.AddDays(1)),
                 new OutboxEvent.MessageAccepted(MessageId.Parse("m3"), Plain, MessageStatus.Pending, At, At.AddDays(1)),
                 new OutboxEvent.MessageFailed(MessageId.Parse("m1"), ErrorInfo.Displaced, At.AddSeconds(1)),
-                new OutboxEvent.Paid(1),
+                new OutboxEvent.NotificationsAcknowledged(1),
                 new OutboxEvent.SessionKept([.. TwoSubscriptions]),
                 new OutboxEvent.QoS1Noted(),
             ],
@@ -98,7 +98,7 @@ public sealed class DeliverySerializerSpec : TestKit
             Assert.Equal(outbox.Open.Select(m => (m.Number, m.MessageId, m.Body.Hash)), read.Open.Select(m => (m.Number, m.MessageId, m.Body.Hash)));
             Assert.Equal((outbox.OpenBytes, outbox.EndedBytes, outbox.NextNumber, outbox.NextNotification), (read.OpenBytes, read.EndedBytes, read.NextNumber, read.NextNotification));
             Assert.Equal(outbox.Remembered.Find(MessageId.Parse("m1")), read.Remembered.Find(MessageId.Parse("m1")));
-            Assert.Equal(outbox.Owed, read.Owed);
+            Assert.Equal(outbox.Notifications, read.Notifications);
         }
     }
 
@@ -141,8 +141,8 @@ public sealed class DeliverySerializerSpec : TestKit
             new ToDevice.Command(Device, new OutboxCommand.Retire(Header, 5)),
             new ToDevice.Command(Device, OutboxCommand.DeleteAll.Instance),
             new ToDevice.Disconnect(Device, At),
-            new ToDevice.Knock(Device, DeviceId.Parse("sub")),
-            new ToConnection.Knocked(Device),
+            new ToDevice.AttachSubDevice(Device, DeviceId.Parse("sub")),
+            new ToConnection.AttachSubDevice(Device),
             new ToDevice.List(Device, 17),
             new ToDevice.Show(Device, Id),
             new ToDevice.Attach(Device, Guid.NewGuid(), At, new WireConnection(true, 20), TimeSpan.FromSeconds(60), false, 3, null, [.. TwoSubscriptions], true, connection, 3, TimeSpan.FromSeconds(5), 4711),
@@ -156,7 +156,7 @@ public sealed class DeliverySerializerSpec : TestKit
             new ToConnection.AcknowledgementsTaken(2, 17),
             new ToConnection.SubDeviceIdsReserved(3, 1_024, 2_048),
             new ToDevice.Reminder(Device, Guid.NewGuid(), TimeSpan.FromSeconds(30)),
-            new ToDevice.Paid(Device, 9),
+            new ToDevice.NotificationsAcknowledged(Device, 9),
             new ReminderHandled(Device),
             new ToConnection.Attached(4, true, [.. TwoSubscriptions]),
             new ToConnection.Transmit(Id, Full, 12, 1, true, TimeSpan.FromHours(1), 2, 3, 4),

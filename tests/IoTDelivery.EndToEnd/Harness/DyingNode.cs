@@ -74,7 +74,7 @@ public static class DyingNode
         public override async Task<IReadOnlyList<DueReminder>> TakeDueAsync(int count, TimeSpan lease, CancellationToken cancel)
         {
             var rings = await base.TakeDueAsync(count, lease, cancel);
-            if (rings.Count > 0) Reach("rung");
+            if (rings.Count > 0) Reach("fired");
             return rings;
         }
     }
@@ -91,8 +91,8 @@ public static class DyingNode
             foreach (var @event in rows.SelectMany(r => r.Events))
             {
                 if (@event is OutboxEvent.MessageAccepted) Reach("persisted");
-                if (@event is OutboxEvent.MessageTimedOut) Reach("acted");
-                if (@event is OutboxEvent.Paid) Reach("paid and written");
+                if (@event is OutboxEvent.MessageTimedOut) Reach("handled");
+                if (@event is OutboxEvent.NotificationsAcknowledged) Reach("acknowledged and written");
             }
 
             return result;
@@ -140,7 +140,7 @@ public static class DyingNode
     }
 
     // Takes the pusher's place as soon as it has registered itself, and passes everything on.
-    private sealed class TollHouse(ActorSystem system, OwedSettler settler) : BackgroundService
+    private sealed class TollHouse(ActorSystem system, NotificationSink settler) : BackgroundService
     {
         protected override async Task ExecuteAsync(CancellationToken stoppingToken)
         {
@@ -157,14 +157,14 @@ public static class DyingNode
         {
             switch (message)
             {
-                case Owed owed:
+                case NotificationsOffered pending:
                     Reach("offered");
-                    _devices[owed.DeviceId] = Sender;
-                    pusher.Tell(owed);
+                    _devices[pending.DeviceId] = Sender;
+                    pusher.Tell(pending);
                     break;
-                case ToDevice.Paid paid:
-                    Reach("paid");
-                    _devices[paid.DeviceId].Tell(paid);
+                case ToDevice.NotificationsAcknowledged acknowledged:
+                    Reach("acknowledged");
+                    _devices[acknowledged.DeviceId].Tell(acknowledged);
                     break;
             }
         }

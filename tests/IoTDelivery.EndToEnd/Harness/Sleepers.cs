@@ -15,14 +15,14 @@ namespace IoTDelivery.EndToEnd.Harness;
 /// <summary>Devices asleep with one pending message each, written straight into the tables of a node that is stopped, as if they had gone to sleep long ago.</summary>
 public static class Sleepers
 {
-    /// <summary>Adds sleepers whose messages end at the same time. The message of <c>x</c> is <c>m-x</c>; its PENDING is told and paid.</summary>
+    /// <summary>Adds sleepers whose messages end at the same time. The message of <c>x</c> is <c>m-x</c>; its PENDING is told and acknowledged.</summary>
     public static async Task AddSleepersAsync(this Node node, IReadOnlyCollection<string> ids, DateTimeOffset endsAt)
     {
         await using var platform = Platform.Build([$"--Storage:DataFolder={Path.Combine(node.Folder, "data")}"]); // for its secrets; it is not started
         var secret = platform.Services.GetRequiredService<Secrets>().Protect(Device.Secret);
         var serializer = new DeliverySerializer(null!); // events name no actors
         var now = DateTimeOffset.UtcNow;
-        var paid = serializer.ToBinary(new DeviceEvents([new OutboxEvent.Paid(1)]));
+        var acknowledged = serializer.ToBinary(new DeviceEvents([new OutboxEvent.NotificationsAcknowledged(1)]));
 
         await using var db = node.Database().Open();
         await using var transaction = await db.BeginTransactionAsync();
@@ -38,7 +38,7 @@ public static class Sleepers
             CreatedAt = now.ToUnixTimeMilliseconds(),
         }));
         await db.BulkCopyAsync(bulk, ids.Select(id => new ReminderRow { DeviceId = id, DueAt = endsAt.ToUnixTimeMilliseconds(), Token = Guid.NewGuid().ToString("N") }));
-        await db.BulkCopyAsync(bulk, ids.SelectMany(id => new[] { Row(id, 1, Accepted(id)), Row(id, 2, paid) }));
+        await db.BulkCopyAsync(bulk, ids.SelectMany(id => new[] { Row(id, 1, Accepted(id)), Row(id, 2, acknowledged) }));
         await transaction.CommitAsync();
 
         byte[] Accepted(string id)

@@ -59,18 +59,18 @@ public sealed class SubDevicesSpec : StageSpec
     }
 
     [Fact]
-    public async Task Whoever_knocks_is_answered_when_the_sub_device_is_attached()
+    public async Task Who_asks_for_a_sub_device_is_answered_when_the_sub_device_is_attached()
     {
         var running = await Open();
         var asker = CreateTestProbe();
-        running.Stage.Tell(new ToConnection.Knocked(Plug), asker.Ref);
+        running.Stage.Tell(new ToConnection.AttachSubDevice(Plug), asker.Ref);
         var attach = await Region.ExpectMsgAsync<ToDevice.Attach>();
         Assert.Equal(Plug, attach.DeviceId);
         await asker.ExpectNoMsgAsync(Silence);
 
         Acknowledge(attach);
         Assert.IsType<OutboxReply.Done>(await asker.ExpectMsgAsync<OutboxReply>());
-        running.Stage.Tell(new ToConnection.Knocked(Plug), asker.Ref);
+        running.Stage.Tell(new ToConnection.AttachSubDevice(Plug), asker.Ref);
         Assert.IsType<OutboxReply.Done>(await asker.ExpectMsgAsync<OutboxReply>()); // and at once when it is there
     }
 

@@ -3,7 +3,7 @@ using System.Collections;
 namespace IoTDelivery.Domain;
 
 /// <summary>Notifications that are not settled yet, in order. Their numbers have no gaps.</summary>
-public sealed class OwedNotifications : IReadOnlyList<Notification>
+public sealed class PendingNotifications : IReadOnlyList<Notification>
 {
     private const int SlackMax = 32;
 
@@ -62,7 +62,7 @@ public sealed class OwedNotifications : IReadOnlyList<Notification>
         if (_items.Length > SlackMax) _items = [];
     }
 
-    // The device is gone from the registry: what is owed carries its header from here on.
+    // The device is gone from the registry: what is pending carries its header from here on.
     internal void Head(DeviceHeader header)
     {
         for (var i = _from; i < _from + Count; i++) _items[i] = _items[i] with { Header = _items[i].Header ?? header }; // of an earlier life: its own

@@ -7,13 +7,13 @@ namespace IoTDelivery.Devices;
 //
 //   cut ──► noticed (about 4 s): the smaller side answers 503 ──► decided (4 s later): it ends ──► the larger side runs its devices
 //
-public static class Sides
+public static class SplitBrainRule
 {
     /// <summary>True if the side with <paramref name="here"/> nodes would be downed.</summary>
     /// <param name="here">Members this node reaches, itself included.</param>
     /// <param name="there">Members it does not reach.</param>
     /// <param name="hasLowest">The member with the lowest address is here.</param>
     /// <param name="quorum">How many a side needs (static-quorum); null: more than the other side (keep-majority), of two equal ones the one with the lowest address.</param>
-    public static bool IsCutOff(int here, int there, bool hasLowest, int? quorum) =>
+    public static bool IsOnLosingSide(int here, int there, bool hasLowest, int? quorum) =>
         there > 0 && (quorum is { } needed ? here < needed : here < there || (here == there && !hasLowest));
 }

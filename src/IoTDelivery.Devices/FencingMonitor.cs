@@ -3,15 +3,15 @@ using Akka.Cluster;
 
 namespace IoTDelivery.Devices;
 
-/// <summary>Keeps the <see cref="FenceWatch"/>: who is unreachable, who was downed, and whether this node is on the smaller side. One per node.</summary>
-public sealed class FenceRaiser : UntypedActor
+/// <summary>Keeps the <see cref="Fencing"/>: who is unreachable, who was downed, and whether this node is on the smaller side. One per node.</summary>
+public sealed class FencingMonitor : UntypedActor
 {
-    private readonly FenceWatch _fence;
+    private readonly Fencing _fence;
     private readonly Cluster _cluster = Cluster.Get(Context.System);
     private readonly TimeSpan _duration;
     private readonly int? _quorum;
 
-    public FenceRaiser(FenceWatch fence)
+    public FencingMonitor(Fencing fence)
     {
         _fence = fence;
         var resolver = Context.System.Settings.Config.GetConfig("akka.cluster.split-brain-resolver");
@@ -29,7 +29,7 @@ public sealed class FenceRaiser : UntypedActor
         switch (message)
         {
             case ClusterEvent.CurrentClusterState state:
-                _fence.IsCutOff = IsCutOff(state);
+                _fence.IsOnLosingSide = IsOnLosingSide(state);
                 return;
             case ClusterEvent.MemberDowned downed:
                 Downed(downed.Member);
@@ -45,11 +45,11 @@ public sealed class FenceRaiser : UntypedActor
         _cluster.SendCurrentClusterState(Self);
     }
 
-    private bool IsCutOff(ClusterEvent.CurrentClusterState state)
+    private bool IsOnLosingSide(ClusterEvent.CurrentClusterState state)
     {
         var members = state.Members.Where(m => m.Status is MemberStatus.Up or MemberStatus.Leaving).ToList();
         var here = members.Count(m => !state.Unreachable.Contains(m));
-        return Sides.IsCutOff(here, members.Count - here, members.MinBy(m => m.Address, Member.AddressOrdering) is not { } lowest || !state.Unreachable.Contains(lowest), _quorum);
+        return SplitBrainRule.IsOnLosingSide(here, members.Count - here, members.MinBy(m => m.Address, Member.AddressOrdering) is not { } lowest || !state.Unreachable.Contains(lowest), _quorum);
     }
 
     private void Downed(Member member)

@@ -1,7 +1,7 @@
 namespace IoTDelivery.Devices.Tests;
 
 /// <summary>Who will lose a partition, as both sides see it before the resolver decides.</summary>
-public sealed class SidesSpec
+public sealed class SplitBrainRuleSpec
 {
     [Theory]
     [InlineData(3, 0, true, false)] // whole
@@ -11,16 +11,16 @@ public sealed class SidesSpec
     [InlineData(1, 1, true, false)] // of two equal ones the one with the lowest address goes on
     [InlineData(1, 1, false, true)]
     [InlineData(2, 2, false, true)]
-    public void With_keep_majority_the_smaller_side_is_cut_off(int here, int there, bool hasLowest, bool isCutOff) =>
-        Assert.Equal(isCutOff, Sides.IsCutOff(here, there, hasLowest, quorum: null));
+    public void With_keep_majority_the_smaller_side_is_cut_off(int here, int there, bool hasLowest, bool isOnLosingSide) =>
+        Assert.Equal(isOnLosingSide, SplitBrainRule.IsOnLosingSide(here, there, hasLowest, quorum: null));
 
     [Theory]
     [InlineData(2, 1, false)]
     [InlineData(1, 2, true)]
     [InlineData(1, 1, true)] // both sides: no quorum is left
     [InlineData(2, 3, false)]
-    public void With_static_quorum_a_side_that_has_it_goes_on(int here, int there, bool isCutOff) =>
-        Assert.Equal(isCutOff, Sides.IsCutOff(here, there, hasLowest: true, quorum: 2));
+    public void With_static_quorum_a_side_that_has_it_goes_on(int here, int there, bool isOnLosingSide) =>
+        Assert.Equal(isOnLosingSide, SplitBrainRule.IsOnLosingSide(here, there, hasLowest: true, quorum: 2));
 
     [Fact]
     public void Two_sides_never_both_go_on_and_with_keep_majority_one_always_does()
@@ -31,9 +31,9 @@ public sealed class SidesSpec
             {
                 foreach (var hasLowest in new[] { true, false })
                 {
-                    Assert.NotEqual(Sides.IsCutOff(here, there, hasLowest, null), Sides.IsCutOff(there, here, !hasLowest, null));
+                    Assert.NotEqual(SplitBrainRule.IsOnLosingSide(here, there, hasLowest, null), SplitBrainRule.IsOnLosingSide(there, here, !hasLowest, null));
                     var majority = (here + there) / 2 + 1;
-                    Assert.True(Sides.IsCutOff(here, there, hasLowest, majority) || Sides.IsCutOff(there, here, !hasLowest, majority));
+                    Assert.True(SplitBrainRule.IsOnLosingSide(here, there, hasLowest, majority) || SplitBrainRule.IsOnLosingSide(there, here, !hasLowest, majority));
                 }
             }
         }
