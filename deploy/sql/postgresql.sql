@@ -70,6 +70,10 @@ alter table device add life bigint default 0 not null;
 create index device_by_phase on device (phase, device_id);
 insert into schema_version (box, version, applied_at) values ('registry', 5, cast(extract(epoch from clock_timestamp()) * 1000 as bigint));
 
+-- registry 6
+alter table device add logins_ended_by bigint default 0 not null;
+insert into schema_version (box, version, applied_at) values ('registry', 6, cast(extract(epoch from clock_timestamp()) * 1000 as bigint));
+
 -- device-status 1
 create table device_status_change (
   device_id varchar(256) collate "C" not null primary key, status varchar(256) collate "C" not null, changed_at bigint not null, last_online_at bigint not null);

@@ -70,6 +70,10 @@ alter table device add life integer default 0 not null;
 create index device_by_phase on device (phase, device_id);
 insert into schema_version (box, version, applied_at) values ('registry', 5, cast((julianday('now') - 2440587.5) * 86400000 as integer));
 
+-- registry 6
+alter table device add logins_ended_by integer default 0 not null;
+insert into schema_version (box, version, applied_at) values ('registry', 6, cast((julianday('now') - 2440587.5) * 86400000 as integer));
+
 -- device-status 1
 create table device_status_change (
   device_id text not null primary key, status text not null, changed_at integer not null, last_online_at integer not null);

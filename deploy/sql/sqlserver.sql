@@ -70,6 +70,10 @@ alter table device add life bigint default 0 not null;
 create index device_by_phase on device (phase, device_id);
 insert into schema_version (box, version, applied_at) values ('registry', 5, datediff_big(millisecond, '1970-01-01', sysutcdatetime()));
 
+-- registry 6
+alter table device add logins_ended_by bigint default 0 not null;
+insert into schema_version (box, version, applied_at) values ('registry', 6, datediff_big(millisecond, '1970-01-01', sysutcdatetime()));
+
 -- device-status 1
 create table device_status_change (
   device_id varchar(256) collate Latin1_General_BIN2 not null primary key, status varchar(256) collate Latin1_General_BIN2 not null, changed_at bigint not null, last_online_at bigint not null);

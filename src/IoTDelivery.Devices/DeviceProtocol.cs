@@ -25,7 +25,9 @@ public abstract record ToDevice(DeviceId DeviceId)
     /// comes back. A younger CONNECT evicts an older one, never the other way round.
     /// </summary>
     /// <param name="ConnectionId">Unique among all connections ever.</param>
-    /// <param name="ConnectedAt">When the CONNECT was accepted, by the clock of its node.</param>
+    /// <param name="ConnectedAt">
+    /// When the CONNECT was accepted, by the clock of its node. Only a node of an older release looks at it.
+    /// </param>
     /// <param name="SessionExpiry">
     /// How long the session outlives the connection. Above zero subscriptions are remembered; <see cref="TimeSpan.MaxValue"/>
     /// is for ever, as with clean session 0.
@@ -55,6 +57,10 @@ public abstract record ToDevice(DeviceId DeviceId)
     /// The last <see cref="ToConnection.Challenged"/>, or 0: proof that this was sent just now, and did not lie in a buffer
     /// while a younger connection came.
     /// </param>
+    /// <param name="Generation">
+    /// Of the registry's row when the login was proven. One that the device has gone beyond is refused. Null where it
+    /// is not known: a sub-device that its gateway's login carries, or a node of an older release.
+    /// </param>
     public sealed record Attach(
         DeviceId DeviceId,
         Guid ConnectionId,
@@ -69,7 +75,8 @@ public abstract record ToDevice(DeviceId DeviceId)
         IActorRef Connection,
         int Epoch = 0,
         TimeSpan Age = default,
-        int Challenge = 0) : ToDevice(DeviceId)
+        int Challenge = 0,
+        long? Generation = null) : ToDevice(DeviceId)
     {
         public bool KeepsSession => SessionExpiry > TimeSpan.Zero;
 
@@ -78,10 +85,14 @@ public abstract record ToDevice(DeviceId DeviceId)
     }
 
     /// <summary>
-    /// Whoever is connected is let go, and so is everybody whose CONNECT was accepted up to <see cref="At"/>: the device was frozen or has a new secret. The answer is
-    /// <see cref="OutboxReply.Done"/>.
+    /// The device was frozen or has a new secret: whoever is connected by a login of an earlier <see cref="Generation"/>
+    /// is let go, and whoever comes with one is refused. The answer is <see cref="OutboxReply.Done"/> once that is stored.
     /// </summary>
-    public sealed record Disconnect(DeviceId DeviceId, DateTimeOffset At) : ToDevice(DeviceId);
+    /// <param name="Generation">
+    /// The new one of the registry's row. Null from a node of an older release: whoever is connected now is let go.
+    /// </param>
+    /// <param name="At">The time by the clock of the node that asks, for nodes of an older release only.</param>
+    public sealed record Disconnect(DeviceId DeviceId, long? Generation, DateTimeOffset At) : ToDevice(DeviceId);
 
     /// <summary>
     /// Asks a gateway to let its connection carry a sub-device, because something is about to be sent to that. The answer is <see cref="OutboxReply.Done"/>, as soon as the

@@ -68,6 +68,17 @@ public sealed class Outbox
     /// </summary>
     public long Life { get; private set; }
 
+    /// <summary>
+    /// Generation that the last freeze or reset of the secret gave the registry's row in this life. 0 if there was none.
+    /// </summary>
+    public long LoginsEndedBy { get; private set; }
+
+    /// <summary>
+    /// A login that was proven against an earlier generation of the registry's row counts no more. Lives and
+    /// generations are numbers of one sequence: a login of a former life is an earlier one, too.
+    /// </summary>
+    public long Generation => Math.Max(Life, LoginsEndedBy);
+
     /// <summary>Number of the next accepted message.</summary>
     public long NextNumber { get; private set; } = 1;
 
@@ -95,6 +106,7 @@ public sealed class Outbox
             AskedForQoS1 = snapshot.AskedForQoS1,
             IsRetired = snapshot.IsRetired,
             Life = snapshot.Life,
+            LoginsEndedBy = snapshot.LoginsEndedBy,
             NextNumber = snapshot.NextNumber,
             NextNotification = snapshot.NextNotification,
             OpenBytes = snapshot.Open.Sum(m => (long)m.Body.Bytes),
@@ -121,6 +133,7 @@ public sealed class Outbox
         AskedForQoS1 = AskedForQoS1,
         IsRetired = IsRetired,
         Life = Life,
+        LoginsEndedBy = LoginsEndedBy,
         NextNumber = NextNumber,
         NextNotification = NextNotification,
     };
@@ -198,6 +211,10 @@ public sealed class Outbox
         // The number is stored even if no life was begun under it: its Register may still be on the way.
         OutboxCommand.Retire retire when retire.Life < Life || (IsRetired && retire.Life == Life) => Decision.Nothing,
         OutboxCommand.Retire retire => Decision.Of(new OutboxEvent.Retired(retire.Header, now, retire.Life)),
+
+        // One that comes late, or once more, changes nothing.
+        OutboxCommand.EndLogins end when IsRetired || end.Generation <= Generation => Decision.Nothing,
+        OutboxCommand.EndLogins end => Decision.Of(new OutboxEvent.LoginsEnded(end.Generation)),
         OutboxCommand.Fence => Decision.Of(new OutboxEvent.Fenced()),
 
         _ => throw new ArgumentOutOfRangeException(nameof(command), command, "Unknown outbox command."),
@@ -280,8 +297,9 @@ public sealed class Outbox
             case OutboxEvent.SubDeviceIdsReserved e: SubDeviceIdsUpTo = e.UpTo; break;
             case OutboxEvent.PacketsUnacknowledged e: Unacknowledged = e.PacketIds; break;
             case OutboxEvent.QoS1Noted: AskedForQoS1 = true; break;
-            case OutboxEvent.Registered e: (IsRetired, Life) = (false, e.Life); break;
+            case OutboxEvent.Registered e: (IsRetired, Life, LoginsEndedBy) = (false, e.Life, 0); break;
             case OutboxEvent.Retired e: Retire(e); break;
+            case OutboxEvent.LoginsEnded e: LoginsEndedBy = e.Generation; break;
             case OutboxEvent.Fenced: break;
             case OutboxEvent.NotificationsAcknowledged e: AcknowledgeNotifications(e.UpTo); break;
             default: throw new ArgumentOutOfRangeException(nameof(@event), @event, "Unknown outbox event.");

@@ -86,6 +86,10 @@ public abstract record OutboxCommand
     /// </param>
     public sealed record Retire(DeviceHeader Header, long Life) : OutboxCommand;
 
+    /// <summary>The device was frozen, or has a new secret: logins of an earlier generation count no more.</summary>
+    /// <param name="Generation">That of the registry's row: drawn from the same sequence as lives.</param>
+    public sealed record EndLogins(long Generation) : OutboxCommand;
+
     /// <summary>Takes the next number in the journal, so that a former owner's next write collides.</summary>
     public sealed record Fence : OutboxCommand
     {

@@ -51,6 +51,9 @@ public abstract record OutboxEvent
     /// <param name="Life">Number of the life that ends; 0 in an event of an older release.</param>
     public sealed record Retired(DeviceHeader Header, DateTimeOffset At, long Life = 0) : OutboxEvent;
 
+    /// <summary>Logins that were proven against an earlier generation of the registry's row count no more.</summary>
+    public sealed record LoginsEnded(long Generation) : OutboxEvent;
+
     /// <summary>Nothing happened; the number is taken.</summary>
     public sealed record Fenced : OutboxEvent;
 

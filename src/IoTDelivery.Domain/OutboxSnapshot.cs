@@ -42,6 +42,9 @@ public sealed record OutboxSnapshot
     /// <inheritdoc cref="Outbox.Life"/>
     public long Life { get; init; }
 
+    /// <inheritdoc cref="Outbox.LoginsEndedBy"/>
+    public long LoginsEndedBy { get; init; }
+
     /// <inheritdoc cref="Outbox.NextNumber"/>
     public long NextNumber { get; init; } = 1;
 

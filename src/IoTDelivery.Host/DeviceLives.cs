@@ -6,9 +6,10 @@ using IoTDelivery.Registry;
 namespace IoTDelivery.Host;
 
 /// <summary>
-/// Creates and deletes devices. A device has a row in the registry and an outbox in the journal. Each step of both ways
-/// survives a crash, and every node resumes what stands unfinished. The row decides: it holds the number of the life.
-/// What is asked of the outbox carries that number, so nothing that comes late hurts a device that exists again.
+/// Creates and deletes devices, and ends their logins. A device has a row in the registry and an outbox in the journal.
+/// Each step of each way survives a crash, and every node resumes what stands unfinished. The row decides: it holds the
+/// number of the life. What is asked of the outbox carries that number, so nothing that comes late hurts a device that
+/// exists again.
 /// </summary>
 //
 //   create ──► CREATING: number drawn ──► Register(number) ──► READY ──delete──► DELETING ──► Retire(number) ──► no row
@@ -16,14 +17,17 @@ namespace IoTDelivery.Host;
 //                 │  └── asked again: a new number                                  │
 //                 └── its creator has left ─────────────────────────────────────────┘
 //
-public sealed class DeviceLives(Registry.Devices registry, DeviceGateway devices, ILogger<DeviceLives> logger)
+//   freeze, new secret ──► row changed: number drawn and kept ──► Disconnect(number) ──► number no longer kept
+//
+public sealed class DeviceLives(
+    Registry.Devices registry, DeviceGateway devices, TimeProvider clock, ILogger<DeviceLives> logger)
     : BackgroundService
 {
     /// <summary>How often each node looks for what is unfinished.</summary>
     public static readonly TimeSpan Interval = TimeSpan.FromSeconds(5);
 
     // For so long it is left to the request that may be at work on it. Doing it twice would do no harm.
-    private static readonly TimeSpan DeletionMax = TimeSpan.FromSeconds(5);
+    private static readonly TimeSpan DeletionMax = TimeSpan.FromSeconds(5); // and that logins are over
     private static readonly TimeSpan CreationMax = TimeSpan.FromMinutes(1);
 
     private const int PageSize = 500;
@@ -35,7 +39,8 @@ public sealed class DeviceLives(Registry.Devices registry, DeviceGateway devices
     // When this node saw it first, by its own monotonic clock.
     private Dictionary<Step, long> _seen = [];
 
-    private readonly record struct Step(string DeviceId, long Life, DevicePhase Phase);
+    // Ready: in use, and not told yet which logins are over.
+    private readonly record struct Step(string DeviceId, long Number, DevicePhase Phase);
 
     /// <summary>What became of a creation: the device, or why there is none. Neither: the id is taken.</summary>
     public readonly record struct Creation(Device? Device, RefusalReason? Refused = null);
@@ -74,6 +79,15 @@ public sealed class DeviceLives(Registry.Devices registry, DeviceGateway devices
         return device is null ? RefusalReason.NoSuchDevice : await FinishAsync(device, cancel);
     }
 
+    /// <summary>Null when the device has let go whoever must go; else why it has not. It is told again then.</summary>
+    public async Task<RefusalReason?> EndLoginsAsync(LoginsEnd end, CancellationToken cancel)
+    {
+        var disconnect = new ToDevice.Disconnect(DeviceId.Parse(end.DeviceId), end.Generation, clock.GetUtcNow());
+        if (await devices.AskAsync(disconnect, cancel) is OutboxReply.Refused refused) return refused.Reason;
+        await registry.ToldAsync(end, cancel);
+        return null;
+    }
+
     protected override async Task ExecuteAsync(CancellationToken stoppingToken)
     {
         using var timer = new PeriodicTimer(Interval);
@@ -102,25 +116,31 @@ public sealed class DeviceLives(Registry.Devices registry, DeviceGateway devices
     private async Task ResumeAsync(CancellationToken cancel)
     {
         var seen = new Dictionary<Step, long>();
+        var options = new ParallelOptions { MaxDegreeOfParallelism = AtOnce, CancellationToken = cancel };
         var after = "";
         while (await registry.UnfinishedAsync(after, PageSize, cancel) is { Count: > 0 } page)
         {
-            var left = new List<Device>();
-            foreach (var device in page)
-            {
-                var step = new Step(device.DeviceId, device.Life, device.Phase);
-                var since = _seen.GetValueOrDefault(step, Stopwatch.GetTimestamp());
-                seen[step] = since;
-                var patience = device.Phase == DevicePhase.Creating ? CreationMax : DeletionMax;
-                if (Stopwatch.GetElapsedTime(since) >= patience) left.Add(device);
-            }
-
-            var options = new ParallelOptions { MaxDegreeOfParallelism = AtOnce, CancellationToken = cancel };
+            var left = page.Where(d => IsLeft(new Step(d.DeviceId, d.Life, d.Phase), seen)).ToList();
             await Parallel.ForEachAsync(left, options, ResumeAsync);
             after = page[^1].DeviceId;
         }
 
+        var afterGeneration = 0L;
+        while (await registry.UntoldAsync(afterGeneration, PageSize, cancel) is { Count: > 0 } page)
+        {
+            var left = page.Where(e => IsLeft(new Step(e.DeviceId, e.Generation, DevicePhase.Ready), seen)).ToList();
+            await Parallel.ForEachAsync(left, options, async (end, cancelled) => await EndLoginsAsync(end, cancelled));
+            afterGeneration = page[^1].Generation;
+        }
+
         _seen = seen;
+    }
+
+    private bool IsLeft(Step step, Dictionary<Step, long> seen)
+    {
+        var since = _seen.GetValueOrDefault(step, Stopwatch.GetTimestamp());
+        seen[step] = since;
+        return Stopwatch.GetElapsedTime(since) >= (step.Phase == DevicePhase.Creating ? CreationMax : DeletionMax);
     }
 
     private async ValueTask ResumeAsync(Device device, CancellationToken cancel)

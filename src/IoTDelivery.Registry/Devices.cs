@@ -65,6 +65,12 @@ public sealed record Device
     /// </summary>
     [Column("life")] public long Life { get; init; }
 
+    /// <summary>
+    /// Drawn, from the sequence of lives, by the last freeze or reset of a secret that ended the logins before it. 0 if
+    /// there was none.
+    /// </summary>
+    [Column("logins_ended_by")] public long LoginsEndedBy { get; init; }
+
     /// <summary>The node (its incarnation) that holds the connection; null when the device is away.</summary>
     [Column("online_node")] public string? OnlineNode { get; init; }
     [Column("connection_id")] public Guid? ConnectionId { get; init; }
@@ -77,6 +83,11 @@ public sealed record Device
     [Column("device_sdk_version")] public string? DeviceSdkVersion { get; init; }
     [Column("sw_version")] public string? SwVersion { get; init; }
     [Column("fw_version")] public string? FwVersion { get; init; }
+
+    /// <summary>
+    /// A login that is proven against this row is of this generation; one of an earlier generation counts no more.
+    /// </summary>
+    public long Generation => Math.Max(Life, LoginsEndedBy);
 
     /// <summary>What notifications about this device say of it.</summary>
     public DeviceHeader Header => new(ProjectId, AppId, NodeId, ProductId, GatewayId ?? DeviceId);
@@ -94,6 +105,12 @@ public readonly record struct DeviceFilter(
 
 /// <summary>What an update may change of a device; null leaves as it is.</summary>
 public readonly record struct DeviceChange(string? DeviceName, string? Description, string? ExtensionInfo);
+
+/// <summary>
+/// A change of a device's row that ends the logins before it. The device has to be told; until it is, this is kept.
+/// </summary>
+/// <param name="Generation">Logins of earlier generations are over. No two changes have the same.</param>
+public readonly record struct LoginsEnd(string DeviceId, long Generation);
 
 /// <summary>The devices of this site. Reading one that has not changed costs no query: <see cref="DeviceCache"/>.</summary>
 public sealed class Devices(SqlDatabase database, Secrets secrets, DeviceCache cache)
@@ -191,11 +208,44 @@ public sealed class Devices(SqlDatabase database, Secrets secrets, DeviceCache c
         return ChangeAsync(projectId, deviceId, own => isSecondary ? own.Set(d => d.SecondarySecret, stored) : own.Set(d => d.Secret, stored), cancel);
     }
 
-    /// <summary>False if this project has none of this id. Null lets it connect again.</summary>
-    public Task<bool> FreezeAsync(string projectId, DeviceId deviceId, DateTimeOffset? at, CancellationToken cancel)
+    /// <summary>The same, and the logins before it are over. Null if this project has none of this id.</summary>
+    public Task<LoginsEnd?> ResetSecretAndEndLoginsAsync(
+        string projectId, DeviceId deviceId, string secret, bool isSecondary, CancellationToken cancel)
     {
-        var since = at?.ToUnixTimeMilliseconds();
-        return ChangeAsync(projectId, deviceId, own => own.Set(d => d.FrozenAt, since), cancel);
+        var stored = secrets.Protect(secret);
+        return EndLoginsAsync(projectId, deviceId, own => isSecondary
+            ? own.Set(d => d.SecondarySecret, stored)
+            : own.Set(d => d.Secret, stored), cancel);
+    }
+
+    /// <summary>
+    /// It may not connect any more, and the logins before this are over. Null if this project has none of this id.
+    /// </summary>
+    public Task<LoginsEnd?> FreezeAsync(
+        string projectId, DeviceId deviceId, DateTimeOffset at, CancellationToken cancel)
+    {
+        var since = at.ToUnixTimeMilliseconds();
+        return EndLoginsAsync(projectId, deviceId, own => own.Set(d => d.FrozenAt, since), cancel);
+    }
+
+    /// <summary>It may connect again. False if this project has none of this id.</summary>
+    public Task<bool> UnfreezeAsync(string projectId, DeviceId deviceId, CancellationToken cancel) =>
+        ChangeAsync(projectId, deviceId, own => own.Set(d => d.FrozenAt, (long?)null), cancel);
+
+    /// <summary>Devices that were not told yet which logins are over, in order of the generations.</summary>
+    public async Task<IReadOnlyList<LoginsEnd>> UntoldAsync(
+        long afterGeneration, int limit, CancellationToken cancel)
+    {
+        await using var db = database.Open();
+        return await db.GetTable<DeviceLife>().Where(l => l.Life > afterGeneration).OrderBy(l => l.Life).Take(limit)
+            .Select(l => new LoginsEnd(l.DeviceId, l.Life)).ToListAsync(cancel);
+    }
+
+    /// <summary>The device has stored it, or is gone.</summary>
+    public async Task ToldAsync(LoginsEnd end, CancellationToken cancel)
+    {
+        await using var db = database.Open();
+        await db.GetTable<DeviceLife>().Where(l => l.Life == end.Generation).DeleteAsync(cancel);
     }
 
     /// <summary>True if a device stands under this one. One that is being deleted does not.</summary>
@@ -265,11 +315,32 @@ public sealed class Devices(SqlDatabase database, Secrets secrets, DeviceCache c
     private async Task<bool> ChangeAsync(string projectId, DeviceId deviceId, Func<IQueryable<Device>, IUpdatable<Device>> change, CancellationToken cancel)
     {
         await using var db = database.Open();
-        var own = db.GetTable<Device>().Where(d => d.DeviceId == deviceId.Value && d.ProjectId == projectId && d.Phase == DevicePhase.Ready);
-        var changed = await change(own).UpdateAsync(cancel);
+        var changed = await change(Ready(db, projectId, deviceId)).UpdateAsync(cancel);
         await cache.ForgetAsync(deviceId.Value);
         return changed > 0;
     }
+
+    // The row is changed first. That locks it: whoever changes it next draws a greater number, and no login reads the
+    // one without the other. The number stays where it was drawn until the device has been told.
+    private async Task<LoginsEnd?> EndLoginsAsync(
+        string projectId,
+        DeviceId deviceId,
+        Func<IQueryable<Device>, IUpdatable<Device>> change,
+        CancellationToken cancel)
+    {
+        await using var db = database.Open();
+        await using var transaction = await db.BeginTransactionAsync(cancel);
+        if (await change(Ready(db, projectId, deviceId)).UpdateAsync(cancel) == 0) return null;
+        var generation = await DrawAsync(db, deviceId.Value, cancel);
+        await Ready(db, projectId, deviceId).Set(d => d.LoginsEndedBy, generation).UpdateAsync(cancel);
+        await transaction.CommitAsync(cancel);
+        await cache.ForgetAsync(deviceId.Value);
+        return new LoginsEnd(deviceId.Value, generation);
+    }
+
+    private static IQueryable<Device> Ready(DataConnection db, string projectId, DeviceId deviceId) =>
+        db.GetTable<Device>().Where(
+            d => d.DeviceId == deviceId.Value && d.ProjectId == projectId && d.Phase == DevicePhase.Ready);
 
     /// <summary>
     /// Last step of a deletion, once the outbox is retired. Does nothing if somebody else has taken it: the device may
@@ -298,6 +369,7 @@ public sealed class Devices(SqlDatabase database, Secrets secrets, DeviceCache c
         }
 
         var life = await DrawAsync(db, device.DeviceId, cancel);
+        await db.GetTable<DeviceLife>().Where(l => l.Life == life).DeleteAsync(cancel);
         var begun = device with { Phase = DevicePhase.Creating, Life = life };
         await db.InsertAsync(begun, token: cancel);
         await transaction.CommitAsync(cancel);
@@ -305,12 +377,8 @@ public sealed class Devices(SqlDatabase database, Secrets secrets, DeviceCache c
     }
 
     // Each number is greater than all before it, whichever node draws it: no clock is asked.
-    private static async Task<long> DrawAsync(DataConnection db, string deviceId, CancellationToken cancel)
-    {
-        var life = await db.InsertWithInt64IdentityAsync(new DeviceLife { DeviceId = deviceId }, token: cancel);
-        await db.GetTable<DeviceLife>().Where(l => l.Life == life).DeleteAsync(cancel);
-        return life;
-    }
+    private static Task<long> DrawAsync(DataConnection db, string deviceId, CancellationToken cancel) =>
+        db.InsertWithInt64IdentityAsync(new DeviceLife { DeviceId = deviceId }, token: cancel);
 
     private static async Task<bool> MoveAsync(
         DataConnection db, Device device, DevicePhase from, DevicePhase to, CancellationToken cancel) =>
@@ -319,7 +387,8 @@ public sealed class Devices(SqlDatabase database, Secrets secrets, DeviceCache c
     private static IQueryable<Device> Same(DataConnection db, Device device) =>
         db.GetTable<Device>().Where(d => d.DeviceId == device.DeviceId && d.Life == device.Life);
 
-    // Where the numbers of lives come from. Rows do not stay.
+    // Where the numbers of lives and generations come from. The row of a life goes at once. That of a generation goes
+    // when its device has been told.
     [Table("device_life")]
     private sealed record DeviceLife
     {

@@ -60,6 +60,8 @@ public static class RegistryMigrations
             "create table device_life (life {identity}, device_id {id} not null)",
             "alter table device add life {bigint} default 0 not null",
             "create index device_by_phase on device (phase, device_id)"), // for what is unfinished, every few seconds
+        new("registry", 6,
+            "alter table device add logins_ended_by {bigint} default 0 not null"),
         .. StatusChanges.Migrations,
         .. Certificates.Migrations,
         .. AmqpQueues.Migrations,

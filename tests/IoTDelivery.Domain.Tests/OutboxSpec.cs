@@ -16,6 +16,8 @@ public sealed class OutboxSpec
 
     private static OutboxCommand.Register Register(long life) => new(life);
 
+    private static OutboxCommand.EndLogins EndLogins(long generation) => new(generation);
+
     [Fact]
     public void A_message_for_a_device_that_is_away_is_PENDING_and_the_application_is_pending_that_word()
     {
@@ -342,6 +344,38 @@ public sealed class OutboxSpec
         Assert.False(outbox.IsRetired);
         Assert.Equal(Decision.Nothing, Decide(outbox, Register(0)));
     }
+
+    [Fact]
+    public void A_freeze_ends_the_logins_of_earlier_generations_and_one_that_comes_late_or_again_changes_nothing()
+    {
+        Assert.Equal(0, Outbox.Empty.Generation);
+        var outbox = Outbox(EndLogins(5));
+
+        Assert.Equal(5, outbox.Generation);
+        Assert.Equal(Decision.Nothing, Decide(outbox, EndLogins(5)));
+        Assert.Equal(Decision.Nothing, Decide(outbox, EndLogins(4)));
+        Assert.Equal([new LoginsEnded(6)], Decide(outbox, EndLogins(6)).Events);
+    }
+
+    [Fact]
+    public void A_life_begins_with_the_generation_of_its_number_so_logins_of_the_former_one_count_no_more()
+    {
+        var deleted = Outbox(EndLogins(5), Retire(1));
+        Assert.Equal(Decision.Nothing, Decide(deleted, EndLogins(6)));
+
+        var again = deleted.Apply(Decide(deleted, Register(7)).Events, Policy);
+        Assert.Equal((7, 0), (again.Generation, again.LoginsEndedBy));
+        Assert.Equal(Decision.Nothing, Decide(again, EndLogins(6))); // of the former life
+        Assert.Equal(8, again.Apply(Decide(again, EndLogins(8)).Events, Policy).Generation);
+    }
+
+    [Fact]
+    public void A_life_that_an_older_release_began_lets_in_logins_without_a_number() =>
+        Assert.Equal(0, Outbox(EndLogins(5), Retire(1), Register(0)).Generation);
+
+    [Fact]
+    public void Which_logins_count_no_more_is_part_of_the_snapshot() =>
+        Assert.Equal(5, Domain.Outbox.From(Outbox(EndLogins(5)).ToSnapshot()).Generation);
 
     private const string Custom = "custom/b";
 

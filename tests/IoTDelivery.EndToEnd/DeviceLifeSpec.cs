@@ -53,6 +53,26 @@ public sealed class DeviceLifeSpec(PlainSite site) : IClassFixture<PlainSite>
     }
 
     [Fact]
+    public async Task A_new_secret_that_disconnects_ends_the_old_connection_and_the_new_one_is_served_at_once()
+    {
+        var lamp = await site.NewDeviceAsync();
+        await using var device = await Device.OnlineAsync(site.Node.MqttPort, lamp);
+        var gone = new TaskCompletionSource();
+        device.Client.DisconnectedAsync += _ =>
+        {
+            gone.TrySetResult();
+            return Task.CompletedTask;
+        };
+
+        var reset = new { secret = "another-secret", force_disconnect = true };
+        Api.Expect(HttpStatusCode.OK, await site.Node.Api.PostAsync($"devices/{lamp}/action?action_id=resetSecret", reset));
+
+        await gone.Task.WaitAsync(TimeSpan.FromSeconds(10));
+        Assert.Equal(MqttClientConnectResultCode.BadUserNameOrPassword, await ConnectAsync(lamp, Device.Secret));
+        Assert.Equal(MqttClientConnectResultCode.Success, await ConnectAsync(lamp, "another-secret"));
+    }
+
+    [Fact]
     public async Task A_device_and_a_product_are_changed_field_by_field()
     {
         var lamp = await site.NewDeviceAsync();

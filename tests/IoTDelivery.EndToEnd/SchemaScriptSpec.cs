@@ -28,8 +28,8 @@ public sealed class SchemaScriptSpec(PostgreSqlDatabase database) : IClassFixtur
         await ExecuteAsync("grant select, insert, update, delete on all tables in schema public to program");
         await using (var node = await Node.StartAsync("--Storage:Provider=PostgreSql", "--Storage:CreateTables=false", settings)) await LivesAsync(node);
 
-        await ExecuteAsync("delete from schema_version where box = 'registry' and version = 5");
-        Assert.Contains("Run these sections of deploy/sql/postgresql.sql as its owner: registry 5.", await RefusalAsync(settings));
+        await ExecuteAsync("delete from schema_version where box = 'registry' and version = 6");
+        Assert.Contains("Run these sections of deploy/sql/postgresql.sql as its owner: registry 6.", await RefusalAsync(settings));
 
         await using var refused = new NpgsqlCommand("create table of_its_own (id int)", new NpgsqlConnection(settings.Split('=', 2)[1]));
         await refused.Connection!.OpenAsync();

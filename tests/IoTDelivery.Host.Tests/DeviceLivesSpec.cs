@@ -1,11 +1,12 @@
 using System.Diagnostics;
+using Akka.Actor;
 using IoTDelivery.Devices;
 using IoTDelivery.Domain;
 using Microsoft.Extensions.DependencyInjection;
 
 namespace IoTDelivery.Host.Tests;
 
-/// <summary>Creations and deletions that a node could not finish.</summary>
+/// <summary>Creations, deletions and ends of logins that a node could not finish.</summary>
 public sealed class DeviceLivesSpec(RunningPlatform platform) : IClassFixture<RunningPlatform>
 {
     private static readonly TimeSpan Patience = TimeSpan.FromSeconds(60);
@@ -83,6 +84,72 @@ public sealed class DeviceLivesSpec(RunningPlatform platform) : IClassFixture<Ru
         await ExpectAsync(200, HttpMethod.Get, "p1/devices/late");
         await ExpectAsync(200, HttpMethod.Get, "p1/devices/late/messages/m1");
         await ExpectAsync(201, HttpMethod.Post, "p1/devices/late/messages", """{"message":"y"}""");
+    }
+
+    [Fact]
+    public async Task A_freeze_that_was_answered_503_refuses_at_once_and_ends_the_connection_while_the_node_runs()
+    {
+        await ExpectAsync(201, HttpMethod.Post, "p1/devices", Create("freezer"));
+        var before = await LoginAsync("freezer");
+        using var present = Inbox.Create(platform.System);
+        Assert.IsType<ToConnection.Attached>(await AttachAsync(present, before));
+        await WhileCutOffAsync(() => ExpectAsync(503, HttpMethod.Post, "p1/devices/freezer/freeze"));
+
+        Assert.NotNull((await Registry.FindAsync(DeviceId.Parse("freezer")))!.FrozenAt);
+        Assert.Equal(ToConnection.Evicted.ByOperator, await present.ReceiveAsync(Patience));
+        var waited = Stopwatch.StartNew();
+        while ((await Registry.UntoldAsync(0, 10, default)).Any(e => e.DeviceId == "freezer"))
+        {
+            Assert.True(waited.Elapsed < Patience, "It is told again and again.");
+            await Task.Delay(100);
+        }
+
+        await ExpectAsync(204, HttpMethod.Post, "p1/devices/freezer/unfreeze");
+        using var late = Inbox.Create(platform.System);
+        Assert.Equal(ToConnection.Evicted.ByOperator, await AttachAsync(late, before));
+        using var after = Inbox.Create(platform.System);
+        Assert.IsType<ToConnection.Attached>(await AttachAsync(after, await LoginAsync("freezer")));
+    }
+
+    [Fact]
+    public async Task A_new_secret_ends_the_connections_of_the_old_one_if_it_is_to_and_is_served_at_once()
+    {
+        await ExpectAsync(201, HttpMethod.Post, "p1/devices", Create("reset"));
+        var before = await LoginAsync("reset");
+        using var present = Inbox.Create(platform.System);
+        Assert.IsType<ToConnection.Attached>(await AttachAsync(present, before));
+
+        const string Reset = "p1/devices/reset/action?action_id=resetSecret";
+        await ExpectAsync(200, HttpMethod.Post, Reset, """{"secret":"secret-of-none"}""");
+        Assert.Equal(before.Generation, (await LoginAsync("reset")).Generation);
+        await ExpectAsync(200, HttpMethod.Post, Reset, """{"secret":"secret-of-all","force_disconnect":true}""");
+
+        Assert.Equal(ToConnection.Evicted.ByOperator, await present.ReceiveAsync(Patience));
+        Assert.DoesNotContain(await Registry.UntoldAsync(0, 10, default), e => e.DeviceId == "reset");
+        using var after = Inbox.Create(platform.System);
+        Assert.IsType<ToConnection.Attached>(await AttachAsync(after, await LoginAsync("reset")));
+    }
+
+    // What a CONNECT reads of the row.
+    private async Task<Registry.Device> LoginAsync(string id) => (await Registry.FindAsync(DeviceId.Parse(id)))!;
+
+    private async Task<object> AttachAsync(Inbox connection, Registry.Device login)
+    {
+        var attach = new ToDevice.Attach(
+            DeviceId.Parse(login.DeviceId),
+            Guid.NewGuid(),
+            DateTimeOffset.UtcNow,
+            new WireConnection(ForbidsRepeats: false, ReceiveMaximum: 65_535),
+            SessionExpiry: TimeSpan.Zero,
+            StartsClean: true,
+            Revision: 1,
+            Subscriptions: [],
+            Subscribed: [],
+            Implicit: false,
+            connection.Receiver,
+            Generation: login.Generation);
+        Gateway.Tell(attach, connection.Receiver);
+        return await connection.ReceiveAsync(Patience);
     }
 
     private static string Create(string id) => $$"""{"product_id":"lamp","node_id":"{{id}}","device_id":"{{id}}"}""";

@@ -221,13 +221,93 @@ public abstract class RegistrySpec<TDatabase>(TDatabase server) : IClassFixture<
         Assert.Null((await devices.FindAsync(Id("lamp")))!.SecondarySecret);
 
         Assert.True(await devices.ResetSecretAsync(Project, Id("lamp"), "second-secret", isSecondary: true, default));
-        Assert.True(await devices.FreezeAsync(Project, Id("lamp"), DateTimeOffset.FromUnixTimeMilliseconds(5), default));
+        Assert.NotNull(await devices.FreezeAsync(Project, Id("lamp"), DateTimeOffset.FromUnixTimeMilliseconds(5), default));
         Assert.Equal("door", (await devices.UpdateAsync(Project, Id("lamp"), new DeviceChange { Description = "door" }, default))!.Description);
         var changed = (await devices.FindAsync(Id("lamp")))!;
         Assert.Equal(("secret of lamp", "second-secret", 5, "hall"), (changed.Secret, changed.SecondarySecret, changed.FrozenAt, changed.DeviceName));
-        Assert.False(await devices.FreezeAsync("project-2", Id("lamp"), null, default));
-        Assert.True(await devices.FreezeAsync(Project, Id("lamp"), null, default));
+        Assert.False(await devices.UnfreezeAsync("project-2", Id("lamp"), default));
+        Assert.True(await devices.UnfreezeAsync(Project, Id("lamp"), default));
         Assert.Null((await devices.FindAsync(Id("lamp")))!.FrozenAt);
+    }
+
+    [SkippableFact]
+    public async Task A_freeze_and_a_reset_that_disconnects_begin_a_generation_and_nothing_else_does()
+    {
+        await using var node = Node(await DatabaseAsync(server));
+        var devices = node.GetRequiredService<Devices>();
+        await devices.AddAsync(Device("lamp"), default);
+        var created = (await devices.FindAsync(Id("lamp")))!;
+        Assert.Equal(created.Life, created.Generation);
+        Assert.Null(await devices.FreezeAsync("project-2", Id("lamp"), DateTimeOffset.UnixEpoch, default));
+        Assert.Null(await devices.ResetSecretAndEndLoginsAsync(Project, Id("nobody"), "secret-2", false, default));
+
+        var frozen = await devices.FreezeAsync(Project, Id("lamp"), DateTimeOffset.UnixEpoch, default);
+        Assert.Equal(new LoginsEnd("lamp", (await devices.FindAsync(Id("lamp")))!.Generation), frozen);
+        Assert.True(frozen!.Value.Generation > created.Life);
+
+        await devices.UnfreezeAsync(Project, Id("lamp"), default);
+        await devices.ResetSecretAsync(Project, Id("lamp"), "secret-2", isSecondary: false, default);
+        Assert.Equal(frozen.Value.Generation, (await devices.FindAsync(Id("lamp")))!.Generation);
+
+        var reset = await devices.ResetSecretAndEndLoginsAsync(Project, Id("lamp"), "secret-3", true, default);
+        var row = (await devices.FindAsync(Id("lamp")))!;
+        Assert.Equal(("secret-2", "secret-3"), (row.Secret, row.SecondarySecret));
+        Assert.Equal(new LoginsEnd("lamp", row.Generation), reset);
+        Assert.True(row.Generation > frozen.Value.Generation);
+    }
+
+    [SkippableFact]
+    public async Task What_ends_logins_is_kept_until_the_device_was_told_and_a_creation_is_not_among_it()
+    {
+        await using var node = Node(await DatabaseAsync(server));
+        var devices = node.GetRequiredService<Devices>();
+        await devices.AddAsync(Device("lamp"), default);
+        Assert.Empty(await devices.UntoldAsync(0, 10, default));
+
+        var first = (await devices.FreezeAsync(Project, Id("lamp"), DateTimeOffset.UnixEpoch, default))!.Value;
+        var second = (await devices.FreezeAsync(Project, Id("lamp"), DateTimeOffset.UnixEpoch, default))!.Value;
+        Assert.Equal([first, second], await devices.UntoldAsync(0, 10, default));
+        Assert.Equal([second], await devices.UntoldAsync(first.Generation, 10, default));
+
+        await devices.ToldAsync(first, default);
+        Assert.Equal([second], await devices.UntoldAsync(0, 10, default));
+    }
+
+    [SkippableFact]
+    public async Task Of_changes_that_come_together_the_row_holds_the_greatest_generation()
+    {
+        var database = await DatabaseAsync(server);
+        await using var first = Node(database);
+        await using var second = Node(database, "node-2");
+        var (one, other) = (first.GetRequiredService<Devices>(), second.GetRequiredService<Devices>());
+        await one.AddAsync(Device("lamp"), default);
+
+        var ends = await Task.WhenAll(Enumerable.Range(0, 12).Select(i => Task.Run(() =>
+            (i % 2 == 0 ? one : other).FreezeAsync(Project, Id("lamp"), DateTimeOffset.UnixEpoch, default))));
+
+        var row = (await one.FindAsync(Id("lamp")))!;
+        Assert.Equal(ends.Max(e => e!.Value.Generation), row.Generation);
+        Assert.Equal(ends.Length, ends.Distinct().Count());
+    }
+
+    [SkippableFact]
+    public async Task A_device_of_the_release_before_is_of_the_generation_of_its_life()
+    {
+        Skip.If(server.SkipReason is not null, server.SkipReason);
+        var database = new Storage.SqlDatabase(await server.CreateAsync());
+        await database.MigrateAsync([.. RegistryMigrations.All.Where(m => m is not { Box: "registry", Version: > 5 })]);
+        await using (var db = database.Open())
+        {
+            await db.ExecuteAsync(
+                "insert into device (device_id, record_id, project_id, product_id, node_id, secret, created_at, phase, life) "
+                + $"values ('lamp', '1', '{Project}', 'lamp', 'lamp', 'x', 1, 0, 7)");
+        }
+
+        await database.MigrateAsync(RegistryMigrations.All);
+
+        await using var node = Node(database);
+        var listed = await node.GetRequiredService<Devices>().ListAsync(Project, default, Page.First, default);
+        Assert.Equal((7, 0), (listed.Items[0].Generation, listed.Items[0].LoginsEndedBy));
     }
 
     [SkippableFact]

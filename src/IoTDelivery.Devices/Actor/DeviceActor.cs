@@ -269,8 +269,7 @@ public sealed class DeviceActor : UntypedPersistentActor
 
     private void OnDisconnect(ToDevice.Disconnect disconnect)
     {
-        _connection.RejectBefore(disconnect.At);
-        _journal.Reply(Sender, OutboxReply.Done.Instance);
+        _connection.EndLogins(disconnect.Generation, Sender);
         KeepAwake();
     }
 

@@ -9,7 +9,8 @@ namespace IoTDelivery.Devices;
 /// out and what is acknowledged. The other end is the connection's DeviceAttachment.
 /// </summary>
 //
-//   Attach ──► older than the one attached: evicted
+//   Attach ──► of a login that counts no more: evicted
+//          ──► older than the one attached: evicted
 //          ──► younger: challenged once, if another is attached ──► attached, the other one evicted
 //          ──► the same one, of a later epoch: its packets start over
 //          ──► the same one, of a later revision: its subscriptions change
@@ -19,7 +20,7 @@ internal sealed class DeviceConnection
     // ConnectedAt: by the device's steady clock.
     private sealed record Attached(
         Guid Id,
-        DateTimeOffset LoginAt,
+        long? Generation,
         DateTimeOffset ConnectedAt,
         int Epoch,
         int Revision,
@@ -50,7 +51,6 @@ internal sealed class DeviceConnection
     private ToConnection.SubDeviceIdsReserved? _granted; // the last answer to a gateway's connection
     private Guid _grantedTo;
     private (Guid ConnectionId, int Value) _challenge; // of the connection that would evict another
-    private DateTimeOffset _rejectBefore = DateTimeOffset.MinValue; // logins: the device was frozen, or its secret reset
 
     public DeviceConnection(
         DeviceId deviceId, DeviceServices services, DeviceClock clock, JournalWriter journal, Inflight wire, ICanWatch watcher)
@@ -74,7 +74,7 @@ internal sealed class DeviceConnection
     /// <summary>A connection says that the device is its, or that its subscriptions have changed.</summary>
     public void OnAttach(ToDevice.Attach attach)
     {
-        if (_journal.Ahead.IsRetired || attach.ConnectedAt <= _rejectBefore)
+        if (_journal.Ahead.IsRetired || attach.Generation < _journal.Ahead.Generation)
         {
             attach.Connection.Tell(ToConnection.Evicted.ByOperator);
             return;
@@ -139,11 +139,16 @@ internal sealed class DeviceConnection
         OnGone();
     }
 
-    /// <summary>The device was frozen, or has a new secret: logins up to this time are worth nothing any more.</summary>
-    public void RejectBefore(DateTimeOffset at)
+    /// <summary>
+    /// The device was frozen, or has a new secret: logins of an earlier generation count no more. What is not known, of
+    /// the login or of the freeze, counts as earlier.
+    /// </summary>
+    public void EndLogins(long? generation, IActorRef replyTo)
     {
-        _rejectBefore = at;
-        if (_attached?.LoginAt <= at) Evict(ToConnection.Evicted.ByOperator);
+        var goesOn = _attached?.Generation >= generation;
+        if (!goesOn) Evict(ToConnection.Evicted.ByOperator);
+        if (generation is { } known) _journal.Decide(new OutboxCommand.EndLogins(known), replyTo);
+        else _journal.Reply(replyTo, OutboxReply.Done.Instance);
     }
 
     /// <summary>The client, or the transport at QoS 0, acknowledged a packet.</summary>
@@ -246,7 +251,7 @@ internal sealed class DeviceConnection
         var subscriptions = attach.Subscriptions ?? Replaced(remembered ?? [], attach.Subscribed);
         _attached = new Attached(
             attach.ConnectionId,
-            attach.ConnectedAt,
+            attach.Generation,
             connectedAt,
             attach.Epoch,
             attach.Revision,

@@ -61,7 +61,7 @@ public sealed class DeliverySerializer(ExtendedActorSystem system) : SerializerW
         ToDevice.List o => new Proto.List { DeviceId = o.DeviceId.Value, Before = o.Before },
         ToDevice.Show o => new Proto.Show { DeviceId = o.DeviceId.Value, MessageId = o.MessageId.Value },
         ToDevice.Attach o => Write(o),
-        ToDevice.Disconnect o => new Proto.Disconnect { DeviceId = o.DeviceId.Value, At = o.At.UtcTicks },
+        ToDevice.Disconnect o => Write(o),
         ToDevice.AttachSubDevice o => new Proto.AttachSubDevice { DeviceId = o.DeviceId.Value, SubDeviceId = o.SubDevice.Value },
         ToDevice.Detach o => Write(o),
         ToDevice.PacketAcknowledged o => Write(o),
@@ -183,6 +183,7 @@ public sealed class DeliverySerializer(ExtendedActorSystem system) : SerializerW
         {
             Retired = new() { Header = Write(e.Header), At = e.At.UtcTicks, Life = e.Life },
         },
+        OutboxEvent.LoginsEnded e => new() { LoginsEnded = new() { Generation = e.Generation } },
         OutboxEvent.Fenced => new() { Fenced = new() },
         OutboxEvent.NotificationsAcknowledged e => new() { NotificationsAcknowledged = new() { UpTo = e.UpTo } },
         _ => throw new ArgumentOutOfRangeException(nameof(@event), @event, "Unknown outbox event."),
@@ -206,6 +207,7 @@ public sealed class DeliverySerializer(ExtendedActorSystem system) : SerializerW
         Proto.Event.KindOneofCase.Registered => new OutboxEvent.Registered(Time(m.Registered.At), m.Registered.Life),
         Proto.Event.KindOneofCase.Retired when m.Retired is var e =>
             new OutboxEvent.Retired(Read(e.Header)!, Time(e.At), e.Life),
+        Proto.Event.KindOneofCase.LoginsEnded => new OutboxEvent.LoginsEnded(m.LoginsEnded.Generation),
         Proto.Event.KindOneofCase.Fenced => new OutboxEvent.Fenced(),
         Proto.Event.KindOneofCase.NotificationsAcknowledged => new OutboxEvent.NotificationsAcknowledged(m.NotificationsAcknowledged.UpTo),
         var unknown => throw new InvalidOperationException($"Stored event {unknown} is unknown: this release is older than the one that wrote it."),
@@ -236,6 +238,7 @@ public sealed class DeliverySerializer(ExtendedActorSystem system) : SerializerW
         SubDeviceIdsUpTo = o.SubDeviceIdsUpTo,
         Unacknowledged = { Write(o.Unacknowledged) },
         Life = o.Life,
+        LoginsEndedBy = o.LoginsEndedBy,
     };
 
     private static OutboxSnapshot Read(Proto.OutboxSnapshot m) => new()
@@ -255,6 +258,7 @@ public sealed class DeliverySerializer(ExtendedActorSystem system) : SerializerW
         SubDeviceIdsUpTo = m.SubDeviceIdsUpTo,
         Unacknowledged = Read(m.Unacknowledged),
         Life = m.Life,
+        LoginsEndedBy = m.LoginsEndedBy,
     };
 
     // An older release listed an id again when it had ended again; only its last end counts.
@@ -331,7 +335,15 @@ public sealed class DeliverySerializer(ExtendedActorSystem system) : SerializerW
 
     // ---- between nodes
 
-    private static ToDevice.Disconnect Read(Proto.Disconnect m) => new(Device(m.DeviceId), Time(m.At));
+    private static Proto.Disconnect Write(ToDevice.Disconnect o)
+    {
+        var proto = new Proto.Disconnect { DeviceId = o.DeviceId.Value, At = o.At.UtcTicks };
+        if (o.Generation is { } generation) proto.Generation = generation;
+        return proto;
+    }
+
+    private static ToDevice.Disconnect Read(Proto.Disconnect m) =>
+        new(Device(m.DeviceId), m.HasGeneration ? m.Generation : null, Time(m.At));
 
     private static ToDevice.AttachSubDevice Read(Proto.AttachSubDevice m) => new(Device(m.DeviceId), Device(m.SubDeviceId));
 
@@ -355,7 +367,14 @@ public sealed class DeliverySerializer(ExtendedActorSystem system) : SerializerW
         var unknown => throw new InvalidOperationException($"Command {unknown} is unknown: this release is older than the sender's."),
     });
 
-    private static Proto.Attach Write(ToDevice.Attach o) => new()
+    private static Proto.Attach Write(ToDevice.Attach o)
+    {
+        var proto = WriteWithoutGeneration(o);
+        if (o.Generation is { } generation) proto.Generation = generation;
+        return proto;
+    }
+
+    private static Proto.Attach WriteWithoutGeneration(ToDevice.Attach o) => new()
     {
         DeviceId = o.DeviceId.Value,
         ConnectionId = Write(o.ConnectionId),
@@ -427,7 +446,8 @@ public sealed class DeliverySerializer(ExtendedActorSystem system) : SerializerW
         system.Provider.ResolveActorRef(m.Connection),
         m.Epoch,
         TimeSpan.FromTicks(m.Age),
-        m.Challenge);
+        m.Challenge,
+        m.HasGeneration ? m.Generation : null);
 
     private static ToDevice.List Read(Proto.List m) => new(Device(m.DeviceId), m.Before);
 

@@ -21,10 +21,16 @@ public static class DevicesApi
         devices.MapPut("/{device_id}", UpdateAsync);
         devices.MapDelete("/{device_id}", DeleteAsync);
         devices.MapPost("/{device_id}/action", ActAsync);
-        devices.MapPost("/{device_id}/freeze", (string project_id, string device_id, Registry.Devices registry, DeviceGateway gateway, TimeProvider clock, CancellationToken cancel) =>
-            FreezeAsync(project_id, device_id, isFrozen: true, registry, gateway, clock, cancel));
-        devices.MapPost("/{device_id}/unfreeze", (string project_id, string device_id, Registry.Devices registry, DeviceGateway gateway, TimeProvider clock, CancellationToken cancel) =>
-            FreezeAsync(project_id, device_id, isFrozen: false, registry, gateway, clock, cancel));
+        devices.MapPost(
+            "/{device_id}/freeze",
+            (string project_id, string device_id, Registry.Devices registry, DeviceLives lives, TimeProvider clock,
+                CancellationToken cancel) =>
+                FreezeAsync(project_id, device_id, isFrozen: true, registry, lives, clock, cancel));
+        devices.MapPost(
+            "/{device_id}/unfreeze",
+            (string project_id, string device_id, Registry.Devices registry, DeviceLives lives, TimeProvider clock,
+                CancellationToken cancel) =>
+                FreezeAsync(project_id, device_id, isFrozen: false, registry, lives, clock, cancel));
     }
 
     private static async Task<IResult> CreateAsync(
@@ -143,7 +149,8 @@ public static class DevicesApi
     }
 
     private static async Task<IResult> ActAsync(
-        string project_id, string device_id, HttpRequest request, Registry.Devices registry, DeviceGateway devices, TimeProvider clock, CancellationToken cancel)
+        string project_id, string device_id, HttpRequest request, Registry.Devices registry, DeviceLives lives,
+        CancellationToken cancel)
     {
         if (!DeviceId.TryParse(device_id, out var deviceId)) return ApiError.Invalid($"device_id must be {DeviceId.Pattern}.");
         if (request.Query["action_id"].FirstOrDefault() is not "resetSecret") return ApiError.Invalid("action_id must be resetSecret.");
@@ -154,8 +161,18 @@ public static class DevicesApi
         var type = fields.OneOf("secret_type", ["PRIMARY", "SECONDARY"]) ?? "PRIMARY";
         var disconnects = fields.Bool("force_disconnect") ?? false;
         if (fields.Problem is { } problem) return ApiError.Invalid(problem);
-        if (!await registry.ResetSecretAsync(project_id, deviceId, secret, isSecondary: type == "SECONDARY", cancel)) return ApiError.NoSuchDevice;
-        if (disconnects && await devices.AskAsync(new ToDevice.Disconnect(deviceId, clock.GetUtcNow()), cancel) is OutboxReply.Refused refused) return ApiError.For(refused.Reason);
+        var isSecondary = type == "SECONDARY";
+        if (disconnects)
+        {
+            var reset = await registry.ResetSecretAndEndLoginsAsync(project_id, deviceId, secret, isSecondary, cancel);
+            if (reset is not { } end) return ApiError.NoSuchDevice;
+            if (await lives.EndLoginsAsync(end, cancel) is { } reason) return ApiError.For(reason);
+        }
+        else if (!await registry.ResetSecretAsync(project_id, deviceId, secret, isSecondary, cancel))
+        {
+            return ApiError.NoSuchDevice;
+        }
+
         return new JsonResult(200, json =>
         {
             json.WriteStartObject();
@@ -167,17 +184,22 @@ public static class DevicesApi
     }
 
     private static async Task<IResult> FreezeAsync(
-        string project_id, string device_id, bool isFrozen, Registry.Devices registry, DeviceGateway devices, TimeProvider clock, CancellationToken cancel)
+        string project_id, string device_id, bool isFrozen, Registry.Devices registry, DeviceLives lives,
+        TimeProvider clock, CancellationToken cancel)
     {
         if (!DeviceId.TryParse(device_id, out var deviceId)) return ApiError.Invalid($"device_id must be {DeviceId.Pattern}.");
         if (await registry.FindAsync(project_id, deviceId) is not { } device) return ApiError.NoSuchDevice;
         if (device.RootId is not null) return ApiError.Invalid("device_id: only a device that connects by itself can be frozen; this is a sub-device.");
-        if (!await registry.FreezeAsync(project_id, deviceId, isFrozen ? clock.GetUtcNow() : null, cancel)) return ApiError.NoSuchDevice;
+        if (!isFrozen)
+        {
+            var isThawed = await registry.UnfreezeAsync(project_id, deviceId, cancel);
+            return isThawed ? Results.NoContent() : ApiError.NoSuchDevice;
+        }
 
         // The row first: who connects from now on is refused, who was let in before it is let go.
-        return isFrozen && await devices.AskAsync(new ToDevice.Disconnect(deviceId, clock.GetUtcNow()), cancel) is OutboxReply.Refused refused
-            ? ApiError.For(refused.Reason)
-            : Results.NoContent();
+        var frozen = await registry.FreezeAsync(project_id, deviceId, clock.GetUtcNow(), cancel);
+        if (frozen is not { } end) return ApiError.NoSuchDevice;
+        return await lives.EndLoginsAsync(end, cancel) is { } reason ? ApiError.For(reason) : Results.NoContent();
     }
 
     private static async Task<IResult> DeleteAsync(

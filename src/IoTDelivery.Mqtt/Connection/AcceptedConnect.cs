@@ -18,6 +18,7 @@ namespace IoTDelivery.Mqtt;
 /// <param name="AppId">Its resource space, if it has one.</param>
 /// <param name="IsKeepAliveOurs">The client asked for another one and is told [MQTT-3.1.2-21].</param>
 /// <param name="IsImplicit">Its product's devices may count as subscribed without asking.</param>
+/// <param name="Generation">Of the row that it was proven against: <see cref="Registry.Device.Generation"/>.</param>
 public sealed record AcceptedConnect(
     DeviceId DeviceId,
     Guid ConnectionId,
@@ -32,7 +33,8 @@ public sealed record AcceptedConnect(
     string ProjectId = "",
     string? AppId = null,
     bool IsKeepAliveOurs = false,
-    bool IsImplicit = false)
+    bool IsImplicit = false,
+    long? Generation = null)
 {
     public bool KeepsSession => SessionExpiryInterval > 0;
 

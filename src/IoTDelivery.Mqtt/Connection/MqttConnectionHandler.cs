@@ -114,7 +114,7 @@ public sealed class MqttConnectionHandler(
         if (connect.AuthenticationMethod is not null) return (MqttConnectReasonCode.BadAuthenticationMethod, null);
         if (!DeviceLogin.TryParse(connect.ClientId, out var login)) return (MqttConnectReasonCode.ClientIdentifierNotValid, null);
 
-        var now = clock.GetUtcNow(); // before the look: what is frozen or gets a new secret behind it evicts this connection by this time
+        var now = clock.GetUtcNow();
         Device? device;
         try
         {
@@ -157,7 +157,8 @@ public sealed class MqttConnectionHandler(
         ProjectId: device.ProjectId,
         AppId: device.AppId,
         IsKeepAliveOurs: KeepAlive(connect) != TimeSpan.FromSeconds(connect.KeepAlivePeriod),
-        IsImplicit: options.IsImplicit(device.ProductId));
+        IsImplicit: options.IsImplicit(device.ProductId),
+        Generation: device.Generation);
 
     private async Task<AcceptedConnect?> RefuseAsync(
         ConnectionContext connection, MqttConnectPacket? connect, MqttProtocolVersion version, MqttConnectReasonCode code, string reason)

@@ -517,7 +517,8 @@ internal sealed class MqttConnectionStage(ConnectionContext connection, Accepted
                 StageActor.Ref,
                 _attachment.Epoch,
                 age,
-                _attachment.Challenge);
+                _attachment.Challenge,
+                _connect.Generation);
             _services.Devices.Tell(attach, StageActor.Ref);
             MqttMeters.Attaches.Add(1);
             AttachLater(); // messages are silently dropped while a shard moves

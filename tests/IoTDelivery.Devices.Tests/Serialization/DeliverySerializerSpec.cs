@@ -45,6 +45,7 @@ public sealed class DeliverySerializerSpec : TestKit
         ["sub-device-ids-reserved"] = new OutboxEvent.SubDeviceIdsReserved(2_048),
         ["packets-unacknowledged"] = new OutboxEvent.PacketsUnacknowledged(ImmutableSortedDictionary<long, ushort>.Empty.Add(5, 1).Add(300, 32_767)),
         ["retired-from-life-2"] = new OutboxEvent.Retired(Header, At, 2),
+        ["logins-ended"] = new OutboxEvent.LoginsEnded(17),
         ["fenced"] = new OutboxEvent.Fenced(),
         ["paid"] = new OutboxEvent.NotificationsAcknowledged(42),
     };
@@ -118,6 +119,17 @@ public sealed class DeliverySerializerSpec : TestKit
     }
 
     [Fact]
+    public void A_snapshot_says_which_logins_count_no_more()
+    {
+        var outbox = Outbox.Empty.Apply([Events["logins-ended"]], new DeliveryPolicy()).ToSnapshot();
+        var golden = Golden("snapshot-of-generation-17.v1.hex", outbox);
+
+        Assert.Equal(golden, Convert.ToHexString(_serializer.ToBinary(outbox)));
+        Assert.Equal(17, ReadSnapshot(golden).Generation);
+        Assert.Equal(0, ReadSnapshot(Golden("snapshot.v1.hex", outbox)).Generation);
+    }
+
+    [Fact]
     public void The_hash_of_a_body_never_changes_because_ended_messages_keep_only_that()
     {
         Assert.Equal(new BodyHash(7975255850958020011, 18301801038328162392), Plain.Hash);
@@ -140,12 +152,14 @@ public sealed class DeliverySerializerSpec : TestKit
             new ToDevice.Command(Device, new OutboxCommand.Register(5)),
             new ToDevice.Command(Device, new OutboxCommand.Retire(Header, 5)),
             new ToDevice.Command(Device, OutboxCommand.DeleteAll.Instance),
-            new ToDevice.Disconnect(Device, At),
+            new ToDevice.Disconnect(Device, 17, At),
+            new ToDevice.Disconnect(Device, null, At), // of an older release
             new ToDevice.AttachSubDevice(Device, DeviceId.Parse("sub")),
             new ToConnection.AttachSubDevice(Device),
             new ToDevice.List(Device, 17),
             new ToDevice.Show(Device, Id),
-            new ToDevice.Attach(Device, Guid.NewGuid(), At, new WireConnection(true, 20), TimeSpan.FromSeconds(60), false, 3, null, [.. TwoSubscriptions], true, connection, 3, TimeSpan.FromSeconds(5), 4711),
+            new ToDevice.Attach(Device, Guid.NewGuid(), At, new WireConnection(true, 20), TimeSpan.FromSeconds(60),
+                false, 3, null, [.. TwoSubscriptions], true, connection, 3, TimeSpan.FromSeconds(5), 4711, 17),
             new ToDevice.Attach(Device, Guid.NewGuid(), At, new WireConnection(false, 65535, 1), TimeSpan.Zero, true, 1, [.. TwoSubscriptions], [], false, connection),
             new ToDevice.Detach(Device, Guid.NewGuid()),
             new ToDevice.Detach(Device, Guid.NewGuid(), TimeSpan.FromSeconds(5)),

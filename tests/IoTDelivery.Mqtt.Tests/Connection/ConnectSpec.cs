@@ -43,6 +43,20 @@ public sealed class ConnectSpec : Akka.TestKit.Xunit2.TestKit
         Assert.Equal([(Given.DeviceId, attach.ConnectionId, true), (Given.DeviceId, attach.ConnectionId, false)], _reports);
     }
 
+    [Theory]
+    [InlineData(7, 0, 7)] // never frozen: that of its life
+    [InlineData(7, 9, 9)]
+    public async Task The_device_is_told_against_which_generation_of_its_row_the_login_was_proven(
+        long life, long endedBy, long generation)
+    {
+        var row = Given.Device with { Life = life, LoginsEndedBy = endedBy };
+        var (client, _) = Connect(find: _ => new ValueTask<Device?>(row));
+
+        await client.SendAsync(Given.ConnectPacket());
+
+        Assert.Equal(generation, (await _region.ExpectMsgAsync<ToDevice.Attach>()).Generation);
+    }
+
     // 3.2.2.3.4 of MQTT 5: a client that wants QoS 2 would give up if it were told a maximum.
     [Fact]
     public async Task The_CONNACK_of_MQTT_5_names_what_we_lack_and_no_maximum_QoS()
