@@ -33,6 +33,11 @@ internal interface IJournalStore : IAsyncDisposable
     /// <summary>Commits something that changes nothing: whether the database stores at all.</summary>
     Task ProbeAsync();
 
+    /// <summary>
+    /// Whether a connection that was given up is still at what it was doing: what it locks there is locked by ourselves.
+    /// </summary>
+    Task<bool> IsHeldByOwnAsync() => Task.FromResult(false);
+
     /// <summary>True if the exception is about the database or the way to it, false if it is about what was to be
     /// written.</summary>
     bool IsOutage(Exception cause);

@@ -327,14 +327,14 @@ public sealed class JournalQueue : IAsyncDisposable
     }
 
     // Something was stored while this one failed, or can be now. Akka answers writes in the order they came, so behind
-    // one that is tried again there is soon nobody left who
-    // has anything to store: then it must be asked.
+    // one that is tried again there is soon nobody left who has anything to store: then it must be asked. A row that is
+    // locked by a connection of our own, which was given up and hangs, waits for it: that, too, is the database.
     private async Task<bool> IsDatabaseWellAsync(Writer writer, long storedBefore)
     {
-        if (Interlocked.Read(ref _stored) > storedBefore) return true;
         try
         {
-            await writer.Store.ProbeAsync();
+            if (await writer.Store.IsHeldByOwnAsync()) return false;
+            if (Interlocked.Read(ref _stored) <= storedBefore) await writer.Store.ProbeAsync();
             return true;
         }
         catch (Exception)

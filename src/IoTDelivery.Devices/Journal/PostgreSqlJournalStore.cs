@@ -45,6 +45,8 @@ internal sealed class PostgreSqlJournalStore(SqlDatabase database, TimeProvider 
         """;
 
     private readonly HashSet<string> _stored = [];
+    private readonly HashSet<int> _givenUp = []; // processes of the server that may still be at a statement of ours
+    private int _process;
     private NpgsqlConnection? _connection;
     private NpgsqlCommand? _insert, _insertAndRemind;
 
@@ -95,9 +97,29 @@ internal sealed class PostgreSqlJournalStore(SqlDatabase database, TimeProvider 
     public async Task ProbeAsync()
     {
         await OpenAsync();
-        // several statements of one command are one transaction
-        await using var probe = new NpgsqlCommand(ReminderSql.Probe, _connection);
+        // Several statements of one command are one transaction. The first takes the lock that an insert takes: while the
+        // whole journal is locked, nobody's row can be stored.
+        await using var probe = new NpgsqlCommand($"delete from journal where false; {ReminderSql.Probe}", _connection);
         await probe.ExecuteNonQueryAsync();
+    }
+
+    public async Task<bool> IsHeldByOwnAsync()
+    {
+        if (_givenUp.Count == 0) return false;
+        await OpenAsync();
+        await using var alive = new NpgsqlCommand(
+            "select pid from pg_stat_activity where pid = any($1) and state <> 'idle'", _connection)
+        {
+            Parameters = { new NpgsqlParameter { Value = _givenUp.ToArray(), NpgsqlDbType = NpgsqlDbType.Array | NpgsqlDbType.Integer } },
+        };
+        var left = new HashSet<int>();
+        await using (var reader = await alive.ExecuteReaderAsync())
+        {
+            while (await reader.ReadAsync()) left.Add(reader.GetInt32(0));
+        }
+
+        _givenUp.IntersectWith(left);
+        return left.Count > 0;
     }
 
     // Classes of SQLSTATE: data (22), constraint (23), a statement that is wrong (42), a limit that is passed (54).
@@ -106,6 +128,8 @@ internal sealed class PostgreSqlJournalStore(SqlDatabase database, TimeProvider 
 
     public ValueTask ResetAsync()
     {
+        if (_connection is not null && _process != 0) _givenUp.Add(_process);
+        _process = 0;
         (var connection, _connection, _insert, _insertAndRemind) = (_connection, null, null, null);
         return connection?.DisposeAsync() ?? ValueTask.CompletedTask;
     }
@@ -173,6 +197,7 @@ internal sealed class PostgreSqlJournalStore(SqlDatabase database, TimeProvider 
         if (builder.Timeout is 0 or > 5) builder.Timeout = 5;
         _connection = new NpgsqlConnection(builder.ToString());
         await _connection.OpenAsync();
+        _process = _connection.ProcessID;
         await using (var session = new NpgsqlCommand(Session, _connection)) await session.ExecuteNonQueryAsync();
         var insertAndRemind = await PrepareAsync(_withReminders, [.. RowTypes, .. ReminderTypes]);
         (_insertAndRemind, _insert) = (insertAndRemind, await PrepareAsync(Insert, RowTypes));

@@ -1,6 +1,7 @@
 using System.Diagnostics;
 using System.Net;
 using System.Net.Sockets;
+using System.Runtime.InteropServices;
 using IoTDelivery.Storage;
 using Microsoft.Data.Sqlite;
 using Npgsql;
@@ -43,6 +44,8 @@ public sealed class SqliteDatabase : TestDatabase
 /// <summary>A real PostgreSQL from Debian's server binaries: a cluster of its own on a free port, as the user postgres when we are root, with fsync on.</summary>
 public sealed class PostgreSqlDatabase : TestDatabase
 {
+    private const int SigCont = 18, SigStop = 19;
+
     private string _folder = "";
     private string _binaries = "";
     private int _count;
@@ -90,11 +93,144 @@ public sealed class PostgreSqlDatabase : TestDatabase
     /// <summary>Stops it: <c>immediate</c> as a power cut would, <c>fast</c> as an operator does.</summary>
     public Task StopAsync(string mode = "immediate") => AsServerAsync("pg_ctl", "-D", $"{_folder}/data", "-m", mode, "-w", "stop");
 
+    /// <summary>No process of it runs any more; connections stay, and nobody is answered.</summary>
+    public void Freeze()
+    {
+        _ = kill(FirstProcess, SigStop); // it makes no others from here on
+        foreach (var pid in Children()) _ = kill(pid, SigStop);
+    }
+
+    /// <summary>Goes on after <see cref="Freeze"/>.</summary>
+    public void Thaw()
+    {
+        foreach (var pid in Children()) _ = kill(pid, SigCont);
+        _ = kill(FirstProcess, SigCont);
+    }
+
+    /// <summary>
+    /// Stops one process that writes a journal, where it has something to commit and has not: its locks stay. One that
+    /// holds what the whole server needs is let go on. Tells which, for <see cref="Continue"/>.
+    /// </summary>
+    public async Task<int> StopInTransactionAsync(string connectionString, TimeSpan patience)
+    {
+        await using var db = new NpgsqlConnection(connectionString + ";Pooling=false;Command Timeout=1");
+        await db.OpenAsync();
+        var clock = Stopwatch.StartNew();
+        while (clock.Elapsed < patience)
+        {
+            foreach (var pid in await WritersAsync(db))
+            {
+                _ = kill(pid, SigStop);
+                try
+                {
+                    await using var isInside = new NpgsqlCommand(
+                        $"select backend_xid is not null and wait_event is null from pg_stat_activity where pid = {pid}", db);
+                    if (await isInside.ExecuteScalarAsync() is true)
+                    {
+                        await using var others = new NpgsqlCommand("create table others (id int); drop table others", db);
+                        await others.ExecuteNonQueryAsync();
+                        return pid;
+                    }
+                }
+                catch (NpgsqlException)
+                {
+                    // Nobody is answered: it held more than its own.
+                }
+
+                _ = kill(pid, SigCont);
+                if (db.State != System.Data.ConnectionState.Open) await db.OpenAsync();
+            }
+        }
+
+        throw new InvalidOperationException($"No process was met in a transaction in {patience}.");
+    }
+
+    /// <summary>Lets a process of the server go on.</summary>
+    public void Continue(int pid) => _ = kill(pid, SigCont);
+
+    /// <summary>
+    /// Stops the server while commits are on the disk and not answered yet: whoever wrote cannot know. Tells how many.
+    /// </summary>
+    public async Task<long> StopMidCommitAsync(string mode, string connectionString, TimeSpan patience)
+    {
+        var waiting = 0L;
+        await using (var db = new NpgsqlConnection(connectionString + ";Pooling=false"))
+        {
+            // They wait for a standby that does not exist.
+            await db.OpenAsync();
+            await ExecuteAsync("alter system set synchronous_standby_names = 'nobody'");
+            await ExecuteAsync("select pg_reload_conf()");
+            await ExecuteAsync("alter system reset synchronous_standby_names"); // read at the next start
+            for (var clock = Stopwatch.StartNew(); waiting == 0 && clock.Elapsed < patience;)
+            {
+                await Task.Delay(10); // the server tells nobody
+                await using var count = new NpgsqlCommand(
+                    "select count(*) from pg_stat_activity where wait_event = 'SyncRep' and query like '%insert into journal%'", db);
+                waiting = (long)(await count.ExecuteScalarAsync())!;
+            }
+
+            async Task ExecuteAsync(string sql)
+            {
+                await using var command = new NpgsqlCommand(sql, db);
+                await command.ExecuteNonQueryAsync();
+            }
+        }
+
+        await StopAsync(mode);
+        return waiting;
+    }
+
+    private int FirstProcess => int.Parse(File.ReadLines($"{_folder}/data/postmaster.pid").First());
+
+    private IEnumerable<int> Children()
+    {
+        var first = FirstProcess;
+        return Directory.GetDirectories("/proc").Select(d => Path.GetFileName(d)!).Where(IsChild).Select(int.Parse);
+
+        // pid (name) state parent …; the name may contain anything
+        bool IsChild(string pid)
+        {
+            if (!pid.All(char.IsAsciiDigit)) return false;
+            try
+            {
+                var stat = File.ReadAllText($"/proc/{pid}/stat");
+                return stat[(stat.LastIndexOf(')') + 2)..].Split(' ')[1] == $"{first}";
+            }
+            catch (IOException)
+            {
+                return false; // it has ended
+            }
+        }
+    }
+
+    // The journal's own connections: nobody else's last statement inserts rows.
+    private static async Task<List<int>> WritersAsync(NpgsqlConnection db)
+    {
+        await using var command = new NpgsqlCommand(
+            """
+            select pid from pg_stat_activity
+            where datname = current_database() and pid <> pg_backend_pid() and query like '%insert into journal (created%'
+            order by random()
+            """, db);
+        List<int> pids = [];
+        await using var reader = await command.ExecuteReaderAsync();
+        while (await reader.ReadAsync()) pids.Add(reader.GetInt32(0));
+        return pids;
+    }
+
+    [DllImport("libc", SetLastError = true)]
+    private static extern int kill(int pid, int signal);
+
     public override async Task DisposeAsync()
     {
         if (_folder.Length == 0) return;
         NpgsqlConnection.ClearAllPools();
-        if (File.Exists($"{_folder}/data/postmaster.pid")) await StopAsync();
+        if (File.Exists($"{_folder}/data/postmaster.pid"))
+        {
+            Thaw(); // a test that failed may have left it frozen
+            await StopAsync();
+        }
+
         Directory.Delete(_folder, recursive: true);
     }
 

@@ -23,6 +23,9 @@ internal sealed class FakeStore : IJournalStore
     /// <summary>Devices whose rows are locked by somebody else.</summary>
     public HashSet<string> Locked { get; } = [];
 
+    /// <summary>Whether it is a connection of our own that was given up which locks them.</summary>
+    public bool IsHeldByOwn { get; set; }
+
     /// <summary>What happens to the next attempts, before anything is stored and after everything is.</summary>
     public Queue<Func<Task>> Before { get; } = new();
 
@@ -73,6 +76,8 @@ internal sealed class FakeStore : IJournalStore
             : throw new InvalidOperationException())]);
 
     public Task ProbeAsync() => Before.TryDequeue(out var before) ? before() : Task.CompletedTask;
+
+    public Task<bool> IsHeldByOwnAsync() => Task.FromResult(IsHeldByOwn);
 
     public bool IsOutage(Exception cause) => cause is Away;
 

@@ -158,6 +158,24 @@ public sealed class JournalQueueSpec : IAsyncDisposable
         await Assert.ThrowsAsync<FakeStore.Away>(() => locked.Done);
     }
 
+    [Fact]
+    public async Task A_row_that_a_connection_of_our_own_still_locks_waits_for_it_while_others_are_stored()
+    {
+        _store.Locked.Add("locked");
+        _store.IsHeldByOwn = true;
+        var locked = Write("locked", 1);
+        var tries = 0;
+        for (var n = 1; tries < 6; n++)
+        {
+            await Write("healthy", n).Done.WaitAsync(Patience);
+            tries += _store.Attempts().Count(a => a.Contains("locked"));
+        }
+
+        Assert.False(locked.Done.IsCompleted);
+        _store.Locked.Clear();
+        await locked.Done.WaitAsync(Patience);
+    }
+
     // Akka tells nobody of his write before those that came earlier have ended: so at some time nobody writes any more.
     [Fact]
     public async Task A_row_that_fails_again_and_again_fails_soon_even_if_nothing_more_comes_behind_it()
