@@ -19,16 +19,17 @@ public static class HistoryRun
         using (var history = new Recorder(file))
         {
             history.Add(new Entry(What.Run) { Text = $"seed {seed}, {arguments}" });
-            await using var town = await Town.StartAsync(history, seed, Devices);
+            TimeSpan? skew = plan.Any(f => f.IsOfClock) ? TimeSpan.FromSeconds(seed % 2 == 0 ? 20 : -20) : null;
+            await using var town = await Town.StartAsync(history, seed, Devices, skew: skew);
             using var applications = new Applications(history, town.Site.Nodes, Interval, seed);
             using var stop = new CancellationTokenSource();
             town.Live();
             var begun = history.Now;
             town.Send((device, number, until) => applications.RunAsync(device.Id, number, until), stop.Token);
             await Task.Delay(2 * Calm);
-            foreach (var fault in plan)
+            foreach (var fault in plan.Where(f => !f.IsOfClock || town.Site.Nodes[f.Node].Clock is not null))
             {
-                Say($"{fault.Kind} of {(fault.Kind.StartsWith("database", StringComparison.Ordinal) ? "PostgreSQL" : town.Site.Nodes[fault.Node].Name)} for {fault.Seconds} s");
+                Say($"{fault.Kind} of {(fault.IsOfDatabase ? "PostgreSQL" : town.Site.Nodes[fault.Node].Name)} for {fault.Seconds} s");
                 await fault.HappenAsync(town.Site, history, CancellationToken.None);
                 var took = await town.Site.WholeAsync(town.Ids, RecoveryPatience, CancellationToken.None);
                 history.Add(took is null

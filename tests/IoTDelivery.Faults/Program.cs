@@ -5,7 +5,8 @@ using IoTDelivery.Faults.History;
 [assembly: SupportedOSPlatform("linux")]
 
 const string Usage = """
-    dotnet run -c Release --project tests/IoTDelivery.Faults -- history [--seed S] [--kills 20] [--partitions 10] [--stops 4] [--drains 4] [--database 3] [--file FILE]
+    dotnet run -c Release --project tests/IoTDelivery.Faults -- history [--seed S] [--kills 20] [--partitions 10] [--stops 4] [--drains 4] [--database 3]
+                 [--paths 3] [--clocks 4] [--backends 3] [--commits 4] [--handoffs 2] [--file FILE]
     dotnet run -c Release --project tests/IoTDelivery.Faults -- history --short [--seed S] [--file FILE]
     dotnet run -c Release --project tests/IoTDelivery.Faults -- rolling [--seed S] [--file FILE]
     dotnet run -c Release --project tests/IoTDelivery.Faults -- failover [--runs 10]
@@ -49,7 +50,7 @@ try
         "fullload" => await FullLoadRun.RunAsync(file, seed, TimeSpan.FromMinutes(Number("--minutes", 30))),
         _ when args.Contains("--short") => await HistoryRun.RunAsync(file, seed, Fault.OneOfEach(seed, nodes: 3), arguments),
         _ => await HistoryRun.RunAsync(
-            file, seed, Fault.Plan(seed, nodes: 3, Number("--kills", 20), Number("--partitions", 10), Number("--stops", 4), Number("--drains", 4), Number("--database", 3)), arguments),
+            file, seed, Fault.Plan(seed, nodes: 3, Number), arguments),
     };
 }
 catch (CannotRunException cause)

@@ -4,20 +4,23 @@ using IoTDelivery.Devices;
 using IoTDelivery.Faults.History;
 using IoTDelivery.Storage;
 using IoTDelivery.Tests.Databases;
+using Npgsql;
 
 namespace IoTDelivery.Faults;
 
 /// <summary>
-/// A small site: a switch, at its own address the database, the applications and the devices; three nodes, each at the end of a cable of its own.
+/// A small site: a switch, at its own address the applications and the devices, at another one the database; three nodes, each at the end of a cable of its own.
+/// The clock of the last one is 20 s off all its life, behind or ahead; that of the one before can be set.
 /// </summary>
 public sealed class Site : IAsyncDisposable
 {
-    public const string Address = "10.77.0.1", Project = "p1", Token = "faults-token", AdminToken = "faults-admin-token", Secret = "device-secret-1";
+    public const string Address = "10.77.0.1", DatabaseAddress = "10.77.0.2", Project = "p1", Token = "faults-token", AdminToken = "faults-admin-token", Secret = "device-secret-1";
 
     /// <summary>Settings that make a run short: what takes minutes in the field takes seconds here, and nothing is displaced while a node is away.</summary>
     private static readonly string[] Settings =
     [
-        "--Delivery:TtlUnit=00:00:01", // the shortest ttl, 5 units, ends messages; the longest, 1440, lasts longer than any fault
+        // The shortest ttl, 5 units, ends messages; the longest, 1440, lasts longer than a clock is ever set wrong.
+        "--Delivery:TtlUnit=00:00:05",
         "--Delivery:PendingMax=2000", // a message a second while nobody is there
         "--Devices:ReminderInterval=00:00:20", "--Devices:OfferAgainAfter=00:00:30", "--Reminders:Lease=00:00:10",
         "--Push:Timeout=00:00:03", "--Push:RetryMax=00:00:05", "--Push:ProbeInterval=00:00:03", "--Push:PollInterval=00:00:01",
@@ -34,21 +37,25 @@ public sealed class Site : IAsyncDisposable
 
     public PostgreSqlDatabase Database { get; }
 
+    public string ConnectionString { get; private set; } = "";
+
     public IReadOnlyList<SiteNode> Nodes { get; private set; } = [];
 
     /// <summary>Builds the network, starts the database and the nodes, and waits until they are one cluster.</summary>
-    public static async Task<Site> StartAsync(Recorder history, int nodes = 3, params string[] more)
+    public static async Task<Site> StartAsync(Recorder history, TimeSpan? skew = null, int nodes = 3, params string[] more)
     {
         await Shell.RunAsync("ip link add br0 type bridge");
         await Shell.RunAsync($"ip addr add {Address}/24 dev br0");
+        await Shell.RunAsync($"ip addr add {DatabaseAddress}/24 dev br0");
         await Shell.RunAsync("ip link set br0 up");
-        var database = new PostgreSqlDatabase { Address = Address };
+        var database = new PostgreSqlDatabase { Address = DatabaseAddress };
         await database.InitializeAsync();
         if (database.SkipReason is { } reason) throw new CannotRunException(reason);
         var site = new Site(history, database);
         try
         {
             var storage = await database.CreateAsync();
+            site.ConnectionString = storage.ConnectionString!;
             var all = Enumerable.Range(1, nodes).ToArray();
             site.Nodes =
             [
@@ -57,6 +64,17 @@ public sealed class Site : IAsyncDisposable
                     "--Storage:Provider=PostgreSql", $"--Storage:ConnectionString={storage.ConnectionString}", $"--Api:Token={Token}", $"--Api:AdminToken={AdminToken}", .. ClusterSettings(number, all), .. Settings, .. more,
                 ])),
             ];
+            if (skew is not null)
+            {
+                foreach (var node in site.Nodes.TakeLast(2)) node.Clock = await NodeClock.MakeAsync(site._folder, node.Name);
+                site.Nodes[^1].Clock?.Set(skew.Value);
+                history.Add(new Entry(What.Note)
+                {
+                    Node = site.Nodes[^1].Name,
+                    Text = site.Nodes[^1].Clock is null ? "There is no C compiler (cc): all clocks are right" : $"its clock is {skew.Value.TotalSeconds} s off",
+                });
+            }
+
             foreach (var node in site.Nodes) await node.PlugInAsync();
             foreach (var node in site.Nodes) node.Start();
             await site.Nodes[0].RunningAsync();
@@ -86,6 +104,18 @@ public sealed class Site : IAsyncDisposable
             await MadeAsync(HttpMethod.Post, "routing-rule/actions", new { rule_id = rule, channel = "HTTP_FORWARDING", channel_detail = new { http_forwarding = new { url } } });
             await MadeAsync(HttpMethod.Put, $"routing-rule/rules/{rule}", new { active = true });
         }
+
+        // A rule is for what happened since it was made, by the clocks of the nodes: these were made before anything that
+        // a clock which is set back an hour can tell of.
+        await using var db = new NpgsqlConnection(ConnectionString + ";Pooling=false");
+        await db.OpenAsync();
+        await using var older = new NpgsqlCommand(
+            """
+            update rule_activity set active_from = active_from - 7200000;
+            update routing_action set created_at = created_at - 7200000;
+            update rule_revision set revision = revision + 1
+            """, db);
+        await older.ExecuteNonQueryAsync();
     }
 
     /// <summary>Waits until every node answers for every one of these devices, which takes three members that agree on who has which shard. Tells how long it took; null if it never came to it.</summary>

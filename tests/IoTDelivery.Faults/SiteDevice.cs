@@ -9,7 +9,7 @@ namespace IoTDelivery.Faults;
 
 /// <summary>
 /// A device: comes, subscribes, acknowledges, leaves (politely or not), stays away for seconds, and comes back at any node. Cut off, it comes back at once. By its number
-/// it speaks 3.1.1 or 5, wants its session kept or not, and one in ten subscribes at QoS 0.
+/// it speaks 3.1.1 or 5, wants its session kept or not, one in ten subscribes at QoS 0, and one in twenty stays away longer than the shortest ttl lasts.
 /// </summary>
 public sealed class SiteDevice(Recorder history, IReadOnlyList<SiteNode> nodes, string id, int number, int seed)
 {
@@ -51,7 +51,7 @@ public sealed class SiteDevice(Recorder history, IReadOnlyList<SiteNode> nodes, 
     private async Task StayAsync(CancellationToken settle, CancellationToken over)
     {
         var node = nodes[_random.Next(nodes.Count)];
-        var (stays, away, isRude) = (_random.Next(8_000, 40_000), _random.Next(500, 8_000), _random.NextDouble() < RudeShare);
+        var (stays, away, isRude) = (_random.Next(8_000, 40_000), number % 20 == 5 ? _random.Next(20_000, 60_000) : _random.Next(500, 8_000), _random.NextDouble() < RudeShare);
         var ended = new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously);
         using var client = new MqttClientFactory().CreateMqttClient();
         var isOver = false;
@@ -100,7 +100,10 @@ public sealed class SiteDevice(Recorder history, IReadOnlyList<SiteNode> nodes, 
         client.Dispose();
         if (At is not null) history.Add(new Entry(What.Cut) { Device = id, Node = node.Name, Word = wasCut ? "cut" : "left" });
         At = null;
-        await Task.Delay(wasCut || settle.IsCancellationRequested ? _random.Next(100, 1_000) : away, over);
+        using var back = CancellationTokenSource.CreateLinkedTokenSource(settle, over);
+        var stay = wasCut || settle.IsCancellationRequested ? Task.Delay(_random.Next(100, 1_000), over) : Task.Delay(away, back.Token);
+        await stay.ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
+        over.ThrowIfCancellationRequested();
     }
 
     private static Task Ignore(MqttApplicationMessageReceivedEventArgs args)

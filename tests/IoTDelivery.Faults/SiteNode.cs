@@ -23,6 +23,9 @@ public sealed class SiteNode(Recorder history, int number, string folder, string
 
     public string Address { get; } = AddressOf(number);
 
+    /// <summary>Its wall clock; null: the machine's.</summary>
+    public NodeClock? Clock { get; set; }
+
     public IPEndPoint Mqtt { get; } = new(IPAddress.Parse(AddressOf(number)), MqttPort);
 
     /// <summary>Processes that ended although nobody ended them.</summary>
@@ -114,6 +117,15 @@ public sealed class SiteNode(Recorder history, int number, string folder, string
         }
     }
 
+    /// <summary>
+    /// No packet goes to the database, and nobody says so; everything else works. The database's frames go to a card that
+    /// nobody has.
+    /// </summary>
+    public Task LeaveDatabaseAsync() =>
+        Shell.RunAsync($"ip -n {Name} neigh replace {Site.DatabaseAddress} lladdr 02:00:00:00:00:99 dev eth0 nud permanent");
+
+    public Task JoinDatabaseAsync() => Shell.RunAsync($"ip -n {Name} neigh del {Site.DatabaseAddress} dev eth0");
+
     /// <summary>Whether it answers a question about this device in time.</summary>
     public async Task<bool> AnswersForAsync(HttpClient http, string device, TimeSpan patience)
     {
@@ -145,6 +157,7 @@ public sealed class SiteNode(Recorder history, int number, string folder, string
         var start = new ProcessStartInfo("ip") { WorkingDirectory = folder, RedirectStandardOutput = true, RedirectStandardError = true };
         string[] words = ["netns", "exec", Name, "dotnet", HostDll, $"--urls=http://{Address}:{RestPort}", $"--Mqtt:Port={MqttPort}", $"--Mqtt:Address={Address}", .. settings];
         foreach (var word in words) start.ArgumentList.Add(word);
+        Clock?.GiveTo(start);
         var process = _process = Process.Start(start)!; // ip becomes the node: its pid is the node's
         process.OutputDataReceived += (_, line) => Keep(line.Data);
         process.ErrorDataReceived += (_, line) => Keep(line.Data);

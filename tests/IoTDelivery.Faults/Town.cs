@@ -27,10 +27,10 @@ public sealed class Town : IAsyncDisposable
 
     public IReadOnlyList<string> Ids => [.. Devices.Select(d => d.Id)];
 
-    public static async Task<Town> StartAsync(Recorder history, int seed, int devices, bool restless = true, Action<string>? arrived = null)
+    public static async Task<Town> StartAsync(Recorder history, int seed, int devices, bool restless = true, Action<string>? arrived = null, TimeSpan? skew = null)
     {
         var ends = new Ends();
-        var site = await Site.StartAsync(history);
+        var site = await Site.StartAsync(history, skew);
         var town = new Town(history, site, await Webhooks.StartAsync(history, ends), ends, seed)
         {
             Devices = [.. Enumerable.Range(0, devices).Select(i => new SiteDevice(history, site.Nodes, $"lamp_{i}", i, seed) { Arrived = arrived, IsRestless = restless })],
