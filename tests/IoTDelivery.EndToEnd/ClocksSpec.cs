@@ -66,6 +66,7 @@ public sealed class ClocksSpec(PostgreSqlDatabase server, ITestOutputHelper outp
     [InlineData(true)]
     public async Task A_device_that_changes_to_a_node_20_s_behind_is_served_and_its_old_connection_is_told(bool isV5)
     {
+        FullSize.OnlyIf(isSister: !isV5);
         SkipWhatCannotRun();
         await using var nodes = await TwoNodes.StartAsync(server, "-20s");
         await nodes.BehindAsync(TimeSpan.FromSeconds(20));
@@ -100,6 +101,7 @@ public sealed class ClocksSpec(PostgreSqlDatabase server, ITestOutputHelper outp
     [InlineData(true)]
     public async Task A_node_whose_clock_is_set_back_an_hour_while_it_runs_serves_devices_that_connect(bool isV5)
     {
+        FullSize.OnlyIf(isSister: isV5);
         SkipWhatCannotRun();
         await using var nodes = await TwoNodes.StartAsync(server, "+0s");
         var ids = Enumerable.Range(0, 4).Select(i => $"lamp_{i}").ToArray();
@@ -137,6 +139,7 @@ public sealed class ClocksSpec(PostgreSqlDatabase server, ITestOutputHelper outp
     [InlineData("+20s")]
     public async Task A_reminder_due_between_nodes_whose_clocks_disagree_does_not_ring_in_circles(string offset)
     {
+        FullSize.OnlyIf(isSister: offset.StartsWith('-'));
         SkipWhatCannotRun();
         const int devices = 20;
         await using var receiver = await Receiver.StartAsync();

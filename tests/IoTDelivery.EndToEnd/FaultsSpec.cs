@@ -15,12 +15,11 @@ public sealed class FaultsSpec(ITestOutputHelper output)
     [SkippableFact]
     public async Task Three_nodes_under_load_keep_every_promise_whatever_happens_to_them()
     {
-        var isFull = Environment.GetEnvironmentVariable("IOTDELIVERY_E2E") == "full";
         var folder = Directory.CreateTempSubdirectory("iotdelivery-history-").FullName; // stays if the test fails: the history is what there is to read
         var file = Path.Combine(folder, "history.jsonl");
-        await using var faults = Command.Start(folder, "dotnet", [Program, "history", .. isFull ? Array.Empty<string>() : ["--short"], "--file", file]);
+        await using var faults = Command.Start(folder, "dotnet", [Program, "history", .. FullSize.IsOn ? Array.Empty<string>() : ["--short"], "--file", file]);
 
-        var exitCode = await faults.ExitAsync(isFull ? TimeSpan.FromHours(2) : TimeSpan.FromMinutes(15));
+        var exitCode = await faults.ExitAsync(FullSize.IsOn ? TimeSpan.FromHours(2) : TimeSpan.FromMinutes(15));
 
         output.WriteLine(faults.Output);
         Skip.If(exitCode == CannotRun, faults.Output);

@@ -125,7 +125,7 @@ public sealed class LatePubAckSpec(DrowsyNode site, ITestOutputHelper output) : 
         RunAsync(isV5, owner, isSubDevice, posts: 3_000);
 
     // Half of them: each value with each other one. ./build.sh e2e takes all.
-    public static TheoryData<bool, Owner, bool> EveryPair => Environment.GetEnvironmentVariable("IOTDELIVERY_E2E") == "full"
+    public static TheoryData<bool, Owner, bool> EveryPair => FullSize.IsOn
         ? Everybody
         : new TheoryData<bool, Owner, bool>
         {
@@ -141,7 +141,7 @@ public sealed class LatePubAckSpec(DrowsyNode site, ITestOutputHelper output) : 
         bool isV5, Owner owner, bool isSubDevice)
     {
         Skip.If(
-            Environment.GetEnvironmentVariable("IOTDELIVERY_E2E") != "full",
+            !FullSize.IsOn,
             "Takes several minutes: set IOTDELIVERY_E2E=full, as ./build.sh e2e does.");
         return RunAsync(isV5, owner, isSubDevice, posts: 40_000);
     }
