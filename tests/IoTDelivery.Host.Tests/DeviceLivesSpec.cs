@@ -29,7 +29,7 @@ public sealed class DeviceLivesSpec(RunningPlatform platform) : IClassFixture<Ru
         while ((await Registry.UnfinishedAsync("", 10, default)).Any(d => d.DeviceId == "resumed"))
         {
             Assert.True(waited.Elapsed < Patience, "Nobody has resumed the deletion.");
-            await Task.Delay(100);
+            await Task.Delay(100); // a table tells nobody when it changes
         }
 
         await ExpectAsync(404, HttpMethod.Get, "p1/devices/resumed");
@@ -101,7 +101,7 @@ public sealed class DeviceLivesSpec(RunningPlatform platform) : IClassFixture<Ru
         while ((await Registry.UntoldAsync(0, 10, default)).Any(e => e.DeviceId == "freezer"))
         {
             Assert.True(waited.Elapsed < Patience, "It is told again and again.");
-            await Task.Delay(100);
+            await Task.Delay(100); // a table tells nobody when it changes
         }
 
         await ExpectAsync(204, HttpMethod.Post, "p1/devices/freezer/unfreeze");

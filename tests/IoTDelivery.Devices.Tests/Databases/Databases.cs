@@ -163,7 +163,7 @@ public sealed class PostgreSqlDatabase : TestDatabase
             await ExecuteAsync("alter system reset synchronous_standby_names"); // read at the next start
             for (var clock = Stopwatch.StartNew(); waiting == 0 && clock.Elapsed < patience;)
             {
-                await Task.Delay(10); // the server tells nobody
+                await Task.Delay(10); // PostgreSQL has no event for a commit that begins to wait
                 await using var count = new NpgsqlCommand(
                     "select count(*) from pg_stat_activity where wait_event = 'SyncRep' and query like '%insert into journal%'", db);
                 waiting = (long)(await count.ExecuteScalarAsync())!;

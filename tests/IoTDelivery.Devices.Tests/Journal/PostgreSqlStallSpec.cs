@@ -159,7 +159,7 @@ public sealed class PostgreSqlStallSpec(PostgreSqlDatabase server, ITestOutputHe
                 if (reply is OutboxReply.Accepted) break;
                 Assert.True(IsUnavailable(reply), $"{device} {id}: {reply}");
                 refused.AddOrUpdate(device, 1, (_, n) => n + 1);
-                await Task.Delay(200);
+                await Task.Delay(200); // an application pauses before it asks again
             }
 
             accepted.Add((device, id));
