@@ -37,6 +37,23 @@ build() {
   dotnet build --no-restore -c Release
 }
 
+# Hundreds of nodes are started by the tests. What an operator publishes for a machine starts in 60 % of the CPU; the
+# tests start the same. Without the compiler's package (a registry may lack it) they start what was built.
+compile_ahead() {
+  local published host=src/IoTDelivery.Host/bin/Release/net10.0 folder file
+  published=$(mktemp -d)
+  if dotnet publish src/IoTDelivery.Host -c Release --use-current-runtime --self-contained false -o "$published"; then
+    for folder in "$host" tests/IoTDelivery.EndToEnd/bin/Release/net10.0 tests/IoTDelivery.Faults/bin/Release/net10.0; do
+      for file in "$folder"/*.dll; do
+        [ ! -e "$published/${file##*/}" ] || cp "$published/${file##*/}" "$file"
+      done
+    done
+  else
+    echo "The host could not be compiled ahead: the tests' nodes start slower."
+  fi
+  rm -rf "$published"
+}
+
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 failed=0
@@ -59,6 +76,7 @@ case "${1:-all}" in
     build
     # Style and analyzers are part of the build (EnforceCodeStyleInBuild, warnings are errors); what is left is white space.
     dotnet format whitespace --verify-no-changes --no-restore || { echo "The format is not clean: run dotnet format."; exit 1; }
+    compile_ahead
     run_tests -m:2 -p:WithoutEndToEnd=true
     run_tests tests/IoTDelivery.EndToEnd # alone: some of them measure
     total
@@ -66,6 +84,7 @@ case "${1:-all}" in
   e2e)
     install_what_tests_need
     build
+    compile_ahead
     export IOTDELIVERY_E2E=full
     run_tests tests/IoTDelivery.EndToEnd
     total

@@ -64,7 +64,13 @@ public sealed record Fault(string Kind, int Node, int Seconds)
         var peers = site.Nodes.Where(n => n != node).ToList();
         var lasts = TimeSpan.FromSeconds(Seconds);
         var whom = IsOfDatabase ? "database" : node.Name;
-        var backend = Kind == Backend ? await site.Database.StopInTransactionAsync(site.ConnectionString, Patience) : 0;
+        var backend = 0;
+        if (Kind == Backend)
+        {
+            await site.Database.HoldCommitsAsync(site.ConnectionString);
+            backend = await site.Database.StopWriterAsync(site.ConnectionString, Patience);
+        }
+
         if (Kind == Peers) await node.LeavePeersAsync(peers);
         if (Kind == Cut) await node.CutAsync();
 

@@ -108,41 +108,30 @@ public sealed class PostgreSqlDatabase : TestDatabase
     }
 
     /// <summary>
-    /// Stops one process that writes a journal, where it has something to commit and has not: its locks stay. One that
-    /// holds what the whole server needs is let go on. Tells which, for <see cref="Continue"/>.
+    /// From here on a commit waits, on the disk and unanswered, for a standby that does not exist. <see cref="StopWriterAsync"/>
+    /// or the next start ends that.
     /// </summary>
-    public async Task<int> StopInTransactionAsync(string connectionString, TimeSpan patience)
+    public async Task HoldCommitsAsync(string connectionString)
     {
-        await using var db = new NpgsqlConnection(connectionString + ";Pooling=false;Command Timeout=1");
+        await using var db = new NpgsqlConnection(connectionString + ";Pooling=false");
         await db.OpenAsync();
-        var clock = Stopwatch.StartNew();
-        while (clock.Elapsed < patience)
-        {
-            foreach (var pid in await WritersAsync(db))
-            {
-                _ = kill(pid, SigStop);
-                try
-                {
-                    await using var isInside = new NpgsqlCommand(
-                        $"select backend_xid is not null and wait_event is null from pg_stat_activity where pid = {pid}", db);
-                    if (await isInside.ExecuteScalarAsync() is true)
-                    {
-                        await using var others = new NpgsqlCommand("create table others (id int); drop table others", db);
-                        await others.ExecuteNonQueryAsync();
-                        return pid;
-                    }
-                }
-                catch (NpgsqlException)
-                {
-                    // Nobody is answered: it held more than its own.
-                }
+        await ExecuteAsync(db, "alter system set synchronous_standby_names = 'absent'");
+        await ReloadAsync(db);
+        await ExecuteAsync(db, "alter system reset synchronous_standby_names");
+    }
 
-                _ = kill(pid, SigCont);
-                if (db.State != System.Data.ConnectionState.Open) await db.OpenAsync();
-            }
-        }
-
-        throw new InvalidOperationException($"No process was met in a transaction in {patience}.");
+    /// <summary>
+    /// Stops one process that writes a journal, after <see cref="HoldCommitsAsync"/>: it has not answered, its locks stay,
+    /// the others write on. Tells which, for <see cref="Continue"/>.
+    /// </summary>
+    public async Task<int> StopWriterAsync(string connectionString, TimeSpan patience)
+    {
+        await using var db = new NpgsqlConnection(connectionString + ";Pooling=false");
+        await db.OpenAsync();
+        var writers = await WaitingWritersAsync(db, patience);
+        if (writers.Count > 0) _ = kill(writers[0], SigStop);
+        await ReloadAsync(db); // what waits is answered, but for the one that does not run
+        return writers.Count > 0 ? writers[0] : throw new InvalidOperationException($"No process wrote a journal in {patience}.");
     }
 
     /// <summary>Lets a process of the server go on.</summary>
@@ -151,33 +140,14 @@ public sealed class PostgreSqlDatabase : TestDatabase
     /// <summary>
     /// Stops the server while commits are on the disk and not answered yet: whoever wrote cannot know. Tells how many.
     /// </summary>
-    public async Task<long> StopMidCommitAsync(string mode, string connectionString, TimeSpan patience)
+    public async Task<int> StopMidCommitAsync(string mode, string connectionString, TimeSpan patience)
     {
-        var waiting = 0L;
-        await using (var db = new NpgsqlConnection(connectionString + ";Pooling=false"))
-        {
-            // They wait for a standby that does not exist.
-            await db.OpenAsync();
-            await ExecuteAsync("alter system set synchronous_standby_names = 'nobody'");
-            await ExecuteAsync("select pg_reload_conf()");
-            await ExecuteAsync("alter system reset synchronous_standby_names"); // read at the next start
-            for (var clock = Stopwatch.StartNew(); waiting == 0 && clock.Elapsed < patience;)
-            {
-                await Task.Delay(10); // PostgreSQL has no event for a commit that begins to wait
-                await using var count = new NpgsqlCommand(
-                    "select count(*) from pg_stat_activity where wait_event = 'SyncRep' and query like '%insert into journal%'", db);
-                waiting = (long)(await count.ExecuteScalarAsync())!;
-            }
-
-            async Task ExecuteAsync(string sql)
-            {
-                await using var command = new NpgsqlCommand(sql, db);
-                await command.ExecuteNonQueryAsync();
-            }
-        }
-
+        await HoldCommitsAsync(connectionString);
+        await using var db = new NpgsqlConnection(connectionString + ";Pooling=false");
+        await db.OpenAsync();
+        var waiting = await WaitingWritersAsync(db, patience);
         await StopAsync(mode);
-        return waiting;
+        return waiting.Count;
     }
 
     private int FirstProcess => int.Parse(File.ReadLines($"{_folder}/data/postmaster.pid").First());
@@ -203,18 +173,30 @@ public sealed class PostgreSqlDatabase : TestDatabase
         }
     }
 
-    // The journal's own connections: nobody else's last statement inserts rows.
-    private static async Task<List<int>> WritersAsync(NpgsqlConnection db)
+    private static Task ReloadAsync(NpgsqlConnection db) => ExecuteAsync(db, "select pg_reload_conf()");
+
+    private static async Task ExecuteAsync(NpgsqlConnection db, string sql)
     {
-        await using var command = new NpgsqlCommand(
-            """
-            select pid from pg_stat_activity
-            where datname = current_database() and pid <> pg_backend_pid() and query like '%insert into journal (created%'
-            order by random()
-            """, db);
+        await using var command = new NpgsqlCommand(sql, db);
+        await command.ExecuteNonQueryAsync();
+    }
+
+    // The processes whose commit of journal rows is held; none when nothing wrote for so long.
+    private static async Task<List<int>> WaitingWritersAsync(NpgsqlConnection db, TimeSpan patience)
+    {
         List<int> pids = [];
-        await using var reader = await command.ExecuteReaderAsync();
-        while (await reader.ReadAsync()) pids.Add(reader.GetInt32(0));
+        for (var clock = Stopwatch.StartNew(); pids.Count == 0 && clock.Elapsed < patience;)
+        {
+            await Task.Delay(10); // PostgreSQL has no event for a commit that begins to wait
+            await using var command = new NpgsqlCommand(
+                """
+                select pid from pg_stat_activity
+                where datname = current_database() and wait_event = 'SyncRep' and query like '%insert into journal%'
+                """, db);
+            await using var reader = await command.ExecuteReaderAsync();
+            while (await reader.ReadAsync()) pids.Add(reader.GetInt32(0));
+        }
+
         return pids;
     }
 

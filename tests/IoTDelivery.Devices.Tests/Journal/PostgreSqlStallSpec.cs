@@ -105,8 +105,9 @@ public sealed class PostgreSqlStallSpec(PostgreSqlDatabase server, ITestOutputHe
                 };
                 break;
             default:
+                await server.HoldCommitsAsync(storage.ConnectionString!);
                 sending = SendAll();
-                var one = await server.StopInTransactionAsync(storage.ConnectionString!, Patience);
+                var one = await server.StopWriterAsync(storage.ConnectionString!, Patience);
                 end = () =>
                 {
                     server.Continue(one);
