@@ -120,20 +120,14 @@ public sealed class LatePubAckSpec(DrowsyNode site, ITestOutputHelper output) : 
         RunAsync(isV5, owner, isSubDevice, posts: 3);
 
     [Theory]
-    [MemberData(nameof(EveryPair))]
+    [MemberData(nameof(Opposites))]
     public Task A_late_PUBACK_after_3000_messages_ends_its_own_or_none(bool isV5, Owner owner, bool isSubDevice) =>
         RunAsync(isV5, owner, isSubDevice, posts: 3_000);
 
-    // Half of them: each value with each other one. ./build.sh e2e takes all.
-    public static TheoryData<bool, Owner, bool> EveryPair => FullSize.IsOn
+    // Two that differ in everything. ./build.sh e2e takes all.
+    public static TheoryData<bool, Owner, bool> Opposites => FullSize.IsOn
         ? Everybody
-        : new TheoryData<bool, Owner, bool>
-        {
-            { false, Owner.Slept, false },
-            { false, Owner.Killed, true },
-            { true, Owner.Slept, true },
-            { true, Owner.Killed, false },
-        };
+        : new TheoryData<bool, Owner, bool> { { false, Owner.Killed, true }, { true, Owner.Slept, false } };
 
     [SkippableTheory]
     [MemberData(nameof(Everybody))]

@@ -48,7 +48,7 @@ try
         "rolling" => await HistoryRun.RunAsync(file, seed, Fault.Rolling(nodes: 3), arguments, isGentle: true),
         "failover" => await FailoverRun.RunAsync(file, seed, Number("--runs", 10)),
         "fullload" => await FullLoadRun.RunAsync(file, seed, TimeSpan.FromMinutes(Number("--minutes", 30))),
-        _ when args.Contains("--short") => await HistoryRun.RunAsync(file, seed, Fault.OneOfEach(seed, nodes: 3), arguments),
+        _ when args.Contains("--short") => await HistoryRun.RunAsync(file, seed, Fault.Few(seed, nodes: 3), arguments),
         _ => await HistoryRun.RunAsync(
             file, seed, Fault.Plan(seed, nodes: 3, Number), arguments),
     };

@@ -47,4 +47,10 @@ internal interface IJournalStore : IAsyncDisposable
 }
 
 /// <summary>A row of the journal that is there already.</summary>
-internal sealed record StoredRow(string PersistenceId, long SequenceNr, byte[] Message, string? Writer);
+internal sealed record StoredRow(string PersistenceId, long SequenceNr, byte[] Message, string? Writer)
+{
+    /// <summary>True if it is this very row, and not another owner's under the same key.</summary>
+    public bool Is(JournalRow row) =>
+        PersistenceId == row.PersistenceId && SequenceNr == row.SequenceNr && Writer == row.Writer
+        && Message.AsSpan().SequenceEqual(row.Message);
+}

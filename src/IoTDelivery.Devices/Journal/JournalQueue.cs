@@ -7,8 +7,14 @@ namespace IoTDelivery.Devices.Journal;
 /// <summary>How the queue in front of the journal works.</summary>
 internal sealed record JournalQueueOptions
 {
-    /// <summary>Connections that write side by side; a device always has the same one.</summary>
+    /// <summary>Connections that may write side by side.</summary>
     public int Writers { get; init; } = 1;
+
+    /// <summary>
+    /// While one transaction is under way another begins when a full one waits, or so long after the last one began:
+    /// fewer and larger ones cost less, and one that hangs holds nobody up.
+    /// </summary>
+    public TimeSpan NextAfter { get; init; } = TimeSpan.FromMilliseconds(10);
 
     /// <summary>Devices in one transaction at most.</summary>
     public int BatchMax { get; init; } = 400;
@@ -29,15 +35,13 @@ internal sealed record JournalQueueOptions
 /// </summary>
 //
 //   write ──► the device's line ──first of it──► ready ──► transaction ──► stored
-//                                                  ▲          ├── key taken ──look up──► mine: stored · not mine:
-// another owner
+//                                                  ▲          ├── key taken ──look up──► mine: stored · else: another owner
 //                                                  │          └── failed, outcome unknown
 //                                                  └── again, in parts, at last alone ◄──┘
-//                                                             alone: bad data fails at once · a row that fails while
-// the database is well fails soon ·
-//                                                                    while nothing can be stored at all, everybody
-// waits (OutageMax)
+//                 alone: bad data fails at once · a row that fails while the database is well fails soon ·
+//                        while nothing can be stored at all, everybody waits (OutageMax)
 //
+// What waits is written by whichever connection is free, together: one transaction after the other (NextAfter).
 // A device has one write in the database at a time. When it fails, those behind it fail untried: a gap would make the
 // device unrecoverable.
 public sealed class JournalQueue : IAsyncDisposable
@@ -52,10 +56,9 @@ public sealed class JournalQueue : IAsyncDisposable
     private sealed class Writer(IJournalStore store)
     {
         public readonly IJournalStore Store = store;
-        public readonly Queue<DeviceWrite> Ready = new();
         public readonly Queue<DeviceWrite> Again = new();
         public readonly SemaphoreSlim Signal = new(0);
-        public bool IsIdle;
+        public bool IsIdle, IsWriting;
         public bool ReadyFirst;
         public int Size = int.MaxValue;
         public int FailuresInARow;
@@ -64,13 +67,16 @@ public sealed class JournalQueue : IAsyncDisposable
 
     private readonly object _gate = new();
     private readonly Dictionary<string, DeviceWrite> _devices = []; // the first write of each
+    private readonly Queue<DeviceWrite> _ready = new();
     private readonly JournalQueueOptions _options;
     private readonly JournalLoad _load;
     private readonly TimeProvider _clock;
     private readonly ILogger _logger;
     private readonly CancellationTokenSource _stop = new();
     private readonly Writer[] _writers;
-    private long _stored;
+    private readonly ITimer? _next;
+    private int _writing; // transactions under way
+    private long _begunAt, _stored;
 
     /// <summary>The queue of the site's database.</summary>
     public JournalQueue(SqlDatabase database, JournalLoad load, TimeProvider clock, ILogger<JournalQueue> logger)
@@ -82,6 +88,7 @@ public sealed class JournalQueue : IAsyncDisposable
     {
         (_options, _load, _clock, _logger) = (options, load, clock, logger ?? NullLogger.Instance);
         _writers = [.. Enumerable.Range(0, options.Writers).Select(i => new Writer(open(i)))];
+        if (options.Writers > 1) _next = clock.CreateTimer(_ => OnNext(), null, Timeout.InfiniteTimeSpan, Timeout.InfiniteTimeSpan);
         foreach (var writer in _writers) writer.Work = Task.Run(() => RunAsync(writer));
     }
 
@@ -159,6 +166,7 @@ public sealed class JournalQueue : IAsyncDisposable
             await writer.Store.DisposeAsync();
         }
 
+        if (_next is not null) await _next.DisposeAsync();
         List<DeviceWrite> left = [];
         lock (_gate)
         {
@@ -180,18 +188,26 @@ public sealed class JournalQueue : IAsyncDisposable
     // Held: _gate.
     private void Ready(DeviceWrite write)
     {
-        var writer = _writers[_writers.Length == 1 ? 0 : (int)(StableHash(write.PersistenceId) % (uint)_writers.Length)];
-        writer.Ready.Enqueue(write);
-        if (!writer.IsIdle) return;
+        _ready.Enqueue(write);
+        WakeOne();
+    }
+
+    // Held: _gate.
+    private void WakeOne()
+    {
+        if (!MayBegin() || Array.Find(_writers, static w => w.IsIdle) is not { } writer) return;
         writer.IsIdle = false;
         writer.Signal.Release();
     }
 
-    private static uint StableHash(string text)
+    // Held: _gate.
+    private bool MayBegin() =>
+        _ready.Count > 0
+        && (_writing == 0 || _ready.Count >= _options.BatchMax || _clock.GetElapsedTime(_begunAt) >= _options.NextAfter);
+
+    private void OnNext()
     {
-        var hash = 2166136261u;
-        foreach (var c in text) hash = (hash ^ c) * 16777619u;
-        return hash;
+        lock (_gate) WakeOne();
     }
 
     private async Task RunAsync(Writer writer)
@@ -231,14 +247,18 @@ public sealed class JournalQueue : IAsyncDisposable
         List<DeviceWrite> batch = [], over = [];
         lock (_gate)
         {
-            var isAgain = writer.Again.Count > 0 && !(writer.ReadyFirst && writer.Ready.Count > 0);
+            if (writer.IsWriting) _writing--;
+            writer.IsWriting = false;
+            var mayBegin = MayBegin();
+            var isAgain = writer.Again.Count > 0 && !(writer.ReadyFirst && mayBegin);
             writer.ReadyFirst = false;
-            var (from, bytes) = (isAgain ? writer.Again : writer.Ready, 0);
-            if (from.Count == 0)
+            if (!isAgain && !mayBegin)
             {
                 writer.IsIdle = true;
                 return null;
             }
+
+            var (from, bytes) = (isAgain ? writer.Again : _ready, 0);
 
             var max = Math.Min(writer.Size, _options.BatchMax);
             while (batch.Count < max && from.TryPeek(out var write))
@@ -263,11 +283,22 @@ public sealed class JournalQueue : IAsyncDisposable
                 batch.Add(from.Dequeue());
                 if (isAlone) break;
             }
+
+            if (batch.Count > 0) Begin(writer);
         }
 
         if (over.Count > 0) End(over);
         if (batch.Count > 1) batch.Sort(static (a, b) => string.CompareOrdinal(a.PersistenceId, b.PersistenceId));
         return batch;
+    }
+
+    // Held: _gate.
+    private void Begin(Writer writer)
+    {
+        (writer.IsWriting, _begunAt) = (true, _clock.GetTimestamp());
+        _writing++;
+        _next?.Change(_options.NextAfter, Timeout.InfiniteTimeSpan);
+        WakeOne(); // more than this one takes
     }
 
     private JournalUnavailableException? Expired(DeviceWrite write) =>
@@ -283,8 +314,7 @@ public sealed class JournalQueue : IAsyncDisposable
             if (outcomes[i] != WriteOutcome.KeyTaken) continue;
             var write = batch[i];
             var found = await writer.Store.FindAsync(write.Rows);
-            var taken = write.Rows.FirstOrDefault(row => !found.Any(f =>
-                f.PersistenceId == row.PersistenceId && f.SequenceNr == row.SequenceNr && f.Writer == row.Writer && f.Message.AsSpan().SequenceEqual(row.Message)));
+            var taken = write.Rows.FirstOrDefault(row => !found.Any(f => f.Is(row)));
             if (taken is not null)
             {
                 write.Failure = new SequenceNumberTakenException(taken.PersistenceId, taken.SequenceNr);

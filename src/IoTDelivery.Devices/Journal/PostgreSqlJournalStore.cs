@@ -7,9 +7,9 @@ using NpgsqlTypes;
 namespace IoTDelivery.Devices.Journal;
 
 /// <summary>
-/// One statement per transaction: all rows as arrays, a taken key fails nobody else. What is not in its answer is not
-/// stored. The statement that also changes
-/// reminders is another one, because few transactions have any.
+/// One statement per transaction: all rows as arrays, a taken key fails nobody else. It tells how many rows it stored, and
+/// if some are missing they are looked for. The statement that also changes reminders is another one, because few
+/// transactions have any.
 /// </summary>
 internal sealed class PostgreSqlJournalStore(SqlDatabase database, TimeProvider clock) : IJournalStore
 {
@@ -18,7 +18,7 @@ internal sealed class PostgreSqlJournalStore(SqlDatabase database, TimeProvider 
         insert into journal (created, deleted, persistence_id, sequence_number, message, manifest, identifier, writer_uuid)
         select created, false, persistence_id, sequence_number, message, manifest, identifier, writer
         from unnest($1, $2, $3, $4, $5, $6, $7) as r(created, persistence_id, sequence_number, message, manifest, identifier, writer)
-        on conflict do nothing returning persistence_id
+        on conflict do nothing
         """;
 
     // A lock that somebody else holds is that row's trouble only, so it is given up before the statement is.
@@ -34,17 +34,16 @@ internal sealed class PostgreSqlJournalStore(SqlDatabase database, TimeProvider 
 
     private readonly string _withReminders =
         $"""
-        with stored as ({Insert}),
+        with stored as ({Insert} returning persistence_id),
         filed as (
           insert into {ReminderSql.Table} (device_id, due_at, token)
           select r.device_id, {database.Dialect.Now} + r.due_in, r.token from unnest($8, $9, $10, $11) as r(device_id, due_in, token, persistence_id)
           where r.persistence_id = '' or exists (select 1 from stored s where s.persistence_id = r.persistence_id)
           {ReminderSql.OnConflict}),
         deleted as (delete from {ReminderSql.Table} w using unnest($12, $13) as d(device_id, token) where w.device_id = d.device_id and w.token = d.token)
-        select persistence_id from stored
+        select count(*) from stored
         """;
 
-    private readonly HashSet<string> _stored = [];
     private readonly HashSet<int> _givenUp = []; // processes of the server that may still be at a statement of ours
     private int _process;
     private NpgsqlConnection? _connection;
@@ -64,10 +63,10 @@ internal sealed class PostgreSqlJournalStore(SqlDatabase database, TimeProvider 
             return;
         }
 
-        await ExecuteAsync(writes, null);
+        var areAll = await ExecuteAsync(writes, null) == writes.Sum(w => w.Rows.Count);
         for (var i = 0; i < writes.Count; i++)
         {
-            outcomes[i] = writes[i].Rows.Count == 0 || _stored.Contains(writes[i].PersistenceId) ? WriteOutcome.Stored : WriteOutcome.KeyTaken;
+            outcomes[i] = areAll || await AreStoredAsync(writes[i].Rows) ? WriteOutcome.Stored : WriteOutcome.KeyTaken;
         }
     }
 
@@ -136,8 +135,15 @@ internal sealed class PostgreSqlJournalStore(SqlDatabase database, TimeProvider 
 
     public ValueTask DisposeAsync() => ResetAsync();
 
-    // Fills _stored; returns how many rows were stored.
-    private async Task<int> ExecuteAsync(IReadOnlyList<DeviceWrite> writes, NpgsqlTransaction? transaction)
+    private async Task<bool> AreStoredAsync(IReadOnlyList<JournalRow> rows)
+    {
+        if (rows.Count == 0) return true;
+        var found = await FindAsync(rows);
+        return rows.All(row => found.Any(f => f.Is(row)));
+    }
+
+    // Returns how many rows were stored.
+    private async Task<long> ExecuteAsync(IReadOnlyList<DeviceWrite> writes, NpgsqlTransaction? transaction)
     {
         var reminds = writes.Any(w => w.Reminder is not null);
         var command = reminds ? _insertAndRemind! : _insert!;
@@ -145,16 +151,7 @@ internal sealed class PostgreSqlJournalStore(SqlDatabase database, TimeProvider 
         SetRows(command, writes);
         if (reminds) SetReminders(command, writes);
 
-        _stored.Clear();
-        var count = 0;
-        await using var reader = await command.ExecuteReaderAsync();
-        while (await reader.ReadAsync())
-        {
-            _stored.Add(reader.GetString(0));
-            count++;
-        }
-
-        return count;
+        return reminds ? (long)(await command.ExecuteScalarAsync())! : await command.ExecuteNonQueryAsync();
     }
 
     private static void SetRows(NpgsqlCommand command, IReadOnlyList<DeviceWrite> writes)

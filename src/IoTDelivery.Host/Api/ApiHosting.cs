@@ -1,3 +1,4 @@
+using System.Diagnostics;
 using System.Threading.RateLimiting;
 using IoTDelivery.Domain;
 using IoTDelivery.Host.Admin;
@@ -60,7 +61,8 @@ public static class ApiHosting
     private static async Task AnswerErrors(HttpContext context, RequestDelegate next)
     {
         // Ours, not the caller's: two requests never share one. The caller's own is only named in our log.
-        context.TraceIdentifier = Guid.NewGuid().ToString("N");
+        // Not a Guid: that asks the kernel for random bytes each time.
+        context.TraceIdentifier = ActivityTraceId.CreateRandom().ToHexString();
         context.Response.Headers["X-Request-Id"] = context.TraceIdentifier;
         try
         {

@@ -265,18 +265,47 @@ public sealed class JournalQueueSpec : IAsyncDisposable
     }
 
     [Fact]
-    public async Task Devices_are_spread_over_the_writers_and_each_keeps_its_own()
+    public async Task What_comes_while_a_transaction_is_under_way_goes_out_together_behind_it()
     {
-        var stores = new FakeStore[] { new(), new(), new() };
-        await using var queue = new JournalQueue(i => stores[i], new JournalQueueOptions { Writers = 3 }, _load, TimeProvider.System);
+        await using var queue = Queue(new JournalQueueOptions { Writers = 3, NextAfter = TimeSpan.FromHours(1) });
+        var open = Hold();
+        var first = Write("a", 1, queue);
+        await _store.AttemptAsync();
+        var writes = Enumerable.Range(0, 60).Select(n => Write($"d{n}", 1, queue)).ToList();
+        open.SetResult();
 
-        for (var nr = 1; nr <= 3; nr++)
-        {
-            await Task.WhenAll(Enumerable.Range(0, 60).Select(n => Write($"d{n}", nr, queue).Done)).WaitAsync(Patience);
-        }
+        await Task.WhenAll(writes.Append(first).Select(w => w.Done)).WaitAsync(Patience);
+        Assert.Equal(60, Assert.Single(_store.Attempts()).Length);
+    }
 
-        Assert.All(stores, s => Assert.InRange(s.Rows.Count, 3, 177));
-        Assert.All(stores, s => Assert.All(s.Rows.Keys.GroupBy(k => k.Id), d => Assert.Equal(3, d.Count())));
+    [Fact]
+    public async Task A_transaction_that_hangs_holds_nobody_up()
+    {
+        await using var queue = Queue(new JournalQueueOptions { Writers = 3 });
+        var open = Hold();
+        var hanging = Write("a", 1, queue);
+        await _store.AttemptAsync();
+
+        for (var nr = 1; nr <= 3; nr++) await Write("b", nr, queue).Done.WaitAsync(Patience);
+        Assert.False(hanging.Done.IsCompleted);
+        open.SetResult();
+        await hanging.Done.WaitAsync(Patience);
+    }
+
+    [Fact]
+    public async Task A_full_transaction_waits_for_no_other()
+    {
+        await using var queue = Queue(
+            new JournalQueueOptions { Writers = 3, NextAfter = TimeSpan.FromHours(1), BatchMax = 3 });
+        var open = Hold();
+        var hanging = Write("a", 1, queue);
+        await _store.AttemptAsync();
+        var writes = Enumerable.Range(0, 3).Select(n => Write($"d{n}", 1, queue)).ToList();
+
+        await Task.WhenAll(writes.Select(w => w.Done)).WaitAsync(Patience);
+        Assert.False(hanging.Done.IsCompleted);
+        open.SetResult();
+        await hanging.Done.WaitAsync(Patience);
     }
 
     [Fact]

@@ -191,6 +191,8 @@ public sealed class SubDevicesSpec : StageSpec
         var attach = await Region.ExpectMsgAsync<ToDevice.Attach>();
         var probe = CreateTestProbe();
         attach.Connection.Tell(new ToConnection.Attached(attach.Revision, false, []), probe.Ref);
+        attach.Connection.Tell(new ToConnection.AttachSubDevice(Plug), probe.Ref);
+        await probe.ExpectMsgAsync<OutboxReply.Done>(); // it has heard that it is attached
         return (running, attach.Connection, probe);
     }
 
