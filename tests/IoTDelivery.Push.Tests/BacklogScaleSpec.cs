@@ -62,7 +62,7 @@ public abstract class BacklogScaleSpec<TDatabase>(TDatabase server, ITestOutputH
 
             // The rules' revision and the view, as often as a look may begin; however many notifications and receivers
             // there are.
-            var looks = (int)(all.Elapsed / (Registry.RuleBook.MaxAge / 2)) + 2;
+            var looks = (int)(all.Elapsed / (Registry.RuleBook.MaxAge / 2)) + 3; // the last one of before, one that began, one that will
             Assert.InRange(statements.Count, 1, 2 * looks);
             return times;
         }
@@ -179,19 +179,30 @@ public abstract class BacklogScaleSpec<TDatabase>(TDatabase server, ITestOutputH
     public async Task A_device_drains_as_fast_as_its_receiver_answers_however_much_waits(int rows)
     {
         const int told = 4_000;
-        await using var world = await WorldAsync(drains: false);
+        Skip.If(
+            rows > 100_000 && Environment.GetEnvironmentVariable("IOTDELIVERY_E2E") != "full",
+            "Takes half a minute: set IOTDELIVERY_E2E=full.");
+        var asShipped = new PushOptions();
+        await using var world = await WorldAsync(
+            o => (o.BoundsInterval, o.PollInterval) = (asShipped.BoundsInterval, asShipped.PollInterval), drains: false);
         await world.AddReceiverAsync("a");
         await FillAsync(world, rows, _ => "lamp");
         var last = new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously);
+        var clock = new Stopwatch();
+        var first = TimeSpan.Zero;
         world.Application.Answers = post =>
         {
+            if (post.Number == 1) first = clock.Elapsed;
             if (post.Number == told) last.TrySetResult();
             return Task.FromResult(200);
         };
-        var clock = Stopwatch.StartNew();
+        using var statements = new Statements(world.Database.ConnectionString);
+        clock.Start();
         world.StartDrainers();
         await last.Task.WaitAsync(TimeSpan.FromSeconds(60));
-        output.WriteLine($"{rows} rows of one device: the first {told} told in {clock.Elapsed.TotalSeconds:f2} s");
+        output.WriteLine(
+            $"{rows} rows of one device: the first told after {first.TotalSeconds:f2} s, {told} after "
+            + $"{clock.Elapsed.TotalSeconds:f2} s, {statements.Count} statements");
         var numbers = world.Application.Numbers("a", "lamp");
         Assert.Equal(Enumerable.Range(1, numbers.Length).Select(n => (long)n), numbers);
     }
