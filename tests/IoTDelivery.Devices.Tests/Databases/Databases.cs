@@ -109,7 +109,7 @@ public sealed class PostgreSqlDatabase : TestDatabase
 
     /// <summary>
     /// From here on a commit waits, on the disk and unanswered, for a standby that does not exist. <see cref="StopWriterAsync"/>
-    /// or the next start ends that.
+    /// or <see cref="StopMidCommitAsync"/> ends that.
     /// </summary>
     public async Task HoldCommitsAsync(string connectionString)
     {
@@ -117,7 +117,6 @@ public sealed class PostgreSqlDatabase : TestDatabase
         await db.OpenAsync();
         await ExecuteAsync(db, "alter system set synchronous_standby_names = 'absent'");
         await ReloadAsync(db);
-        await ExecuteAsync(db, "alter system reset synchronous_standby_names");
     }
 
     /// <summary>
@@ -130,6 +129,7 @@ public sealed class PostgreSqlDatabase : TestDatabase
         await db.OpenAsync();
         var writers = await WaitingWritersAsync(db, patience);
         if (writers.Count > 0) _ = kill(writers[0], SigStop);
+        await ForgetHoldAsync(db);
         await ReloadAsync(db); // what waits is answered, but for the one that does not run
         return writers.Count > 0 ? writers[0] : throw new InvalidOperationException($"No process wrote a journal in {patience}.");
     }
@@ -146,6 +146,7 @@ public sealed class PostgreSqlDatabase : TestDatabase
         await using var db = new NpgsqlConnection(connectionString + ";Pooling=false");
         await db.OpenAsync();
         var waiting = await WaitingWritersAsync(db, patience);
+        await ForgetHoldAsync(db); // at the next start
         await StopAsync(mode);
         return waiting.Count;
     }
@@ -172,6 +173,10 @@ public sealed class PostgreSqlDatabase : TestDatabase
             }
         }
     }
+
+    // Not before somebody is seen to wait: who reads the settings late would read these.
+    private static Task ForgetHoldAsync(NpgsqlConnection db) =>
+        ExecuteAsync(db, "alter system reset synchronous_standby_names");
 
     private static Task ReloadAsync(NpgsqlConnection db) => ExecuteAsync(db, "select pg_reload_conf()");
 
