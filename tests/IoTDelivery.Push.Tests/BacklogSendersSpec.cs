@@ -1,4 +1,7 @@
+using IoTDelivery.Domain;
+using IoTDelivery.Storage;
 using IoTDelivery.Tests.Databases;
+using LinqToDB.Data;
 
 namespace IoTDelivery.Push.Tests;
 
@@ -159,6 +162,42 @@ public abstract class BacklogSendersSpec<TDatabase>(TDatabase server) : PushSpec
         foreach (var device in world.Application.Taken("a").GroupBy(p => p.DeviceId)) Assert.Equal([1, 2, 3], device.Select(p => p.Number));
     }
 
+    [SkippableFact]
+    public async Task A_row_whose_commit_took_long_is_not_overtaken_by_a_younger_one_of_its_device()
+    {
+        var rarely = TimeSpan.FromMinutes(1); // so that only the younger row can make the sender look
+        await using var world = await WorldAsync(o => o.BoundsInterval = o.PollInterval = rarely, drains: false);
+        Skip.If(world.Database.Provider == DatabaseProvider.Sqlite, "SQLite has one writer: ids are committed in their order.");
+        await world.AddReceiverAsync("a");
+        var open = new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously);
+        world.Application.Answers = async post =>
+        {
+            if (post.DeviceId == "device-2") await open.Task; // or the sender would be done, and begin again
+            return 200;
+        };
+
+        await using var late = world.Database.Open();
+        await using var commit = await late.BeginTransactionAsync();
+        var body = Body(Given.Device(9), 1);
+        await late.ExecuteAsync(
+            "insert into push_backlog (action_id, device_id, n, body, bytes, created_at) values ('a', 'device-9', 1, @body, @bytes, 0)",
+            new DataParameter("body", body), new DataParameter("bytes", body.Length));
+        await FillAsync(world, devices: 2, each: 1);
+        world.StartDrainers();
+        await world.Application.UntilAsync(() => world.Application.Taken("a").Count == 1); // a page has passed the late one
+
+        await commit.CommitAsync();
+        await world.Backlog.WriteAsync(
+            [new BacklogWrite("a", "device-9", [(2, Body(Given.Device(9), 2))], WriteMode.Append)], [], default);
+        world.Signal.RowsWritten("a");
+        await world.Application.UntilAsync(() => world.Application.Numbers("a", "device-9").Length == 2);
+        Assert.Equal([1, 2], world.Application.Numbers("a", "device-9"));
+        open.SetResult();
+    }
+
+    private static byte[] Body(DeviceId device, int number) =>
+        StatusNotification.Write(device, Given.Notification(number, Given.Noon), Given.Header, PushShape.Flat);
+
     private static async Task FillAsync(PushWorld world, int devices, int each)
     {
         var writes = new List<BacklogWrite>();
@@ -166,8 +205,7 @@ public abstract class BacklogSendersSpec<TDatabase>(TDatabase server) : PushSpec
         {
             for (var d = 1; d <= devices; d++)
             {
-                var body = StatusNotification.Write(Given.Device(d), Given.Notification(n, Given.Noon), Given.Header, PushShape.Flat);
-                writes.Add(new BacklogWrite("a", $"device-{d}", [(n, body)], WriteMode.Append));
+                writes.Add(new BacklogWrite("a", $"device-{d}", [(n, Body(Given.Device(d), n))], WriteMode.Append));
             }
         }
 

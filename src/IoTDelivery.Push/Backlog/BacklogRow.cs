@@ -52,7 +52,9 @@ internal sealed record BacklogView(IReadOnlySet<string> HasRows, IReadOnlySet<st
 /// <summary>Rows of an action, in order.</summary>
 /// <param name="IsCut">There may be more.</param>
 /// <param name="UpTo">Up to which id the action was looked through.</param>
-internal sealed record BacklogPage(IReadOnlyList<BacklogRow> Rows, bool IsCut, long UpTo = 0);
+/// <param name="HasOlder">Before the page is an older row of one of its devices: it was committed after pages had
+/// passed its id.</param>
+internal sealed record BacklogPage(IReadOnlyList<BacklogRow> Rows, bool IsCut, long UpTo = 0, bool HasOlder = false);
 
 /// <summary>How a notification goes to the tables.</summary>
 internal enum WriteMode

@@ -295,6 +295,12 @@ internal sealed class BacklogSender : UntypedActor, IWithTimers
 
     private void TakeNext(Page page)
     {
+        if (page.Read.HasOlder)
+        {
+            _cursor.StartOver(); // or the younger one would be sent first
+            return;
+        }
+
         var now = Now;
         foreach (var row in page.Rows)
         {

@@ -168,7 +168,12 @@ public class PushBacklog(SqlDatabase database, PushMetrics metrics, TimeProvider
         var (upTo, isCut) = Fitting(sizes, PageBytesMax);
         var page = upTo == 0 ? [] : await next.Where(r => r.Id <= upTo).ToListAsync(cancel);
         isCut |= page.Count == limit;
-        return new BacklogPage(page, isCut, isCut ? page[^1].Id : Math.Max(newest, afterId));
+
+        // Asked behind the page: a device's rows are written one after the other, so what is before one of them is there.
+        var devices = page.Select(r => r.DeviceId).Distinct().ToArray();
+        var hasOlder = afterId > 0 && devices.Length > 0
+            && await all.AnyAsync(r => devices.Contains(r.DeviceId) && r.Id <= afterId, cancel);
+        return new BacklogPage(page, isCut, isCut ? page[^1].Id : Math.Max(newest, afterId), hasOlder);
     }
 
     /// <summary>
