@@ -52,15 +52,7 @@ public sealed class DrowsyNode : IAsyncLifetime
     public async Task<string> NewDeviceAsync(string? gateway = null)
     {
         var id = $"lamp_{Interlocked.Increment(ref _devices)}";
-        Api.Expect(HttpStatusCode.Created, await Node.Api.PostAsync("devices", new
-        {
-            device_id = id,
-            node_id = id,
-            product_id = "lamp",
-            gateway_id = gateway,
-            auth_info = new { secret = Device.Secret },
-        }));
-        return id;
+        return await Node.Api.CreateDeviceAsync(id, gateway: gateway);
     }
 
     /// <summary>Waits until no device is in the node's memory.</summary>

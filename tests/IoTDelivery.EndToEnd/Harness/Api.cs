@@ -45,9 +45,19 @@ public sealed class Api(Uri address, string token) : IDisposable
         "products", new { product_id = productId, name = productId, device_type = "lamp", protocol_type = "MQTT", data_format = "json", service_capabilities = Array.Empty<object>() }));
 
     /// <summary>A device of product <c>lamp</c> with a known secret; returns its id.</summary>
-    public async Task<string> CreateDeviceAsync(string deviceId, string productId = "lamp")
+    public async Task<string> CreateDeviceAsync(string deviceId, string productId = "lamp", string? gateway = null)
     {
-        Expect(HttpStatusCode.Created, await PostAsync("devices", new { device_id = deviceId, node_id = deviceId, product_id = productId, auth_info = new { secret = Device.Secret } }));
+        // A cluster that has just come up, or a busy machine, may not know in time: asked again, as an application does.
+        Answer answer;
+        var attempts = 0;
+        do
+        {
+            answer = await PostAsync(
+                "devices",
+                new { device_id = deviceId, node_id = deviceId, product_id = productId, gateway_id = gateway, auth_info = new { secret = Device.Secret } });
+        }
+        while (answer.Status == HttpStatusCode.ServiceUnavailable && ++attempts < 10);
+        Expect(HttpStatusCode.Created, answer);
         return deviceId;
     }
 
