@@ -101,7 +101,7 @@ public sealed class ClocksSpec(PostgreSqlDatabase server, ITestOutputHelper outp
     [InlineData(true)]
     public async Task A_node_whose_clock_is_set_back_an_hour_while_it_runs_serves_devices_that_connect(bool isV5)
     {
-        FullSize.OnlyIf(isSister: isV5);
+        FullSize.OnlyIf(isSister: true); // of the node that is behind from the start
         SkipWhatCannotRun();
         await using var nodes = await TwoNodes.StartAsync(server, "+0s");
         var ids = Enumerable.Range(0, 4).Select(i => $"lamp_{i}").ToArray();
