@@ -10,7 +10,8 @@ namespace IoTDelivery.EndToEnd;
 
 /// <summary>Applications hear of every end, and in time, whatever the others and the database do.</summary>
 [Collection(nameof(Alone))]
-public sealed class EveryEndIsToldSpec(PostgreSqlDatabase server, ITestOutputHelper output) : IClassFixture<PostgreSqlDatabase>
+public sealed class EveryEndIsToldSpec(PostgreSqlDatabase server, ITestOutputHelper output)
+    : IClassFixture<PostgreSqlDatabase>
 {
     [Fact]
     public async Task A_receiver_that_is_slow_delays_nobody_elses_TIMEOUTs_of_sleeping_devices()

@@ -17,7 +17,8 @@ public sealed class FaultsSpec(ITestOutputHelper output)
     {
         var folder = Directory.CreateTempSubdirectory("iotdelivery-history-").FullName; // stays if the test fails: the history is what there is to read
         var file = Path.Combine(folder, "history.jsonl");
-        await using var faults = Command.Start(folder, "dotnet", [Program, "history", .. FullSize.IsOn ? Array.Empty<string>() : ["--short"], "--file", file]);
+        string[] size = FullSize.IsOn ? [] : ["--short"];
+        await using var faults = Command.Start(folder, "dotnet", [Program, "history", .. size, "--file", file]);
 
         var exitCode = await faults.ExitAsync(FullSize.IsOn ? TimeSpan.FromHours(2) : TimeSpan.FromMinutes(15));
 

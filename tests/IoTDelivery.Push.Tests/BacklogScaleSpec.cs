@@ -62,7 +62,8 @@ public abstract class BacklogScaleSpec<TDatabase>(TDatabase server, ITestOutputH
 
             // The rules' revision and the view, as often as a look may begin; however many notifications and receivers
             // there are.
-            var looks = (int)(all.Elapsed / (Registry.RuleBook.MaxAge / 2)) + 3; // the last one of before, one that began, one that will
+            // The last one of before, one that has begun and one that ends behind it come on top.
+            var looks = (int)(all.Elapsed / (Registry.RuleBook.MaxAge / 2)) + 3;
             Assert.InRange(statements.Count, 1, 2 * looks);
             return times;
         }
@@ -184,7 +185,8 @@ public abstract class BacklogScaleSpec<TDatabase>(TDatabase server, ITestOutputH
             "Takes half a minute: set IOTDELIVERY_E2E=full.");
         var asShipped = new PushOptions();
         await using var world = await WorldAsync(
-            o => (o.BoundsInterval, o.PollInterval) = (asShipped.BoundsInterval, asShipped.PollInterval), drains: false);
+            o => (o.BoundsInterval, o.PollInterval) = (asShipped.BoundsInterval, asShipped.PollInterval),
+            drains: false);
         await world.AddReceiverAsync("a");
         await FillAsync(world, rows, _ => "lamp");
         var last = new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously);

@@ -167,7 +167,9 @@ public abstract class BacklogSendersSpec<TDatabase>(TDatabase server) : PushSpec
     {
         var rarely = TimeSpan.FromMinutes(1); // so that only the younger row can make the sender look
         await using var world = await WorldAsync(o => o.BoundsInterval = o.PollInterval = rarely, drains: false);
-        Skip.If(world.Database.Provider == DatabaseProvider.Sqlite, "SQLite has one writer: ids are committed in their order.");
+        Skip.If(
+            world.Database.Provider == DatabaseProvider.Sqlite,
+            "SQLite has one writer: ids are committed in their order.");
         await world.AddReceiverAsync("a");
         var open = new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously);
         world.Application.Answers = async post =>
@@ -180,11 +182,14 @@ public abstract class BacklogSendersSpec<TDatabase>(TDatabase server) : PushSpec
         await using var commit = await late.BeginTransactionAsync();
         var body = Body(Given.Device(9), 1);
         await late.ExecuteAsync(
-            "insert into push_backlog (action_id, device_id, n, body, bytes, created_at) values ('a', 'device-9', 1, @body, @bytes, 0)",
+            "insert into push_backlog (action_id, device_id, n, body, bytes, created_at) "
+            + "values ('a', 'device-9', 1, @body, @bytes, 0)",
             new DataParameter("body", body), new DataParameter("bytes", body.Length));
         await FillAsync(world, devices: 2, each: 1);
         world.StartDrainers();
-        await world.Application.UntilAsync(() => world.Application.Taken("a").Count == 1); // a page has passed the late one
+
+        // A page has passed the late one.
+        await world.Application.UntilAsync(() => world.Application.Taken("a").Count == 1);
 
         await commit.CommitAsync();
         await world.Backlog.WriteAsync(

@@ -12,7 +12,7 @@ internal sealed record JournalQueueOptions
 
     /// <summary>
     /// While one transaction is under way another begins when a full one waits, or so long after the last one began:
-    /// fewer and larger ones cost less, and one that hangs holds nobody up.
+    /// fewer and larger ones cost less, and one that hangs delays no other.
     /// </summary>
     public TimeSpan NextAfter { get; init; } = TimeSpan.FromMilliseconds(10);
 
@@ -35,7 +35,7 @@ internal sealed record JournalQueueOptions
 /// </summary>
 //
 //   write ──► the device's line ──first of it──► ready ──► transaction ──► stored
-//                                                  ▲          ├── key taken ──look up──► mine: stored · else: another owner
+//                                                  ▲          ├── key taken ──look up──► mine: stored · else: not ours
 //                                                  │          └── failed, outcome unknown
 //                                                  └── again, in parts, at last alone ◄──┘
 //                 alone: bad data fails at once · a row that fails while the database is well fails soon ·
@@ -88,7 +88,11 @@ public sealed class JournalQueue : IAsyncDisposable
     {
         (_options, _load, _clock, _logger) = (options, load, clock, logger ?? NullLogger.Instance);
         _writers = [.. Enumerable.Range(0, options.Writers).Select(i => new Writer(open(i)))];
-        if (options.Writers > 1) _next = clock.CreateTimer(_ => OnNext(), null, Timeout.InfiniteTimeSpan, Timeout.InfiniteTimeSpan);
+        if (options.Writers > 1)
+        {
+            _next = clock.CreateTimer(_ => OnNext(), null, Timeout.InfiniteTimeSpan, Timeout.InfiniteTimeSpan);
+        }
+
         foreach (var writer in _writers) writer.Work = Task.Run(() => RunAsync(writer));
     }
 
@@ -203,7 +207,8 @@ public sealed class JournalQueue : IAsyncDisposable
     // Held: _gate.
     private bool MayBegin() =>
         _ready.Count > 0
-        && (_writing == 0 || _ready.Count >= _options.BatchMax || _clock.GetElapsedTime(_begunAt) >= _options.NextAfter);
+        && (_writing == 0 || _ready.Count >= _options.BatchMax
+            || _clock.GetElapsedTime(_begunAt) >= _options.NextAfter);
 
     private void OnNext()
     {

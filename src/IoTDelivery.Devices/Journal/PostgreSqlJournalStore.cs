@@ -7,8 +7,8 @@ using NpgsqlTypes;
 namespace IoTDelivery.Devices.Journal;
 
 /// <summary>
-/// One statement per transaction: all rows as arrays, a taken key fails nobody else. It tells how many rows it stored, and
-/// if some are missing they are looked for. The statement that also changes reminders is another one, because few
+/// One statement per transaction: all rows as arrays, a taken key fails no other row. It tells how many rows it stored,
+/// and if some are missing they are looked for. The statement that also changes reminders is another one, because few
 /// transactions have any.
 /// </summary>
 internal sealed class PostgreSqlJournalStore(SqlDatabase database, TimeProvider clock) : IJournalStore

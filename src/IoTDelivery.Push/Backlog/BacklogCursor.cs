@@ -4,7 +4,8 @@ namespace IoTDelivery.Push;
 /// What a sender reads next. Pages go forward: each begins behind the last. What a page passes over because its device
 /// is in memory, the device's lane reads itself when it has nothing else; so a backlog of one device is not looked
 /// through for others again and again. Rows of several nodes are not committed in the order of their ids: now and then,
-/// before the end, and when a page has a younger row of the same device, pages begin at the oldest row again. One read at a time. Times are milliseconds since 1970.
+/// before the end, and when a page has a younger row of the same device, pages begin at the oldest row again.
+/// One read at a time. Times are milliseconds since 1970.
 /// </summary>
 internal sealed class BacklogCursor
 {

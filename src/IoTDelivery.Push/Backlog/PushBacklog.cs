@@ -169,7 +169,7 @@ public class PushBacklog(SqlDatabase database, PushMetrics metrics, TimeProvider
         var page = upTo == 0 ? [] : await next.Where(r => r.Id <= upTo).ToListAsync(cancel);
         isCut |= page.Count == limit;
 
-        // Asked behind the page: a device's rows are written one after the other, so what is before one of them is there.
+        // Asked behind the page: a device's rows are written one after the other, so the older ones are there by now.
         var devices = page.Select(r => r.DeviceId).Distinct().ToArray();
         var hasOlder = afterId > 0 && devices.Length > 0
             && await all.AnyAsync(r => devices.Contains(r.DeviceId) && r.Id <= afterId, cancel);

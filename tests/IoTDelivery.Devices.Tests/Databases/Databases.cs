@@ -108,8 +108,8 @@ public sealed class PostgreSqlDatabase : TestDatabase
     }
 
     /// <summary>
-    /// From here on a commit waits, on the disk and unanswered, for a standby that does not exist. <see cref="StopWriterAsync"/>
-    /// or <see cref="StopMidCommitAsync"/> ends that.
+    /// From here on a commit waits, on the disk and unanswered, for a standby that does not exist.
+    /// <see cref="StopWriterAsync"/> or <see cref="StopMidCommitAsync"/> ends that.
     /// </summary>
     public async Task HoldCommitsAsync(string connectionString)
     {
@@ -120,8 +120,8 @@ public sealed class PostgreSqlDatabase : TestDatabase
     }
 
     /// <summary>
-    /// Stops one process that writes a journal, after <see cref="HoldCommitsAsync"/>: it has not answered, its locks stay,
-    /// the others write on. Tells which, for <see cref="Continue"/>.
+    /// Stops one process that writes a journal, after <see cref="HoldCommitsAsync"/>: it has not answered, its locks
+    /// stay, the others write on. Tells which, for <see cref="Continue"/>.
     /// </summary>
     public async Task<int> StopWriterAsync(string connectionString, TimeSpan patience)
     {
@@ -131,7 +131,8 @@ public sealed class PostgreSqlDatabase : TestDatabase
         if (writers.Count > 0) _ = kill(writers[0], SigStop);
         await ForgetHoldAsync(db);
         await ReloadAsync(db); // what waits is answered, but for the one that does not run
-        return writers.Count > 0 ? writers[0] : throw new InvalidOperationException($"No process wrote a journal in {patience}.");
+        if (writers.Count == 0) throw new InvalidOperationException($"No process wrote a journal in {patience}.");
+        return writers[0];
     }
 
     /// <summary>Lets a process of the server go on.</summary>
@@ -174,7 +175,7 @@ public sealed class PostgreSqlDatabase : TestDatabase
         }
     }
 
-    // Not before somebody is seen to wait: who reads the settings late would read these.
+    // Not before a commit is seen to wait: a process of the server that reads its settings late would miss the hold.
     private static Task ForgetHoldAsync(NpgsqlConnection db) =>
         ExecuteAsync(db, "alter system reset synchronous_standby_names");
 

@@ -50,7 +50,9 @@ public sealed class PostgreSqlStallSpec(PostgreSqlDatabase server, ITestOutputHe
     public async Task A_stall_under_thousands_of_writing_devices_costs_time_and_no_device(Way way)
     {
         Skip.If(server.SkipReason is not null, server.SkipReason);
-        Skip.If(way == Way.ServerStopped && !IsFullSize, "StallSpec stops SQLite as a whole: set IOTDELIVERY_E2E=full for this.");
+        Skip.If(
+            way == Way.ServerStopped && !IsFullSize,
+            "StallSpec stops SQLite as a whole: set IOTDELIVERY_E2E=full for this.");
         var storage = await server.CreateAsync();
         var awake = new DeviceOptions { SleepAfter = TimeSpan.FromHours(1), FlushAfter = TimeSpan.FromHours(1) };
         await using var node = await DeviceNode.StartAsync(storage, options: awake);

@@ -47,14 +47,21 @@ public sealed class Api(Uri address, string token) : IDisposable
     /// <summary>A device of product <c>lamp</c> with a known secret; returns its id.</summary>
     public async Task<string> CreateDeviceAsync(string deviceId, string productId = "lamp", string? gateway = null)
     {
-        // A cluster that has just come up, or a busy machine, may not know in time: asked again, as an application does.
+        // A cluster that has just come up, or a busy machine, may not know in time: applications ask again, too.
         Answer answer;
         var attempts = 0;
         do
         {
             answer = await PostAsync(
                 "devices",
-                new { device_id = deviceId, node_id = deviceId, product_id = productId, gateway_id = gateway, auth_info = new { secret = Device.Secret } });
+                new
+                {
+                    device_id = deviceId,
+                    node_id = deviceId,
+                    product_id = productId,
+                    gateway_id = gateway,
+                    auth_info = new { secret = Device.Secret },
+                });
         }
         while (answer.Status == HttpStatusCode.ServiceUnavailable && ++attempts < 10);
         Expect(HttpStatusCode.Created, answer);

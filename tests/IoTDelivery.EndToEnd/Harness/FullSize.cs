@@ -1,6 +1,8 @@
 namespace IoTDelivery.EndToEnd.Harness;
 
-/// <summary><c>./build.sh e2e</c> runs everything; <c>./build.sh</c>, which must end within half an hour, what differs most.</summary>
+/// <summary>
+/// <c>./build.sh e2e</c> runs everything; <c>./build.sh</c>, which must end within half an hour, what differs most.
+/// </summary>
 internal static class FullSize
 {
     /// <summary>True in <c>./build.sh e2e</c>.</summary>
