@@ -221,7 +221,9 @@ internal sealed class Application(World world)
         if (!world.Promises.IsAnswered(deviceId, id) || world.Registry.WasEverDeleted(deviceId)) return;
         Ask(deviceId, new OutboxCommand.Accept(MessageId.Parse(id), Body(id, 2, body.Topic, body.Ttl)), reply =>
         {
-            if (reply is not (null or OutboxReply.Refused { Reason: RefusalReason.IdConflict or RefusalReason.Unavailable }) && !IsTooMuchOrGone(id, reply))
+            // A device that was deleted meanwhile and exists again knows nothing of the first body.
+            if (reply is not (null or OutboxReply.Refused { Reason: RefusalReason.IdConflict or RefusalReason.Unavailable })
+                && !IsTooMuchOrGone(id, reply) && !world.Registry.WasEverDeleted(deviceId))
             {
                 world.Promises.Break($"a POST with the id of {id} and another body was answered {reply}");
             }
