@@ -268,6 +268,48 @@ public abstract class DeviceSpec<TDatabase>(TDatabase server) : IClassFixture<TD
         Assert.Equal("m1", (await young.HearAsync<ToConnection.Transmit>()).Message.MessageId.Value);
     }
 
+    [SkippableFact]
+    public async Task A_connection_that_died_while_its_Attach_lay_in_a_buffer_does_not_keep_the_younger_one_out()
+    {
+        await using var node = await NodeAsync();
+        var device = Device("buffered");
+        var (dead, young) = (new Ear(node.System), new Ear(node.System));
+        node.Devices.Tell(Attach(device, dead), dead.Ref); // says an age of 0, whenever it was sent
+        await dead.HearAsync<ToConnection.Attached>();
+
+        // It attaches again and again, as a connection does until it is attached.
+        var id = Guid.NewGuid();
+        for (var attached = young.HearAsync<ToConnection.Attached>(); !attached.IsCompleted;)
+        {
+            young.Attach(node.Devices, Attach(device, young, id) with { Age = TimeSpan.FromSeconds(4) });
+            await Task.WhenAny(attached, Task.Delay(100));
+        }
+
+        Assert.True((await dead.HearAsync<ToConnection.Evicted>()).Message.TakenOver);
+        await node.Devices.SendAsync(device, "m1");
+        Assert.Equal("m1", (await young.HearAsync<ToConnection.Transmit>()).Message.MessageId.Value);
+    }
+
+    [SkippableFact]
+    public async Task An_older_connection_that_comes_to_a_device_that_has_just_recovered_does_not_throw_out_the_younger_one()
+    {
+        await using var node = await NodeAsync();
+        var device = Device("recovered");
+        var (old, young) = (new Ear(node.System), new Ear(node.System));
+        young.Attach(node.Devices, Attach(device, young));
+        await young.HearAsync<ToConnection.Attached>();
+
+        var id = Guid.NewGuid();
+        for (var evicted = old.HearAsync<ToConnection.Evicted>(); !evicted.IsCompleted;)
+        {
+            old.Attach(node.Devices, Attach(device, old, id) with { Age = TimeSpan.FromSeconds(60) });
+            await Task.WhenAny(evicted, Task.Delay(100));
+        }
+
+        await node.Devices.SendAsync(device, "m1");
+        Assert.Equal("m1", (await young.HearAsync<ToConnection.Transmit>()).Message.MessageId.Value);
+    }
+
     // By how many seconds the clock of the node that froze the device is ahead of those the logins came to.
     [SkippableTheory]
     [InlineData(-20)]

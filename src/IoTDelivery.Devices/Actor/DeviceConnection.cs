@@ -10,24 +10,27 @@ namespace IoTDelivery.Devices;
 /// </summary>
 //
 //   Attach ──► of a login that counts no more: evicted
-//          ──► older than the one attached: evicted
+//          ──► older than the one attached, whose age is certain: evicted
+//          ──► older than one whose age is not: both are challenged, and an attached one that is silent is taken for gone
 //          ──► younger: challenged once, if another is attached ──► attached, the other one evicted
 //          ──► the same one, of a later epoch: its packets start over
 //          ──► the same one, of a later revision: its subscriptions change
 //
 internal sealed class DeviceConnection
 {
-    // ConnectedAt: by the device's steady clock.
+    // ConnectedAt: by the device's steady clock. While the age is not certain it may have been earlier: the Attach may have
+    // lain in a buffer, as while the device recovered.
     private sealed record Attached(
         Guid Id,
         long? Generation,
-        DateTimeOffset ConnectedAt,
         int Epoch,
         int Revision,
         bool SessionPresent,
         ImmutableArray<Subscription> Subscriptions,
         IActorRef Ref)
     {
+        public required DateTimeOffset ConnectedAt { get; set; }
+        public required bool IsAgeCertain { get; set; }
         public int Transmitted { get; set; }      // sequence number of the last packet of the epoch
         public int Acknowledged { get; set; }     // sequence number of the last acknowledgement taken
         public int AcknowledgedTold { get; set; } // of which the connection knows
@@ -35,6 +38,9 @@ internal sealed class DeviceConnection
 
     // A CONNECT that is older than another by less than this counts as younger when it arrives later.
     private static readonly TimeSpan AgeTolerance = TimeSpan.FromSeconds(1);
+
+    // An attached connection that has not met its challenge for this long is taken for gone.
+    private static readonly TimeSpan AnswersWithin = TimeSpan.FromSeconds(1);
 
     private const int EvictedMax = 4;
     private const int AcknowledgedUntoldMax = 64;
@@ -51,6 +57,7 @@ internal sealed class DeviceConnection
     private ToConnection.SubDeviceIdsReserved? _granted; // the last answer to a gateway's connection
     private Guid _grantedTo;
     private (Guid ConnectionId, int Value) _challenge; // of the connection that would evict another
+    private (Guid ConnectionId, int Value, DateTimeOffset At) _defence; // of the attached one that another would evict
 
     public DeviceConnection(
         DeviceId deviceId, DeviceServices services, DeviceClock clock, JournalWriter journal, Inflight wire, ICanWatch watcher)
@@ -85,21 +92,27 @@ internal sealed class DeviceConnection
         {
             // A sub-device that its gateway's connection let go may come back on it, but not past another one.
             var wasEvicted = _evicted.Contains(attach.ConnectionId) && (IsAttached || attach.StartsClean);
-            if (wasEvicted || connectedAt < _attached?.ConnectedAt - AgeTolerance)
+            var isOlder = connectedAt < _attached?.ConnectedAt - AgeTolerance;
+            if (wasEvicted || (isOlder && _attached!.IsAgeCertain))
             {
                 attach.Connection.Tell(ToConnection.Evicted.ByYounger); // a late re-attach of the older one
                 return;
             }
 
             if (IsAttached && !HasMetChallenge(attach)) return;
+            if (isOlder && !IsSilent(_attached!)) return; // it attaches again, and then more is known
             Evict(ToConnection.Evicted.ByYounger);
+        }
+        else
+        {
+            LearnAge(attach, connectedAt);
         }
 
         var goesOn = true;
         if (_attached?.Epoch < attach.Epoch)
         {
             // It lost this device, and ignored what was sent since.
-            goesOn = Connect(attach, connectedAt, _wire.Unacknowledged());
+            goesOn = Connect(attach, _attached.ConnectedAt, _wire.Unacknowledged());
         }
         else if (_attached is null) goesOn = Connect(attach, connectedAt, _journal.Ahead.Unacknowledged);
         else if (attach.Revision > _attached.Revision) Subscribe(attach);
@@ -233,7 +246,7 @@ internal sealed class DeviceConnection
     // is to evict another connection is asked to come again at once.
     private bool HasMetChallenge(ToDevice.Attach attach)
     {
-        if (_challenge.ConnectionId == attach.ConnectionId && _challenge.Value == attach.Challenge) return true;
+        if (HasMet(_challenge, attach)) return true;
         if (_challenge.ConnectionId != attach.ConnectionId)
         {
             _challenge = (attach.ConnectionId, Random.Shared.Next(1, int.MaxValue));
@@ -243,21 +256,40 @@ internal sealed class DeviceConnection
         return false;
     }
 
+    private static bool HasMet((Guid ConnectionId, int Value) challenge, ToDevice.Attach attach) =>
+        challenge.ConnectionId == attach.ConnectionId && challenge.Value == attach.Challenge;
+
+    // The attached connection is asked for its age. True if it has had time to answer, and has not.
+    private bool IsSilent(Attached attached)
+    {
+        if (_defence.ConnectionId == attached.Id) return _clock.Steady - _defence.At >= AnswersWithin;
+        _defence = (attached.Id, Random.Shared.Next(1, int.MaxValue), _clock.Steady);
+        attached.Ref.Tell(new ToConnection.Challenged(_defence.Value));
+        return false;
+    }
+
+    // What the attached connection says of its age is at most too little.
+    private void LearnAge(ToDevice.Attach attach, DateTimeOffset connectedAt)
+    {
+        if (connectedAt < _attached!.ConnectedAt) _attached.ConnectedAt = connectedAt;
+        if (HasMet((_defence.ConnectionId, _defence.Value), attach)) _attached.IsAgeCertain = true;
+    }
+
     // Returns whether packet ids that were sent before still mean something to the client.
     private bool Connect(
         ToDevice.Attach attach, DateTimeOffset connectedAt, ImmutableSortedDictionary<long, ushort> unacknowledged)
     {
         var remembered = attach.StartsClean ? null : _journal.Ahead.SessionAt(_clock.Now)?.Subscriptions; // [MQTT-3.1.2-5]
         var subscriptions = attach.Subscriptions ?? Replaced(remembered ?? [], attach.Subscribed);
+        var isCertain = _attached?.IsAgeCertain ?? HasMet(_challenge, attach);
         _attached = new Attached(
             attach.ConnectionId,
             attach.Generation,
-            connectedAt,
             attach.Epoch,
             attach.Revision,
             remembered is not null,
             subscriptions,
-            attach.Connection);
+            attach.Connection) { ConnectedAt = connectedAt, IsAgeCertain = isCertain };
         _watcher.Watch(attach.Connection);
         var goesOn = remembered is not null || attach.IsReattach;
         if (!goesOn) unacknowledged = unacknowledged.Clear();
