@@ -102,12 +102,21 @@ internal sealed class DeviceReminder(TimeSpan interval)
     /// True if it needs no change for a device that falls asleep and expires something then. What is due and does not end
     /// yet, because the wall clock is not believed, is looked at when it fires again.
     /// </summary>
-    public bool IsSetFor(DateTimeOffset expiry, DateTimeOffset now) =>
-        Filed is { } filed && (expiry > now ? filed.DueAt == expiry : filed.DueAt > now && filed.DueAt < DateTimeOffset.MaxValue);
+    public bool IsSetFor(DateTimeOffset expiry, DateTimeOffset now, bool isBelieved) => Filed is { } filed
+        && (expiry > now && isBelieved
+            ? filed.DueAt == expiry
+            : filed.DueAt > now && filed.DueAt <= now + CalendarClock.DoubtedFor);
 
-    /// <summary>The reminder of a device that falls asleep.</summary>
-    public FiledReminder MovedTo(DateTimeOffset expiry, DateTimeOffset now) =>
-        new(Filed?.Token ?? _token, expiry > now ? expiry : now + interval);
+    /// <summary>
+    /// The reminder of a device that falls asleep. How far away an expiry is by a wall clock that is not believed nobody
+    /// knows: then it fires when the clock is believed again.
+    /// </summary>
+    public FiledReminder MovedTo(DateTimeOffset expiry, DateTimeOffset now, bool isBelieved)
+    {
+        var dueAt = expiry > now ? expiry : now + interval;
+        var again = now + CalendarClock.DoubtedFor;
+        return new FiledReminder(Filed?.Token ?? _token, isBelieved || dueAt < again ? dueAt : again);
+    }
 
     /// <summary>It is being changed: <see cref="OnChanged"/> follows.</summary>
     public void OnChanging() => IsChanging = true;

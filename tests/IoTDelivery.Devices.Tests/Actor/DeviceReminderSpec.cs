@@ -88,13 +88,30 @@ public sealed class DeviceReminderSpec : Akka.TestKit.Xunit2.TestKit
     }
 
     [Theory]
-    [InlineData(30, 30, true)]
-    [InlineData(30, 20, false)]
-    [InlineData(-30, 20, true)]   // due, but the wall clock is not believed: it fires again
-    [InlineData(-30, -30, false)]
-    public void A_device_that_falls_asleep_has_it_set_to_what_expires_next(int expiry, int dueAt, bool isSet)
+    [InlineData(30, 30, true, true)]
+    [InlineData(30, 20, true, false)]
+    [InlineData(-30, 20, false, true)]   // due, but the wall clock is not believed: it fires again
+    [InlineData(-30, -30, false, false)]
+    [InlineData(3600, 3600, true, true)]
+    [InlineData(3600, 3600, false, false)] // the wall clock may have been set back
+    [InlineData(3600, 600, false, true)]
+    public void A_device_that_falls_asleep_has_it_set_to_what_expires_next(int expiry, int dueAt, bool isBelieved, bool isSet)
     {
         _reminder.OnChanged(new FiledReminder(Guid.NewGuid(), Now + TimeSpan.FromSeconds(dueAt)));
-        Assert.Equal(isSet, _reminder.IsSetFor(Now + TimeSpan.FromSeconds(expiry), Now));
+        Assert.Equal(isSet, _reminder.IsSetFor(Now + TimeSpan.FromSeconds(expiry), Now, isBelieved));
+    }
+
+    [Theory]
+    [InlineData(30, true, 30)]
+    [InlineData(3600, true, 3600)]
+    [InlineData(30, false, 30)]
+    [InlineData(3600, false, 600)] // by a clock that was set back it would be an hour late
+    public void A_device_that_falls_asleep_is_reminded_when_something_expires_or_the_clock_is_believed_again(
+        int expiry, bool isBelieved, int dueAt)
+    {
+        var moved = _reminder.MovedTo(Now + TimeSpan.FromSeconds(expiry), Now, isBelieved);
+        Assert.Equal(Now + TimeSpan.FromSeconds(dueAt), moved.DueAt);
+        _reminder.OnChanged(moved);
+        Assert.True(_reminder.IsSetFor(Now + TimeSpan.FromSeconds(expiry), Now, isBelieved));
     }
 }
