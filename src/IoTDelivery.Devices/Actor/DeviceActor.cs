@@ -489,9 +489,10 @@ public sealed class DeviceActor : UntypedPersistentActor
             _connection.IsAttached,
             _offer.IsUnstored,
             _journal.IsSnapshotWorthwhile,
+            _journal.HasStored,
             Expires: expiry is not null,
             HasReminder: _reminder.Filed is not null,
-            IsReminderSet: expiry is { } at && _reminder.IsSetFor(at, now)).NextStep();
+            IsReminderSet: expiry is { } at && _reminder.IsSetFor(at, now, _clock.IsBelieved)).NextStep();
     }
 
     private void Take(PassivationStep step, DateTimeOffset now)
@@ -500,8 +501,12 @@ public sealed class DeviceActor : UntypedPersistentActor
         {
             case PassivationStep.FlushAcknowledged: Write(now, evenIfOnlyAcknowledged: true); break;
             case PassivationStep.Snapshot: SaveSnapshot(_journal.Snapshot()); break;
+            case PassivationStep.Fence:
+                _journal.Decide(OutboxCommand.Fence.Instance);
+                Write(now);
+                break;
             case PassivationStep.MoveReminder:
-                ChangeReminder(_reminder.MovedTo(_journal.Stored.NextExpiry!.Value, now));
+                ChangeReminder(_reminder.MovedTo(_journal.Stored.NextExpiry!.Value, now, _clock.IsBelieved));
                 break;
             case PassivationStep.DeleteReminder: ChangeReminder(null); break;
             case PassivationStep.Stay: _isIdle = true; break;

@@ -53,6 +53,9 @@ internal sealed class JournalWriter(string persistenceId, DeviceServices service
     /// <summary>True while a row or a snapshot is being written.</summary>
     public bool IsBusy => _isWriting || _isTakingSnapshot;
 
+    /// <summary>True once this owner has stored a row: no row of a former owner comes behind it.</summary>
+    public bool HasStored { get; private set; }
+
     /// <summary>True if nothing is ahead of the journal.</summary>
     public bool IsUpToDate => _waiting.Count == 0 && !_isWriting;
 
@@ -175,6 +178,7 @@ internal sealed class JournalWriter(string persistenceId, DeviceServices service
     public void OnStored()
     {
         Stored = AfterRow;
+        HasStored = true;
         _isWriting = false;
         foreach (var entry in _writing) entry.ReplyTo?.Tell(entry.Reply);
         _writing.Clear();
