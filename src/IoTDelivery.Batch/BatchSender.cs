@@ -126,7 +126,7 @@ public sealed class BatchSender(
         {
             return new Settled(target, TargetStatus.Fail, Problem: cause.Message);
         }
-        catch (Exception cause) when (SqlDatabase.IsUnavailable(cause))
+        catch (Exception cause) when (SqlErrors.IsUnavailable(cause))
         {
             reply = new OutboxReply.Refused(RefusalReason.Unavailable);
         }
@@ -167,7 +167,7 @@ public sealed class BatchSender(
             {
                 return await work();
             }
-            catch (Exception cause) when (SqlDatabase.IsUnavailable(cause) && !cancel.IsCancellationRequested)
+            catch (Exception cause) when (SqlErrors.IsOfDatabase(cause) && !cancel.IsCancellationRequested)
             {
                 logger.DatabaseAway(cause.GetBaseException().Message);
                 await Task.Delay(DatabaseRest, clock, cancel);

@@ -149,7 +149,7 @@ public static class Platform
             await database.MigrateAsync(app.Services.GetServices<Migration>());
             await Login.PrepareAsync(app.Services);
         }
-        catch (Exception cause) when (SqlDatabase.IsUnavailable(cause) || cause is InvalidOperationException or UnauthorizedAccessException)
+        catch (Exception cause) when (SqlErrors.IsOfDatabase(cause) || cause is InvalidOperationException or UnauthorizedAccessException)
         {
             throw new CannotStartException($"The database cannot be used: {database.Where}. {cause.GetBaseException().Message}");
         }

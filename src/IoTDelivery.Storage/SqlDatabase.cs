@@ -70,12 +70,6 @@ public sealed class SqlDatabase
     /// <summary>A connection, to be disposed. Opens with the first statement.</summary>
     public DataConnection Open() => new(Options);
 
-    /// <summary>True if the exception means: the database could not be reached or did not answer, so nothing is known about the statement.</summary>
-    public static bool IsUnavailable(Exception exception) =>
-        exception is DbException or TimeoutException or System.Net.Sockets.SocketException or IOException
-        || (exception is AggregateException aggregate && aggregate.InnerExceptions.All(IsUnavailable))
-        || (exception.InnerException is { } inner && IsUnavailable(inner));
-
     /// <summary>Brings the tables of every box to the newest version, or only looks whether they are where the program may not. Safe to run on several nodes at once.</summary>
     /// <exception cref="InvalidOperationException">The database was written by a newer release, or tables are missing that the program may not create.</exception>
     public async Task MigrateAsync(IEnumerable<Migration> migrations, CancellationToken cancel = default)

@@ -15,7 +15,7 @@ internal class DiskFault(string what) : Exception(what);
 internal sealed class KeyTaken(string what) : DiskFault(what);
 
 /// <summary>A row of the table of reminders.</summary>
-internal sealed record StoredCall(string DeviceId, Guid Token, DateTimeOffset DueAt);
+internal sealed record StoredCall(string DeviceId, Guid Token, DateTimeOffset DueAt, DateTimeOffset StoredAt);
 
 /// <summary>The one database of the site. It survives every node; it is slow at times, fails at times, and at times only its answer is lost.</summary>
 internal sealed class Disk(World world)
@@ -260,7 +260,9 @@ internal sealed class Disk(World world)
             foreach (var @event in events) Outboxes[deviceId] = world.Promises.Stored(node, deviceId, @event, Outboxes.GetValueOrDefault(deviceId, before));
             if (((DeviceEvents)row.Payload).Reminder is { } reminder)
             {
-                File(node, deviceId, world.Now + Skew + TimeSpan.FromTicks(reminder.DueAt - node.Clock.GetTimestamp()), reminder.Token);
+                File(
+                    node, deviceId, world.Now + Skew + TimeSpan.FromTicks(reminder.DueAt - node.Clock.GetTimestamp()), reminder.Token,
+                    isWithRow: true);
             }
 
             world.Promises.BoundsHold(deviceId);
@@ -316,17 +318,23 @@ internal sealed class Disk(World world)
         var askedAt = world.Now + Skew;
         return DoAsync(node, "file call", () =>
         {
-            File(node, deviceId, askedAt + dueIn, token);
+            File(node, deviceId, askedAt + dueIn, token, isWithRow: false);
             world.Promises.CallIsOnFile(deviceId);
             return 0;
         });
     }
 
-    private void File(Node node, string deviceId, DateTimeOffset dueAt, Guid token)
+    // Of another one only ever earlier, and only a row of the journal makes it somebody else's.
+    private void File(Node node, string deviceId, DateTimeOffset dueAt, Guid token, bool isWithRow)
     {
         dueAt = ToMilliseconds(dueAt);
-        if (_calls.TryGetValue(deviceId, out var old) && old.Token != token && old.DueAt < dueAt) dueAt = old.DueAt; // of another one only ever earlier
-        _calls[deviceId] = new StoredCall(deviceId, token, dueAt);
+        if (_calls.TryGetValue(deviceId, out var old) && old.Token != token)
+        {
+            if (old.DueAt < dueAt) dueAt = old.DueAt;
+            if (!isWithRow) token = old.Token;
+        }
+
+        _calls[deviceId] = new StoredCall(deviceId, token, dueAt, world.Now);
         if (world.IsTracing) world.Trace($"{node} {deviceId} call on file for {dueAt:mm:ss.fff}");
     }
 

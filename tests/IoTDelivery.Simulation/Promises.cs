@@ -169,7 +169,9 @@ internal sealed class Promises(World world)
     {
         foreach (var call in world.Disk.Calls.Values)
         {
-            var late = world.Now + world.Disk.Skew - call.DueAt;
+            var due = call.DueAt - world.Disk.Skew;
+            if (due < call.StoredAt) due = call.StoredAt; // by a statement that was done late
+            var late = world.Now - due;
             if (late > TimeSpan.FromSeconds(5) + world.ClockSlack) Break($"the reminder of {call.DeviceId} is due since {late.TotalSeconds:f1} s, and nobody rings");
         }
     }

@@ -39,7 +39,8 @@ internal sealed class DeviceConnection
     // A CONNECT that is older than another by less than this counts as younger when it arrives later.
     private static readonly TimeSpan AgeTolerance = TimeSpan.FromSeconds(1);
 
-    // An attached connection that has not met its challenge for this long is taken for gone.
+    // An attached connection that has not met so many challenges, for so long each, is taken for gone. One may be lost.
+    private const int ChallengesMax = 3;
     private static readonly TimeSpan AnswersWithin = TimeSpan.FromSeconds(1);
 
     private const int EvictedMax = 4;
@@ -57,7 +58,8 @@ internal sealed class DeviceConnection
     private ToConnection.SubDeviceIdsReserved? _granted; // the last answer to a gateway's connection
     private Guid _grantedTo;
     private (Guid ConnectionId, int Value) _challenge; // of the connection that would evict another
-    private (Guid ConnectionId, int Value, DateTimeOffset At) _defence; // of the attached one that another would evict
+    private (Guid ConnectionId, int Value) _defence; // of the attached one that another would evict
+    private (int Times, DateTimeOffset LastAt) _defended; // how often it was told
 
     public DeviceConnection(
         DeviceId deviceId, DeviceServices services, DeviceClock clock, JournalWriter journal, Inflight wire, ICanWatch watcher)
@@ -262,8 +264,15 @@ internal sealed class DeviceConnection
     // The attached connection is asked for its age. True if it has had time to answer, and has not.
     private bool IsSilent(Attached attached)
     {
-        if (_defence.ConnectionId == attached.Id) return _clock.Steady - _defence.At >= AnswersWithin;
-        _defence = (attached.Id, Random.Shared.Next(1, int.MaxValue), _clock.Steady);
+        if (_defence.ConnectionId != attached.Id)
+        {
+            _defence = (attached.Id, Random.Shared.Next(1, int.MaxValue));
+            _defended = default;
+        }
+
+        if (_clock.Steady - _defended.LastAt < AnswersWithin) return false;
+        if (_defended.Times == ChallengesMax) return true;
+        _defended = (_defended.Times + 1, _clock.Steady);
         attached.Ref.Tell(new ToConnection.Challenged(_defence.Value));
         return false;
     }
@@ -272,7 +281,7 @@ internal sealed class DeviceConnection
     private void LearnAge(ToDevice.Attach attach, DateTimeOffset connectedAt)
     {
         if (connectedAt < _attached!.ConnectedAt) _attached.ConnectedAt = connectedAt;
-        if (HasMet((_defence.ConnectionId, _defence.Value), attach)) _attached.IsAgeCertain = true;
+        if (HasMet(_defence, attach)) _attached.IsAgeCertain = true;
     }
 
     // Returns whether packet ids that were sent before still mean something to the client.
@@ -289,7 +298,11 @@ internal sealed class DeviceConnection
             attach.Revision,
             remembered is not null,
             subscriptions,
-            attach.Connection) { ConnectedAt = connectedAt, IsAgeCertain = isCertain };
+            attach.Connection)
+        {
+            ConnectedAt = connectedAt,
+            IsAgeCertain = isCertain,
+        };
         _watcher.Watch(attach.Connection);
         var goesOn = remembered is not null || attach.IsReattach;
         if (!goesOn) unacknowledged = unacknowledged.Clear();

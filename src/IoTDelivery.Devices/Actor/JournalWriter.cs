@@ -22,6 +22,13 @@ internal sealed class JournalWriter(string persistenceId, DeviceServices service
     private readonly record struct Entry(
         IReadOnlyList<OutboxEvent> Events, JournalMark After, IActorRef? ReplyTo, object? Reply);
 
+    private enum Work
+    {
+        None,
+        Row,
+        Snapshot,
+    }
+
     private readonly Queue<Entry> _waiting = [];
     private readonly List<Entry> _writing = [];
     private int _retirements; // decided by this owner
@@ -29,8 +36,7 @@ internal sealed class JournalWriter(string persistenceId, DeviceServices service
     private int _beforeSnapshot;
     private int _rowsSinceSnapshot;
     private long _recoveredUpTo; // sequence number
-    private bool _isWriting;
-    private bool _isTakingSnapshot;
+    private Work _atWork;
 
     /// <summary>
     /// What the journal will have once everything decided is stored. It never goes back: when a write fails, the actor
@@ -51,13 +57,13 @@ internal sealed class JournalWriter(string persistenceId, DeviceServices service
     public int Waiting => _waiting.Count;
 
     /// <summary>True while a row or a snapshot is being written.</summary>
-    public bool IsBusy => _isWriting || _isTakingSnapshot;
+    public bool IsBusy => _atWork != Work.None;
 
     /// <summary>True once this owner has stored a row: no row of a former owner comes behind it.</summary>
     public bool HasStored { get; private set; }
 
     /// <summary>True if nothing is ahead of the journal.</summary>
-    public bool IsUpToDate => _waiting.Count == 0 && !_isWriting;
+    public bool IsUpToDate => _waiting.Count == 0 && _atWork != Work.Row;
 
     /// <summary>True if a snapshot is worth its write now that nothing else happens.</summary>
     public bool IsSnapshotWorthwhile => _rowsSinceSnapshot >= services.Options.SnapshotEvery / 10;
@@ -167,7 +173,7 @@ internal sealed class JournalWriter(string persistenceId, DeviceServices service
             services.Load.Add(-size); // counted by the journal from here on
         }
 
-        _isWriting = true;
+        _atWork = Work.Row;
         return events;
     }
 
@@ -179,7 +185,7 @@ internal sealed class JournalWriter(string persistenceId, DeviceServices service
     {
         Stored = AfterRow;
         HasStored = true;
-        _isWriting = false;
+        _atWork = Work.None;
         foreach (var entry in _writing) entry.ReplyTo?.Tell(entry.Reply);
         _writing.Clear();
         if (_waiting.Count == 0) EndsUnsent = false;
@@ -216,11 +222,11 @@ internal sealed class JournalWriter(string persistenceId, DeviceServices service
     public OutboxSnapshot Snapshot() => Take(Ahead.ToSnapshot());
 
     /// <summary>It was taken, or it failed: then its events stay in the journal.</summary>
-    public void OnSnapshotDone() => _isTakingSnapshot = false;
+    public void OnSnapshotDone() => _atWork = Work.None;
 
     private OutboxSnapshot Take(OutboxSnapshot snapshot)
     {
-        (_snapshot, _beforeSnapshot, _rowsSinceSnapshot, _isTakingSnapshot) = (null, 0, 0, true);
+        (_snapshot, _beforeSnapshot, _rowsSinceSnapshot, _atWork) = (null, 0, 0, Work.Snapshot);
         return snapshot;
     }
 

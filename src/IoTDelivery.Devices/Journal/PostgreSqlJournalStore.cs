@@ -35,11 +35,15 @@ internal sealed class PostgreSqlJournalStore(SqlDatabase database, TimeProvider 
     private readonly string _withReminders =
         $"""
         with stored as ({Insert} returning persistence_id),
+        remind as (
+          select r.device_id, {database.Dialect.Now} + r.due_in as due_at, r.token, r.persistence_id
+          from unnest($8, $9, $10, $11) as r(device_id, due_in, token, persistence_id)),
         filed as (
-          insert into {ReminderSql.Table} (device_id, due_at, token)
-          select r.device_id, {database.Dialect.Now} + r.due_in, r.token from unnest($8, $9, $10, $11) as r(device_id, due_in, token, persistence_id)
-          where r.persistence_id = '' or exists (select 1 from stored s where s.persistence_id = r.persistence_id)
-          {ReminderSql.OnConflict}),
+          insert into {ReminderSql.Table} (device_id, due_at, token) select r.device_id, r.due_at, r.token from remind r
+          where exists (select 1 from stored s where s.persistence_id = r.persistence_id) {ReminderSql.OnConflict}),
+        moved as (
+          insert into {ReminderSql.Table} (device_id, due_at, token) select r.device_id, r.due_at, r.token from remind r
+          where r.persistence_id = '' {ReminderSql.OnMove}),
         deleted as (delete from {ReminderSql.Table} w using unnest($12, $13) as d(device_id, token) where w.device_id = d.device_id and w.token = d.token)
         select count(*) from stored
         """;
@@ -121,9 +125,7 @@ internal sealed class PostgreSqlJournalStore(SqlDatabase database, TimeProvider 
         return left.Count > 0;
     }
 
-    // Classes of SQLSTATE: data (22), constraint (23), a statement that is wrong (42), a limit that is passed (54).
-    public bool IsOutage(Exception cause) =>
-        cause is DbException or TimeoutException or IOException && cause is not PostgresException { SqlState: ['2', '2' or '3', ..] or ['4', '2', ..] or ['5', '4', ..] };
+    public bool IsOutage(Exception cause) => SqlErrors.IsUnavailable(cause);
 
     public ValueTask ResetAsync()
     {

@@ -5,12 +5,20 @@ internal static class ReminderSql
 {
     public const string Table = "reminder";
 
-    /// <summary>A reminder of another token is only ever moved earlier: a cut-off owner must not put off what its
-    /// successor has to do.</summary>
-    public const string OnConflict =
+    /// <summary>
+    /// A reminder that is stored with a row of the journal is its owner's from there on: the row proves it. One of another
+    /// token is only ever moved earlier.
+    /// </summary>
+    public const string OnConflict = $"{OnMove}, token = excluded.token";
+
+    /// <summary>
+    /// Without a row whoever files it may have been cut off, and must not put off what its successor has to do: one of
+    /// another token is only ever moved earlier, and stays that of its owner.
+    /// </summary>
+    public const string OnMove =
         $"""
         on conflict (device_id) do update set
-          due_at = case when {Table}.token = excluded.token or excluded.due_at < {Table}.due_at then excluded.due_at else {Table}.due_at end, token = excluded.token
+          due_at = case when {Table}.token = excluded.token or excluded.due_at < {Table}.due_at then excluded.due_at else {Table}.due_at end
         """;
 
     /// <summary>Written and taken back in one transaction: nobody ever sees it, and its commit has to reach the

@@ -11,9 +11,6 @@ internal sealed class SqlServerJournalStore(SqlDatabase database, TimeProvider c
 {
     private const string Id = "varchar(256) collate Latin1_General_BIN2";
 
-    // Data that does not fit its column: conversion, overflow, truncation, a null too many.
-    private static readonly int[] DataErrors = [245, 515, 2628, 8114, 8115, 8152, 13609];
-
     private sealed record RowJson(long c, string p, long n, byte[] m, string f, int i, string w);
 
     private sealed record ReminderJson(string d, long? a, string t, string p);
@@ -40,12 +37,13 @@ internal sealed class SqlServerJournalStore(SqlDatabase database, TimeProvider c
           begin
             merge {ReminderSql.Table} with (holdlock) as old
             using (
-              select r.d as device_id, {database.Dialect.Now} + r.a as due_at, r.t as token
+              select r.d as device_id, {database.Dialect.Now} + r.a as due_at, r.t as token, r.p as persistence_id
               from openjson(@reminders) with (d {Id}, a bigint, t {Id}, p {Id}) r
               where r.a is not null and (r.p = '' or exists (select 1 from @stored s where s.persistence_id = r.p))) as mine
             on old.device_id = mine.device_id
             when matched then update set
-              due_at = case when old.token = mine.token or mine.due_at < old.due_at then mine.due_at else old.due_at end, token = mine.token
+              due_at = case when old.token = mine.token or mine.due_at < old.due_at then mine.due_at else old.due_at end,
+              token = case when mine.persistence_id = '' then old.token else mine.token end
             when not matched then insert (device_id, due_at, token) values (mine.device_id, mine.due_at, mine.token);
             delete w from {ReminderSql.Table} w
             join openjson(@reminders) with (d {Id}, a bigint, t {Id}) r on r.d = w.device_id and r.t = w.token where r.a is null;
@@ -108,7 +106,7 @@ internal sealed class SqlServerJournalStore(SqlDatabase database, TimeProvider c
         await probe.ExecuteNonQueryAsync();
     }
 
-    public bool IsOutage(Exception cause) => cause is not SqlException sql || !DataErrors.Contains(sql.Number);
+    public bool IsOutage(Exception cause) => !SqlErrors.IsAboutData(cause);
 
     public ValueTask ResetAsync()
     {

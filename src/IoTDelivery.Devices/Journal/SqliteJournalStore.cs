@@ -11,7 +11,8 @@ internal sealed class SqliteJournalStore(SqlDatabase database, TimeProvider cloc
     private const int PrimaryKeyTaken = 1555, UniqueKeyTaken = 2067;
 
     private sealed record Statements(
-        SqliteCommand Begin, SqliteCommand Commit, SqliteCommand Rollback, SqliteCommand Insert, SqliteCommand File, SqliteCommand Delete, SqliteCommand Find);
+        SqliteCommand Begin, SqliteCommand Commit, SqliteCommand Rollback, SqliteCommand Insert, SqliteCommand File, SqliteCommand Move,
+        SqliteCommand Delete, SqliteCommand Find);
 
     private SqliteConnection? _connection;
     private Statements? _sql;
@@ -58,13 +59,13 @@ internal sealed class SqliteJournalStore(SqlDatabase database, TimeProvider cloc
         var sql = Open();
         var nobody = new ReminderChange(Guid.NewGuid().ToString("N"), Guid.NewGuid(), clock.GetTimestamp());
         sql.Begin.ExecuteNonQuery();
-        Change(sql, nobody);
-        Change(sql, nobody with { DueAt = null });
+        Change(sql, nobody, isWithRow: false);
+        Change(sql, nobody with { DueAt = null }, isWithRow: false);
         sql.Commit.ExecuteNonQuery();
     }
 
     // TOOBIG, CONSTRAINT and MISMATCH are about what was to be written.
-    public bool IsOutage(Exception cause) => cause is not SqliteException { SqliteErrorCode: 18 or 19 or 20 };
+    public bool IsOutage(Exception cause) => !SqlErrors.IsAboutData(cause);
 
     public ValueTask ResetAsync()
     {
@@ -91,17 +92,18 @@ internal sealed class SqliteJournalStore(SqlDatabase database, TimeProvider cloc
             return WriteOutcome.KeyTaken;
         }
 
-        if (write.Reminder is { } reminder) Change(sql, reminder);
+        if (write.Reminder is { } reminder) Change(sql, reminder, isWithRow: write.Rows.Count > 0);
         return WriteOutcome.Stored;
     }
 
-    private void Change(Statements sql, ReminderChange reminder)
+    private void Change(Statements sql, ReminderChange reminder, bool isWithRow)
     {
         if (reminder.DueAt is { } dueAt)
         {
-            var file = sql.File.Parameters;
-            (file[0].Value, file[1].Value, file[2].Value) = (reminder.DeviceId, ReminderSql.DueIn(clock, dueAt), ReminderSql.Text(reminder.Token));
-            sql.File.ExecuteNonQuery();
+            var file = isWithRow ? sql.File : sql.Move;
+            (file.Parameters[0].Value, file.Parameters[1].Value) = (reminder.DeviceId, ReminderSql.DueIn(clock, dueAt));
+            file.Parameters[2].Value = ReminderSql.Text(reminder.Token);
+            file.ExecuteNonQuery();
         }
         else
         {
@@ -119,6 +121,7 @@ internal sealed class SqliteJournalStore(SqlDatabase database, TimeProvider cloc
         _connection = new SqliteConnection(builder.ToString());
         _connection.Open();
         Command(SqlDatabase.SqliteWriterPragmas).ExecuteNonQuery();
+        var file = $"insert into {ReminderSql.Table} (device_id, due_at, token) values (@id, {database.Dialect.Now} + @due, @token)";
         return _sql = new Statements(
             Command("begin immediate"),
             Command("commit"),
@@ -129,11 +132,8 @@ internal sealed class SqliteJournalStore(SqlDatabase database, TimeProvider cloc
                 values (@created, 0, @id, @nr, @message, @manifest, @identifier, @writer)
                 """,
                 "created", "id", "nr", "message", "manifest", "identifier", "writer"),
-            Command(
-                $"""
-                insert into {ReminderSql.Table} (device_id, due_at, token) values (@id, {database.Dialect.Now} + @due, @token) {ReminderSql.OnConflict}
-                """,
-                "id", "due", "token"),
+            Command($"{file} {ReminderSql.OnConflict}", "id", "due", "token"),
+            Command($"{file} {ReminderSql.OnMove}", "id", "due", "token"),
             Command($"delete from {ReminderSql.Table} where device_id = @id and token = @token", "id", "token"),
             Command("select message, writer_uuid from journal where persistence_id = @id and sequence_number = @nr", "id", "nr"));
     }

@@ -51,6 +51,11 @@ public sealed class ClusterNodes(SqlDatabase database, string? machine = null)
     private readonly string _machine =
         machine ?? $"{Environment.MachineName} {(OperatingSystem.IsLinux() ? File.ResolveLinkTarget("/proc/self/ns/pid", returnFinalTarget: false)?.Name : "")}".TrimEnd();
 
+    private long _storedAt; // 0: nothing yet
+
+    /// <summary>How long ago this node stored its last heartbeat; null if it has stored none yet.</summary>
+    public TimeSpan? SinceStored => Volatile.Read(ref _storedAt) is not 0 and var at ? Stopwatch.GetElapsedTime(at) : null;
+
     /// <summary>Claims the right to form a cluster on this database. One of several that try at once gets it.</summary>
     /// <returns>The nodes that are in the way; none if <paramref name="clusterUid"/> is the site's cluster now.</returns>
     public async Task<IReadOnlyList<NodeOnFile>> FormAsync(ThisNode self, Guid clusterUid, CancellationToken cancel)
@@ -81,6 +86,7 @@ public sealed class ClusterNodes(SqlDatabase database, string? machine = null)
         await using var transaction = await db.BeginTransactionAsync(cancel);
         await HeartbeatAsync(db, self, clusterUid, cancel);
         await transaction.CommitAsync(cancel);
+        Volatile.Write(ref _storedAt, Stopwatch.GetTimestamp());
     }
 
     /// <summary>All nodes on file.</summary>

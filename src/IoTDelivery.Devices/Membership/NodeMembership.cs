@@ -73,7 +73,7 @@ public sealed class NodeMembership(
         {
             await nodes.ForgetAsync(This.Incarnation, cancellationToken);
         }
-        catch (Exception cause) when (SqlDatabase.IsUnavailable(cause) || cause is OperationCanceledException)
+        catch (Exception cause) when (SqlErrors.IsUnavailable(cause) || cause is OperationCanceledException)
         {
             // It goes stale by itself.
         }
@@ -144,7 +144,7 @@ public sealed class NodeMembership(
             var inTheWay = await TryFormAsync(cancel);
             return (inTheWay.Count == 0, inTheWay);
         }
-        catch (Exception cause) when (SqlDatabase.IsUnavailable(cause))
+        catch (Exception cause) when (SqlErrors.IsUnavailable(cause))
         {
             return (false, []);
         }

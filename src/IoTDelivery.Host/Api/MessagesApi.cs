@@ -39,7 +39,7 @@ public static class MessagesApi
                 await devices.AttachSubDeviceAsync(gateway, deviceId, cancel);
             }
         }
-        catch (Exception cause) when (SqlDatabase.IsUnavailable(cause))
+        catch (Exception cause) when (SqlErrors.IsUnavailable(cause))
         {
             return ApiError.For(RefusalReason.Unavailable, messageId); // whoever asks again does so with this id, as always after a 503
         }

@@ -130,11 +130,19 @@ public abstract class DeviceJournalSpec<TDatabase>(TDatabase server) : IClassFix
         Assert.Equal(["a", "c"], reminders.Select(r => r.DeviceId));
         Assert.All(reminders, r => Assert.InRange(r.DueIn, 50_000, 60_500));
 
-        // One of another token is only ever moved earlier; deleted is only what is still one's own.
+        // One of another token is only ever moved earlier, and stays whose it is; deleted is only what is still one's own.
         await store.WriteAsync([Of(Reminder("a", other, 90)), Of(Reminder("c", other, null))], outcomes);
-        Assert.Equal([("a", other), ("c", mine)], (await RemindersAsync(database)).Select(r => (r.DeviceId, r.Token)));
+        await store.WriteAsync([Of(Reminder("a", other, 90))], outcomes);
+        Assert.Equal([("a", mine), ("c", mine)], (await RemindersAsync(database)).Select(r => (r.DeviceId, r.Token)));
         Assert.InRange((await RemindersAsync(database))[0].DueIn, 40_000, 60_500);
-        await store.WriteAsync([Of(Reminder("a", other, 90)), Of(Reminder("c", mine, null))], outcomes);
+        await store.WriteAsync([Of(Reminder("a", other, 30)), Of(Reminder("c", mine, null))], outcomes);
+        Assert.InRange(Assert.Single(await RemindersAsync(database)).DueIn, 10_000, 30_500);
+
+        // With a row it has another owner, who may put it off.
+        await store.WriteAsync([Of(Reminder("a", other, 90), Row("device-a", 2))], outcomes);
+        Assert.Equal(other, Assert.Single(await RemindersAsync(database)).Token);
+        Assert.InRange(Assert.Single(await RemindersAsync(database)).DueIn, 10_000, 30_500);
+        await store.WriteAsync([Of(Reminder("a", other, 90))], outcomes);
         Assert.InRange(Assert.Single(await RemindersAsync(database)).DueIn, 80_000, 90_500);
     }
 
