@@ -37,10 +37,6 @@ public readonly record struct EventsUp(TimeSyncRequest? TimeSync, SdkInfo? SdkIn
         {
             return default;
         }
-        catch (InvalidOperationException) // text that is no UTF-8
-        {
-            return default;
-        }
     }
 
     private static EventsUp Read(DeviceId deviceId, JsonElement root)
@@ -69,11 +65,31 @@ public readonly record struct EventsUp(TimeSyncRequest? TimeSync, SdkInfo? SdkIn
         return events;
     }
 
-    private static JsonElement? Member(JsonElement? of, string name) =>
-        of is { ValueKind: JsonValueKind.Object } parent && parent.TryGetProperty(name, out var member) ? member : null;
+    private static JsonElement? Member(JsonElement? of, string name)
+    {
+        try
+        {
+            return of is { ValueKind: JsonValueKind.Object } parent && parent.TryGetProperty(name, out var member) ? member : null;
+        }
+        catch (InvalidOperationException) // the name of a member is no text
+        {
+            return null;
+        }
+    }
 
-    private static string? Text(JsonElement? of, string name, int max) =>
-        Member(of, name) is { ValueKind: JsonValueKind.String } member && member.GetString() is { Length: > 0 } text && text.Length <= max ? text : null;
+    // What is no text (bytes that are no UTF-8, half a surrogate pair, U+0000) counts as not said, and the rest of the event stands.
+    private static string? Text(JsonElement? of, string name, int max)
+    {
+        if (Member(of, name) is not { ValueKind: JsonValueKind.String } member) return null;
+        try
+        {
+            return member.GetString() is { Length: > 0 } text && text.Length <= max && WireText.Null(text) is null ? text : null;
+        }
+        catch (InvalidOperationException)
+        {
+            return null;
+        }
+    }
 
     private static long? Whole(JsonElement? of, string name) =>
         Member(of, name) is { ValueKind: JsonValueKind.Number } member && member.TryGetInt64(out var number) ? number : null;

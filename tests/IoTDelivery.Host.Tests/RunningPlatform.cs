@@ -43,7 +43,7 @@ public class RunningPlatform : IAsyncLifetime
         await SendAsync(HttpMethod.Post, "p1/devices", """{"product_id":"lamp","node_id":"1","auth_info":{"secret":"secret-1234"}}""");
     }
 
-    public async Task DisposeAsync()
+    public virtual async Task DisposeAsync()
     {
         Http.Dispose();
         if (_app is not null)

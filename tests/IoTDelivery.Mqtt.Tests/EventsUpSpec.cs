@@ -64,6 +64,31 @@ public sealed class EventsUpSpec
         Assert.Equal(default, EventsUp.Read(Given.DeviceId, Topic, new ReadOnlySequence<byte>(payload)));
     }
 
+    // Half a surrogate pair, a byte that is no UTF-8 (0xFF stands for 'ÿ' here), U+0000.
+    [Theory]
+    [InlineData("\\ud83d")]
+    [InlineData("\\udc00\\ud800")]
+    [InlineData("ÿ")]
+    [InlineData("a\\u0000b")]
+    public void Text_that_is_none_counts_as_not_said_and_the_rest_of_the_event_stands(string text)
+    {
+        var payload = $$$"""
+            {"object_device_id":"{{{text}}}","services":[
+              {"service_id":"$sdk_info","event_type":"sdk_info_report","paras":{"device_sdk_version":"{{{text}}}","sw_version":"v1"}},
+              {"service_id":"{{{text}}}","event_type":"time_sync_request"},
+              {"service_id":"$time_sync","event_type":"time_sync_request","paras":{"device_send_time":5}}]}
+            """;
+
+        var events = EventsUp.Read(Given.DeviceId, Topic, new ReadOnlySequence<byte>(Encoding.Latin1.GetBytes(payload)));
+
+        Assert.Equal(new EventsUp(new TimeSyncRequest(null, 5), new SdkInfo(null, "v1", null)), events);
+    }
+
+    [Theory]
+    [InlineData("""{"\ud800":1,"services":[]}""")]
+    [InlineData("""{"services":[{"\udfff":1,"service_id":"$time_sync"}]}""")]
+    public void Names_that_are_no_text_are_passed_over(string payload) => Assert.Equal(default, Read(payload));
+
     [Theory]
     [InlineData("sys/messages/up")]
     [InlineData("sys/events/upper")]

@@ -50,6 +50,50 @@ public sealed class MqttFramingSpec
         }
     }
 
+    // [MQTT-1.5.4-1] Latin-1, half a surrogate pair, U+0000 in two bytes, a character that is cut off.
+    [Theory]
+    [InlineData(new byte[] { 0xFF }, Frame.Malformed)]
+    [InlineData(new byte[] { 0xED, 0xA0, 0x80 }, Frame.Malformed)]
+    [InlineData(new byte[] { 0xC0, 0x80 }, Frame.Malformed)]
+    [InlineData(new byte[] { 0xE4, 0xBD }, Frame.Malformed)]
+    [InlineData(new byte[] { 0xE4, 0xBD, 0xA0 }, Frame.Packet)]
+    [InlineData(new byte[] { 0xEF, 0xBF, 0xBD }, Frame.Packet)] // U+FFFD as the client itself wrote it
+    public void Text_that_is_no_UTF_8_is_malformed_and_never_altered(byte[] text, Frame expected)
+    {
+        const string whole = "a/#mark#/b";
+        MqttPacket[] packets =
+        [
+            Given.Publish(whole, 1),
+            new MqttSubscribePacket { PacketIdentifier = 1, TopicFilters = [new MqttTopicFilter { Topic = "b" }, new MqttTopicFilter { Topic = whole }] },
+            new MqttUnsubscribePacket { PacketIdentifier = 1, TopicFilters = ["b", whole] },
+        ];
+        foreach (var version in new[] { MqttProtocolVersion.V310, MqttProtocolVersion.V311, MqttProtocolVersion.V500 })
+        {
+            foreach (var packet in packets)
+            {
+                var bytes = new ReadOnlySequence<byte>(With(Bytes(version, packet), whole, text));
+                Assert.Equal(expected, MqttFraming.TryRead(ref bytes, version, Limit, out _));
+            }
+
+            var connect = Given.ConnectPacket();
+            connect.Username = whole;
+            var first = new ReadOnlySequence<byte>(With(Bytes(version, connect), whole, text));
+            Assert.Equal(expected, MqttFraming.TryReadConnect(ref first, Limit, out _, out _));
+        }
+    }
+
+    // The packet with other bytes in place of the mark. Its remaining length and the text's own fit into one byte each.
+    private static byte[] With(byte[] packet, string whole, byte[] text)
+    {
+        const string mark = "#mark#";
+        var start = packet.AsSpan().IndexOf(System.Text.Encoding.ASCII.GetBytes(whole));
+        var at = start + whole.IndexOf(mark, StringComparison.Ordinal);
+        byte[] with = [.. packet[..at], .. text, .. packet[(at + mark.Length)..]];
+        with[start - 1] = (byte)(whole.Length - mark.Length + text.Length);
+        with[1] = (byte)(packet[1] - mark.Length + text.Length);
+        return with;
+    }
+
     [Fact]
     public void Packets_that_arrive_together_are_taken_one_by_one()
     {

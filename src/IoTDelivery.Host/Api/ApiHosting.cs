@@ -83,7 +83,7 @@ public static class ApiHosting
         }
         catch (Exception cause) when (!context.Response.HasStarted)
         {
-            var isStorage = SqlDatabase.IsUnavailable(cause);
+            var isStorage = SqlErrors.IsUnavailable(cause);
             var log = context.RequestServices.GetRequiredService<ILogger<ApiError>>();
             if (isStorage) log.DatabaseAway(context.TraceIdentifier, cause.Message);
             else log.RequestFailed(cause, context.TraceIdentifier, CallerRequestId(context.Request), context.Request.Method, context.Request.Path);
@@ -95,7 +95,31 @@ public static class ApiHosting
 
     private static ValueTask<object?> KnowProject(EndpointFilterInvocationContext context, EndpointFilterDelegate next)
     {
+        var request = context.HttpContext.Request;
         var options = context.HttpContext.RequestServices.GetRequiredService<ApiOptions>();
-        return options.Knows((string?)context.HttpContext.Request.RouteValues["project_id"] ?? "") ? next(context) : new ValueTask<object?>(ApiError.NoSuchProject);
+        if (!options.Knows((string?)request.RouteValues["project_id"] ?? "")) return new ValueTask<object?>(ApiError.NoSuchProject);
+        return NameWithNull(request) is { } name
+            ? new ValueTask<object?>(ApiError.Invalid($"{name} must not contain U+0000."))
+            : next(context);
+    }
+
+    // Of the path or the query: what is looked for in the database.
+    private static string? NameWithNull(HttpRequest request)
+    {
+        foreach (var (name, value) in request.RouteValues)
+        {
+            if (value is string text && WireText.Null(text) is not null) return name;
+        }
+
+        if (!request.QueryString.HasValue) return null;
+        foreach (var (name, values) in request.Query)
+        {
+            foreach (var value in values)
+            {
+                if (value is not null && WireText.Null(value) is not null) return name.Replace("\0", "");
+            }
+        }
+
+        return null;
     }
 }

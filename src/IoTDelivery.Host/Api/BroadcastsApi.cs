@@ -71,9 +71,8 @@ public static class BroadcastsApi
     {
         if (fields.Text("topic_full_name", 128, required: true) is not { } topic) return null;
         if (!MqttTopics.IsBroadcast(topic) || topic.Length == MqttTopics.Broadcast.Length) return fields.Wrong<string>("topic_full_name", $"must begin with {MqttTopics.Broadcast} and go on");
-        if (!TopicFilters.IsValidTopic(topic)) return fields.Wrong<string>("topic_full_name", "must be a topic name without '#', '+' and U+0000");
         if (topic.Count(c => c == '/') > SlashesMax) return fields.Wrong<string>("topic_full_name", $"may have at most {SlashesMax} '/'");
-        return Encoding.UTF8.GetByteCount(topic) > 128 ? fields.Wrong<string>("topic_full_name", "must not be longer than 128 bytes") : topic;
+        return fields.Topic("topic_full_name", topic, bytesMax: 128);
     }
 }
 

@@ -34,8 +34,8 @@ public static class CreateMessageRequest
 
         if (suffix is not null && full is not null) fields.Wrong<string>("topic", "and topic_full_name exclude each other");
         var topic = full ?? (suffix is null ? SystemTopics.MessagesDown(deviceId) : SystemTopics.User(deviceId, suffix));
-        if (!TopicFilters.IsValidTopic(topic)) fields.Wrong<string>(full is null ? "topic" : "topic_full_name", "must be a topic name without '#', '+' and U+0000");
-        if (full is not null && Encoding.UTF8.GetByteCount(full) > 128) fields.Wrong<string>("topic_full_name", "must not be longer than 128 bytes");
+        if (suffix is not null) fields.Topic("topic", suffix);
+        if (full is not null) fields.Topic("topic_full_name", full, bytesMax: 128);
 
         messageId = id is null ? null : MessageId.Parse(id);
         problem = fields.Problem;

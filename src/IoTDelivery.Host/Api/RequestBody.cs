@@ -1,36 +1,89 @@
+using System.Buffers;
+using System.IO.Pipelines;
 using System.Text.Json;
 
 namespace IoTDelivery.Host.Api;
 
-/// <summary>A request body that is JSON, or the error to answer instead.</summary>
-public readonly struct RequestBody(JsonDocument? document, ApiError? error) : IDisposable
+/// <summary>A request body that is JSON and text throughout, or the error to answer instead.</summary>
+public readonly struct RequestBody : IDisposable
 {
+    private readonly JsonDocument? _document;
+    private readonly byte[]? _bytes; // the document reads them until it is disposed
+
+    private RequestBody(ApiError error) => Error = error;
+
+    private RequestBody(JsonDocument document, byte[] bytes) => (_document, _bytes) = (document, bytes);
+
     /// <summary>What to answer if the body cannot be read.</summary>
-    public ApiError? Error => error;
+    public ApiError? Error { get; }
 
     /// <summary>The parsed body.</summary>
-    public JsonElement Root => document!.RootElement;
+    public JsonElement Root => _document!.RootElement;
 
     /// <summary>True if a body with this Content-Type is read as JSON: it says so, with any parameters, or says nothing.</summary>
-    public static bool IsJson(string? contentType) => string.IsNullOrEmpty(contentType) || contentType.StartsWith("application/json", StringComparison.OrdinalIgnoreCase);
+    public static bool IsJson(string? contentType) =>
+        string.IsNullOrEmpty(contentType) || contentType.StartsWith("application/json", StringComparison.OrdinalIgnoreCase);
 
+    /// <summary>Reads all of it. What is wrong with it is an <see cref="Error"/>, never an exception.</summary>
     public static async Task<RequestBody> ReadAsync(HttpRequest request, CancellationToken cancel)
     {
+        if (!IsJson(request.ContentType))
+        {
+            return new RequestBody(ApiError.Malformed($"Content-Type must be application/json, not {request.ContentType}."));
+        }
+
         try
         {
-            if (!IsJson(request.ContentType)) return new RequestBody(null, ApiError.Malformed($"Content-Type must be application/json, not {request.ContentType}."));
-
-            return new RequestBody(await JsonDocument.ParseAsync(request.Body, cancellationToken: cancel), null);
-        }
-        catch (JsonException cause)
-        {
-            return new RequestBody(null, ApiError.Malformed(cause.Message));
+            var (bytes, length) = await ReadAllAsync(request.BodyReader, cancel);
+            var (document, problem) = Parse(bytes.AsMemory(0, length));
+            if (document is not null) return new RequestBody(document, bytes);
+            ArrayPool<byte>.Shared.Return(bytes);
+            return new RequestBody(problem!);
         }
         catch (BadHttpRequestException cause) when (cause.StatusCode == StatusCodes.Status413PayloadTooLarge)
         {
-            return new RequestBody(null, ApiError.BodyTooLarge);
+            return new RequestBody(ApiError.BodyTooLarge);
         }
     }
 
-    public void Dispose() => document?.Dispose();
+    public void Dispose()
+    {
+        if (_document is null) return;
+        _document.Dispose();
+        ArrayPool<byte>.Shared.Return(_bytes!);
+    }
+
+    // The server bounds it: ApiOptions.BodyBytesMax.
+    private static async ValueTask<(byte[] Bytes, int Length)> ReadAllAsync(PipeReader reader, CancellationToken cancel)
+    {
+        while (true)
+        {
+            var read = await reader.ReadAsync(cancel);
+            if (!read.IsCompleted)
+            {
+                reader.AdvanceTo(read.Buffer.Start, read.Buffer.End);
+                continue;
+            }
+
+            var bytes = ArrayPool<byte>.Shared.Rent((int)read.Buffer.Length);
+            read.Buffer.CopyTo(bytes);
+            var length = (int)read.Buffer.Length;
+            reader.AdvanceTo(read.Buffer.End);
+            return (bytes, length);
+        }
+    }
+
+    private static (JsonDocument? Document, ApiError? Problem) Parse(ReadOnlyMemory<byte> bytes)
+    {
+        if (bytes.Span.StartsWith("\uFEFF"u8)) bytes = bytes[3..]; // a byte order mark, which some clients send
+        try
+        {
+            if (JsonText.Problem(bytes.Span) is { } problem) return (null, ApiError.Invalid(problem));
+            return (JsonDocument.Parse(bytes), null);
+        }
+        catch (JsonException cause)
+        {
+            return (null, ApiError.Malformed(cause.Message));
+        }
+    }
 }

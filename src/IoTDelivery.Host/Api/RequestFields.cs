@@ -1,5 +1,6 @@
 using System.Text;
 using System.Text.Json;
+using IoTDelivery.Domain;
 
 namespace IoTDelivery.Host.Api;
 
@@ -12,19 +13,37 @@ public sealed class RequestFields(JsonElement body, string path = "")
     /// <summary>The first problem; null while all is well.</summary>
     public string? Problem { get; private set; } = body.ValueKind == JsonValueKind.Object ? null : $"{(path.Length == 0 ? "The body" : path.TrimEnd('.'))} must be a JSON object.";
 
-    /// <summary>A text, or null if it is absent or wrong.</summary>
+    /// <summary>
+    /// A text, or null if it is absent or wrong. U+0000 is wrong in all of them: PostgreSQL stores none, and MQTT carries none.
+    /// </summary>
     public string? Text(string name, int max, Func<char, bool>? allows = null, string? alphabet = null, bool required = false, int min = 1)
     {
         if (!Take(name, required, out var value)) return null;
         if (value.ValueKind != JsonValueKind.String) return Wrong<string>(name, "must be a string");
         var text = value.GetString()!;
         if (text.Length < min || text.Length > max) return Wrong<string>(name, $"must have {min} to {max} characters, not {text.Length}");
-        return allows is not null && !text.All(allows) ? Wrong<string>(name, $"may only contain {alphabet}") : text;
+        if (allows is not null && !text.All(allows)) return Wrong<string>(name, $"may only contain {alphabet}");
+        return WireText.Null(text) is { } at ? Wrong<string>(name, $"must not contain U+0000: it is character {at + 1}") : text;
     }
 
     /// <summary>An id: letters, digits, '_' and '-'.</summary>
     public string? Id(string name, int max, bool required = false, int min = 1) =>
         Text(name, max, c => char.IsAsciiLetterOrDigit(c) || c is '_' or '-', "letters, digits, '_' and '-'", required, min);
+
+    /// <summary>
+    /// A topic to publish on, or its end; null if it is wrong. Characters for which a client may close its connection are
+    /// wrong here: the message would be sent again with the next one.
+    /// </summary>
+    public string? Topic(string name, string topic, int bytesMax = int.MaxValue)
+    {
+        if (WireText.Forbidden(topic) is var (at, code))
+        {
+            return Wrong<string>(name, $"must not contain control characters or non-characters: character {at + 1} is U+{code:X4}");
+        }
+
+        if (!TopicFilters.IsValidTopic(topic)) return Wrong<string>(name, "must be a topic name without '#' and '+'");
+        return Encoding.UTF8.GetByteCount(topic) > bytesMax ? Wrong<string>(name, $"must not be longer than {bytesMax} bytes") : topic;
+    }
 
     /// <summary>One of these words.</summary>
     public string? OneOf(string name, string[] words, bool required = false) =>

@@ -1,4 +1,5 @@
 using System.Buffers;
+using System.Text;
 using MQTTnet.AspNetCore;
 using MQTTnet.Formatter;
 using MQTTnet.Packets;
@@ -148,8 +149,9 @@ public static class MqttFraming
         try
         {
             if (!AdapterFor(version).TryDecode(bytes, out packet, out var consumed, out _, out _)) return Frame.Incomplete;
+            var isMalformed = packet is null || IsAltered(packet, bytes.Slice(0, consumed));
             bytes = bytes.Slice(consumed);
-            return packet is null ? Frame.Malformed : Frame.Packet;
+            return isMalformed ? Frame.Malformed : Frame.Packet;
         }
         catch (Exception) // whatever the codec makes of garbage, it is the sender's fault and must not be ours
         {
@@ -157,6 +159,29 @@ public static class MqttFraming
             return Frame.Malformed;
         }
     }
+
+    // [MQTT-1.5.4-1] Text that is no UTF-8 closes the connection. The codec reads it all the same, with U+FFFD in it.
+    private static bool IsAltered(MqttPacket packet, in ReadOnlySequence<byte> bytes)
+    {
+        switch (packet)
+        {
+            case MqttPublishPacket publish:
+                return IsAltered(publish.Topic, bytes);
+            case MqttSubscribePacket subscribe:
+                foreach (var filter in subscribe.TopicFilters) if (IsAltered(filter.Topic, bytes)) return true;
+                return false;
+            case MqttUnsubscribePacket unsubscribe:
+                foreach (var filter in unsubscribe.TopicFilters) if (IsAltered(filter, bytes)) return true;
+                return false;
+            case MqttConnectPacket connect:
+                return IsAltered(connect.ClientId, bytes) || IsAltered(connect.Username, bytes) || IsAltered(connect.WillTopic, bytes);
+            default:
+                return false;
+        }
+    }
+
+    private static bool IsAltered(string? text, in ReadOnlySequence<byte> bytes) =>
+        text is not null && text.Contains('\uFFFD') && bytes.ToArray().AsSpan().IndexOf(Encoding.UTF8.GetBytes(text)) < 0;
 
     // The codec has read it: reason code, length of the properties, and properties that are well formed.
     private static bool NamesExpiry(in ReadOnlySequence<byte> body)
