@@ -1,6 +1,7 @@
 using Akka.Actor;
 using Akka.Cluster;
 using IoTDelivery.Devices;
+using IoTDelivery.Devices.Membership;
 using IoTDelivery.Host.Api;
 using IoTDelivery.Storage;
 using LinqToDB.Data;
@@ -54,12 +55,23 @@ public sealed class ClusterHealth(ActorSystem system, Farewell farewell, Fencing
         : HealthCheckResult.Healthy($"Up, {members - unreachable} of {members} members are reachable.");
 }
 
-/// <summary>Healthy while the database answered lately.</summary>
-public sealed class DatabaseHealth(DatabasePulse pulse) : IHealthCheck
+/// <summary>
+/// Healthy while the database answered lately, and stored something: a read-only standby and a full disk answer, too. What is
+/// stored is this node's heartbeat, every two seconds.
+/// </summary>
+public sealed class DatabaseHealth(DatabasePulse pulse, ClusterNodes nodes) : IHealthCheck
 {
-    public Task<HealthCheckResult> CheckHealthAsync(HealthCheckContext context, CancellationToken cancellationToken = default) => Task.FromResult(pulse.Problem is { } problem
-        ? HealthCheckResult.Unhealthy(problem)
-        : HealthCheckResult.Healthy("The database answers."));
+    /// <summary>How old the newest heartbeat may be: longer than a database may stall.</summary>
+    public static readonly TimeSpan StoredWithin = TimeSpan.FromSeconds(15);
+
+    public Task<HealthCheckResult> CheckHealthAsync(HealthCheckContext context, CancellationToken cancellationToken = default) =>
+        Task.FromResult((pulse.Problem ?? NotStored(nodes.SinceStored)) is { } problem
+            ? HealthCheckResult.Unhealthy(problem)
+            : HealthCheckResult.Healthy("The database answers."));
+
+    private static string? NotStored(TimeSpan? since) => since > StoredWithin
+        ? $"The database answers, but it has stored nothing for {since.Value.TotalSeconds:0} s: read-only, or no room on its disk?"
+        : null;
 }
 
 /// <summary>Asks the database a small question every two seconds, so that any number of health requests cost it nothing.</summary>

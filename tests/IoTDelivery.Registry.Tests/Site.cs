@@ -20,11 +20,15 @@ internal static class Site
     }
 
     /// <summary>One node: its own caches, the same tables.</summary>
-    public static ServiceProvider Node(SqlDatabase database, string incarnation = "node-1") => new ServiceCollection()
+    public static ServiceProvider Node(SqlDatabase database, string incarnation = "node-1", ILoggerProvider? log = null) => new ServiceCollection()
         .AddSingleton(database)
         .AddSingleton(TimeProvider.System)
         .AddSingleton(new NodeIncarnation(incarnation))
-        .AddLogging(l => l.ClearProviders())
+        .AddLogging(l =>
+        {
+            l.ClearProviders();
+            if (log is not null) l.AddProvider(log);
+        })
         .AddRegistry()
         .BuildServiceProvider();
 
