@@ -43,6 +43,9 @@ internal static partial class Log
     [LoggerMessage(5010, LogLevel.Warning, "An AMQP consumer was refused ({User}): {Problem}.")]
     public static partial void AmqpRefused(this ILogger logger, string user, string problem);
 
+    [LoggerMessage(5030, LogLevel.Warning, "{Count} deliveries that AMQP consumers have not settled within {Time} were taken back.")]
+    public static partial void AmqpTakenBack(this ILogger logger, int count, TimeSpan time);
+
     [LoggerMessage(5011, LogLevel.Information, "An AMQP connection of access key {AccessKey} was ended: {Why}")]
     public static partial void AmqpEnded(this ILogger logger, string accessKey, string why);
 

@@ -31,6 +31,9 @@ public sealed class PushOptions
     /// <summary>Longest time between two repetitions. Default 1 min.</summary>
     public TimeSpan RetryMax { get; set; } = TimeSpan.FromMinutes(1);
 
+    /// <summary>The longest time a receiver may ask for with <c>Retry-After</c>. Default 10 min.</summary>
+    public TimeSpan RetryAfterMax { get; set; } = TimeSpan.FromMinutes(10);
+
     /// <summary>Failures in a row after which a receiver counts as down. Default 10 (manual). Repetitions for a device that failed already do not count.</summary>
     public int BreakerFailures { get; set; } = 10;
 
@@ -77,6 +80,7 @@ public sealed class PushOptions
         { RetryFor.Ticks: <= 0 } => "Push:RetryFor must be more than zero.",
         { RetryFirst.Ticks: <= 0 } => "Push:RetryFirst must be more than zero.",
         _ when RetryMax < RetryFirst => "Push:RetryMax must be Push:RetryFirst or more.",
+        { RetryAfterMax.Ticks: < 0 } => "Push:RetryAfterMax must be zero or more.",
         { BreakerFailures: < 1 } => "Push:BreakerFailures must be 1 or more.",
         { ProbeInterval.Ticks: <= 0 } => "Push:ProbeInterval must be more than zero.",
         { ConcurrencyPerReceiver: < 1 or > 1000 } => "Push:ConcurrencyPerReceiver must be from 1 to 1000.",

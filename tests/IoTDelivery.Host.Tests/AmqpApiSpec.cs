@@ -63,7 +63,7 @@ public sealed class AmqpApiSpec(AmqpApiSpec.Platform platform) : IClassFixture<A
         {
             var message = await link.ReceiveAsync(TimeSpan.FromSeconds(20));
             Assert.NotNull(message);
-            var told = JsonSerializer.Deserialize<JsonElement>(Encoding.UTF8.GetString((byte[])message.Body)).GetProperty("notify_data");
+            var told = JsonSerializer.Deserialize<JsonElement>((string)message.Body).GetProperty("notify_data");
             Assert.Equal((status, $"for-{scheme}"), (told.GetProperty("status").GetString(), told.GetProperty("message_id").GetString()));
             link.Accept(message);
         }

@@ -61,7 +61,7 @@ public abstract class AmqpSpec<TDatabase>(TDatabase server) : PushSpec(server), 
         {
             var message = await TakeAsync(link);
             Assert.Equal(("application/json", $"amqp/lamp/{i}"), (message.Properties.ContentType.ToString(), message.Properties.MessageId));
-            bodies.Add(Encoding.UTF8.GetString((byte[])message.Body));
+            bodies.Add((string)message.Body);
             link.Accept(message);
         }
 
@@ -111,7 +111,7 @@ public abstract class AmqpSpec<TDatabase>(TDatabase server) : PushSpec(server), 
         var message = await TakeAsync(link);
         link.Release(message);
         var again = await TakeAsync(link);
-        Assert.Equal((message.Properties.MessageId, Encoding.UTF8.GetString((byte[])message.Body)), (again.Properties.MessageId, Encoding.UTF8.GetString((byte[])again.Body)));
+        Assert.Equal((message.Properties.MessageId, (string)message.Body), (again.Properties.MessageId, (string)again.Body));
         link.Accept(again);
 
         link.Reject(await TakeAsync(link), new Error(ErrorCode.DecodeError) { Description = "not what I can read" });
@@ -143,6 +143,39 @@ public abstract class AmqpSpec<TDatabase>(TDatabase server) : PushSpec(server), 
     }
 
     [SkippableFact]
+    public async Task A_reason_that_no_column_takes_stops_nobody()
+    {
+        await ActionAsync("amqp");
+        var link = await ReceiverAsync(credit: 10);
+        _world.Notify(Given.Lamp, 1, 2);
+
+        link.Reject(await TakeAsync(link), new Error(ErrorCode.DecodeError) { Description = "no\0thing \ud83d " + new string('x', 100_000) });
+        link.Accept(await TakeAsync(link));
+
+        await PushWorld.UntilAsync(async () => await _world.RowsAsync("amqp") == 0);
+        var letter = Assert.Single(await _world.DeadLettersAsync("amqp"));
+        Assert.Contains("no\uFFFDthing \uFFFD", letter.Reason);
+        Assert.InRange(letter.Reason.Length, 1000, 1024);
+    }
+
+    [SkippableFact]
+    public async Task What_a_consumer_does_not_settle_in_time_is_offered_to_others()
+    {
+        await ActionAsync("amqp");
+        var idle = await ReceiverAsync(credit: 1);
+        _world.Notify(Given.Lamp, 1);
+        var taken = await TakeAsync(idle);
+
+        var busy = await ReceiverAsync(credit: 1);
+        _world.Clock.Move(TimeSpan.FromMinutes(11));
+        var again = await TakeAsync(busy);
+        busy.Accept(again);
+
+        Assert.Equal(taken.Properties.MessageId, again.Properties.MessageId);
+        await PushWorld.UntilAsync(async () => await _world.RowsAsync("amqp") == 0);
+    }
+
+    [SkippableFact]
     public async Task What_nobody_fetches_in_time_is_a_dead_letter()
     {
         await ActionAsync("amqp");
@@ -163,7 +196,8 @@ public abstract class AmqpSpec<TDatabase>(TDatabase server) : PushSpec(server), 
         await RefusedAsync(User(now.AddMinutes(6)), _access.Code);
         await RefusedAsync($"accessKey={_access.Key}", _access.Code);
         await RefusedAsync($"accessKey=nobody12|timestamp={now.ToUnixTimeMilliseconds()}", _access.Code);
-        await ConnectAsync(User(now) + "|instanceId=any", _access.Code);
+        await ConnectAsync(User(now) + "|", _access.Code);
+        await ConnectAsync(User(now) + "|instanceId=any|encode=base64|", _access.Code);
 
         var (key, code) = await _codes.CreateAsync(Given.Project, disconnect: false, default);
         Assert.Equal(_access.Key, key);

@@ -38,11 +38,22 @@ public sealed class SenderLanesSpec
         _lanes.Add(Row(1));
         _lanes.Add(Row(2));
         var lane = Send();
-        _lanes.Fail(lane, Now, _options);
+        _lanes.Fail(lane, Now, _options, retryAfter: null);
         Assert.Empty(_lanes.Rows);
         Assert.InRange(_lanes.NextRetry!.Value, Now + 800, Now + 1000);
         _lanes.RetryAll(Now);
         Assert.Equal(Now, _lanes.NextRetry);
+    }
+
+    [Theory]
+    [InlineData(0.1, 0.8, 1)]    // sooner than it would be asked anyway
+    [InlineData(30, 30, 30)]
+    [InlineData(86400, 600, 600)] // a receiver must not put off a notification for longer than it lives
+    public void A_receiver_is_left_alone_for_as_long_as_it_asks_for_up_to_a_bound(double asked, double from, double to)
+    {
+        _lanes.Add(Row(1));
+        _lanes.Fail(Send(), Now, _options, TimeSpan.FromSeconds(asked));
+        Assert.InRange(_lanes.NextRetry!.Value, Now + (long)(from * 1000), Now + (long)(to * 1000));
     }
 
     [Fact]

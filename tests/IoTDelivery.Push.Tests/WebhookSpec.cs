@@ -82,6 +82,47 @@ public sealed class WebhookSpec : IAsyncLifetime
     }
 
     [Fact]
+    public async Task It_says_who_it_is_and_logs_in_with_what_stands_in_the_address()
+    {
+        using var listener = new TcpListener(IPAddress.Loopback, 0);
+        listener.Start();
+        var action = new RuleAction
+        {
+            ActionId = "a",
+            RecordId = "r",
+            RuleId = "r",
+            ProjectId = "p",
+            Channel = RuleAction.HttpForwarding,
+            Url = $"http://us%40er:p%3Aw@{listener.LocalEndpoint}/hook",
+            ChannelDetail = "{}",
+        };
+        var to = HttpForwarding.Of(action)!;
+        Assert.DoesNotContain("er:p", to.ToString());
+
+        var serving = ServeAsync(listener, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+        using var webhook = new Webhook(PushWorld.Quick());
+        Assert.Equal(PushResult.Answered, await webhook.PostAsync(to, Body, default));
+
+        var request = await serving;
+        Assert.Contains("User-Agent: IoTDelivery/", request);
+        Assert.Contains($"Authorization: Basic {Convert.ToBase64String("us@er:p:w"u8)}\r\n", request);
+    }
+
+    [Theory]
+    [InlineData("7", 7)]
+    [InlineData("0", 0)]
+    [InlineData("soon", null)]
+    public async Task How_long_it_asks_to_be_left_alone_is_told(string asked, int? seconds)
+    {
+        using var listener = new TcpListener(IPAddress.Loopback, 0);
+        listener.Start();
+        var serving = ServeAsync(listener, $"HTTP/1.1 503 Busy\r\nRetry-After: {asked}\r\nContent-Length: 0\r\n\r\n");
+        var result = await PostAsync(new Uri($"http://{listener.LocalEndpoint}/"));
+        await serving;
+        Assert.Equal(seconds is { } s ? TimeSpan.FromSeconds(s) : null, result.RetryAfter);
+    }
+
+    [Fact]
     public async Task An_answer_without_end_is_not_read()
     {
         using var listener = new TcpListener(IPAddress.Loopback, 0);
@@ -104,7 +145,8 @@ public sealed class WebhookSpec : IAsyncLifetime
         return await webhook.PostAsync(new HttpForwarding(url), Body, default);
     }
 
-    private static async Task ServeAsync(TcpListener listener, string answer, byte[]? andThen = null)
+    // Returns what was asked.
+    private static async Task<string> ServeAsync(TcpListener listener, string answer, byte[]? andThen = null)
     {
         using var client = await listener.AcceptTcpClientAsync();
         await using var stream = client.GetStream();
@@ -120,5 +162,7 @@ public sealed class WebhookSpec : IAsyncLifetime
         {
             // hung up
         }
+
+        return Encoding.UTF8.GetString(request, 0, read);
     }
 }

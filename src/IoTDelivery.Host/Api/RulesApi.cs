@@ -241,7 +241,7 @@ public static class RulesApi
         json.WriteString("rule_id", action.RuleId);
         json.WriteString("channel", action.Channel);
         json.WritePropertyName("channel_detail");
-        json.WriteRawValue(action.ChannelDetail, skipInputValidation: true);
+        json.WriteRawValue(HttpForwarding.Shown(action), skipInputValidation: true);
         json.WriteEndObject();
     }
 }

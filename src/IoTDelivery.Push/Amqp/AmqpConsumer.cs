@@ -1,4 +1,5 @@
 using System.Runtime.CompilerServices;
+using System.Text;
 using Amqp;
 using Amqp.Framing;
 using Amqp.Listener;
@@ -12,16 +13,19 @@ internal sealed class AmqpConsumer
     // How long a consumer that asks for what there is (drain) waits for it: longer than a page takes to be read.
     private static readonly TimeSpan DrainWait = TimeSpan.FromMilliseconds(250);
 
+    private readonly record struct Delivery(TaskCompletionSource<PushResult> Settled, long At);
+
     private readonly ListenerLink _link;
     private readonly Action _hasRoom;
+    private readonly TimeProvider _clock;
     private readonly Lock _gate = new();
-    private readonly Dictionary<Message, TaskCompletionSource<PushResult>> _unsettled = [];
+    private readonly Dictionary<Message, Delivery> _unsettled = [];
     private int _credit;
     private int _underway; // being sent right now: the library may or may not have counted them
     private bool _mustCount; // credit came while something was under way
     private bool _isGone;
 
-    public AmqpConsumer(ListenerLink link, Action hasRoom) => (_link, _hasRoom) = (link, hasRoom);
+    public AmqpConsumer(ListenerLink link, Action hasRoom, TimeProvider clock) => (_link, _hasRoom, _clock) = (link, hasRoom, clock);
 
     public bool HasCredit
     {
@@ -39,14 +43,14 @@ internal sealed class AmqpConsumer
         {
             Header = new Header { Durable = true },
             Properties = new Properties { MessageId = $"{row.ActionId}/{row.DeviceId}/{row.Number}", ContentType = "application/json" },
-            BodySection = new Data { Binary = row.Body },
+            BodySection = new AmqpValue { Value = Encoding.UTF8.GetString(row.Body) }, // a string: what the vendor's consumers read
         };
         lock (_gate)
         {
             if (_isGone || _credit <= 0) return null;
             _credit--;
             _underway++;
-            _unsettled.Add(message, settled);
+            _unsettled.Add(message, new Delivery(settled, _clock.GetTimestamp()));
         }
 
         try
@@ -89,13 +93,13 @@ internal sealed class AmqpConsumer
     {
         if (!isSettled && state is not Outcome) return; // still at it
         if (!isSettled) _link.DisposeMessage(message, state, settled: true);
-        TaskCompletionSource<PushResult>? settled;
+        Delivery delivery;
         lock (_gate)
         {
-            if (!_unsettled.Remove(message, out settled)) return;
+            if (!_unsettled.Remove(message, out delivery)) return;
         }
 
-        settled.SetResult(state switch
+        delivery.Settled.SetResult(state switch
         {
             Accepted => new PushResult(PushOutcome.Answered, "accepted"),
             Rejected rejected => new PushResult(PushOutcome.Refused, $"rejected by the consumer: {rejected.Error?.Description ?? rejected.Error?.Condition?.ToString() ?? "no reason given"}"),
@@ -111,11 +115,39 @@ internal sealed class AmqpConsumer
         lock (_gate)
         {
             _isGone = true;
-            lost = [.. _unsettled.Values];
+            lost = [.. _unsettled.Values.Select(d => d.Settled)];
             _unsettled.Clear();
         }
 
         foreach (var settled in lost) settled.SetResult(new PushResult(PushOutcome.Failed, "the connection to the consumer was lost"));
+    }
+
+    /// <summary>What was handed over longer ago than this and is not settled is taken back: others shall have it.</summary>
+    /// <returns>How many.</returns>
+    public int TakeBack(TimeSpan settleTimeout)
+    {
+        KeyValuePair<Message, Delivery>[] old;
+        lock (_gate)
+        {
+            old = [.. _unsettled.Where(d => _clock.GetElapsedTime(d.Value.At) > settleTimeout)];
+            foreach (var (message, _) in old) _unsettled.Remove(message);
+        }
+
+        foreach (var (message, delivery) in old)
+        {
+            try
+            {
+                _link.DisposeMessage(message, new Released(), settled: true);
+            }
+            catch (Exception cause) when (cause is AmqpException or ObjectDisposedException or InvalidOperationException)
+            {
+                // The link ends, and hears of it there.
+            }
+
+            delivery.Settled.SetResult(new PushResult(PushOutcome.Failed, $"not settled by the consumer within {settleTimeout}"));
+        }
+
+        return old.Length;
     }
 
     /// <summary>Ends the link, with the reason.</summary>

@@ -87,6 +87,15 @@ public sealed class AmqpConsumers
         }
     }
 
+    /// <summary>What consumers have not settled in time is offered to others.</summary>
+    /// <returns>How many deliveries.</returns>
+    internal int TakeBack(TimeSpan settleTimeout)
+    {
+        AmqpConsumer[] consumers;
+        lock (_gate) consumers = [.. _queues.Values.SelectMany(q => q.Consumers)];
+        return consumers.Sum(c => c.TakeBack(settleTimeout));
+    }
+
     /// <summary>True if a consumer has credit.</summary>
     internal bool HasRoom(AmqpForwarding queue)
     {

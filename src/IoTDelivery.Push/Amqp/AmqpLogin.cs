@@ -7,15 +7,17 @@ using Microsoft.Extensions.Logging;
 
 namespace IoTDelivery.Push;
 
-/// <summary>The user name of a consumer: <c>accessKey=…|timestamp=…|instanceId=…</c>, the last part only if there is one.</summary>
+/// <summary>
+/// The user name of a consumer: <c>accessKey=…|timestamp=…|instanceId=…</c>. What stands behind the first two parts is not
+/// looked at: clients end it in <c>|</c>, and add parts of their own.
+/// </summary>
 internal readonly record struct AmqpUser(string AccessKey, DateTimeOffset At)
 {
     public static bool TryParse(string text, out AmqpUser user)
     {
         user = default;
         var parts = text.Split('|');
-        if (parts.Length is < 2 or > 3 || !parts[0].StartsWith("accessKey=") || !parts[1].StartsWith("timestamp=")) return false;
-        if (parts.Length == 3 && !parts[2].StartsWith("instanceId=")) return false;
+        if (parts.Length < 2 || !parts[0].StartsWith("accessKey=") || !parts[1].StartsWith("timestamp=")) return false;
         var (key, time) = (parts[0]["accessKey=".Length..], parts[1]["timestamp=".Length..]);
         if (key.Length == 0 || time.Length != 13 || !long.TryParse(time, NumberStyles.None, CultureInfo.InvariantCulture, out var milliseconds)) return false;
         user = new AmqpUser(key, DateTimeOffset.FromUnixTimeMilliseconds(milliseconds));
@@ -45,7 +47,7 @@ internal sealed class AmqpLogin(AccessCodes codes, AmqpOptions options, Func<Acc
     private (string User, AccessCode? Access, string? Problem) Check(DescribedList command)
     {
         if (command is not SaslInit { InitialResponse: { } response } || Encoding.UTF8.GetString(response).Split('\0') is not [_, var name, var code]) return ("", null, "no user name and password");
-        if (!AmqpUser.TryParse(name, out var user)) return (name, null, "the user name must be accessKey=…|timestamp=(13 digits), and may end in |instanceId=…");
+        if (!AmqpUser.TryParse(name, out var user)) return (name, null, "the user name must begin with accessKey=…|timestamp=(13 digits)");
         if ((clock.GetUtcNow() - user.At).Duration() > options.ClockSkew) return (name, null, $"the timestamp is more than {options.ClockSkew} from this node's clock");
         try
         {

@@ -23,6 +23,12 @@ public sealed record AmqpOptions
     /// <summary>How long a connection may be without a receiver link, login included. Default 15 s (manual).</summary>
     public TimeSpan LinkTimeout { get; init; } = TimeSpan.FromSeconds(15);
 
+    /// <summary>
+    /// How long a consumer may leave a delivery unsettled; then it is taken back (released) and offered again. Default
+    /// 10 min: ours, the manual names none.
+    /// </summary>
+    public TimeSpan SettleTimeout { get; init; } = TimeSpan.FromMinutes(10);
+
     /// <summary>Receiver links per connection. Default 10 (manual).</summary>
     public int LinksMax { get; init; } = 10;
 
@@ -41,6 +47,7 @@ public sealed record AmqpOptions
         _ when !IPAddress.TryParse(Address, out _) => "Amqp:Address must be an IP address.",
         { ClockSkew.Ticks: <= 0 } => "Amqp:ClockSkew must be more than zero.",
         { LinkTimeout.Ticks: <= 0 } => "Amqp:LinkTimeout must be more than zero.",
+        { SettleTimeout.Ticks: <= 0 } => "Amqp:SettleTimeout must be more than zero.",
         { LinksMax: < 1 } => "Amqp:LinksMax must be 1 or more.",
         { ConnectionsPerKeyMax: < 1 } => "Amqp:ConnectionsPerKeyMax must be 1 or more.",
         { ConnectionsMax: < 1 } => "Amqp:ConnectionsMax must be 1 or more.",

@@ -61,6 +61,7 @@ public sealed class AmqpServer(AmqpQueues queues, AccessCodes codes, AmqpConsume
         using var timer = new PeriodicTimer(CheckInterval, _clock);
         while (await timer.WaitForNextTickAsync(stoppingToken))
         {
+            if (_consumers.TakeBack(_options.SettleTimeout) is > 0 and var taken) _logger.AmqpTakenBack(taken, _options.SettleTimeout);
             AmqpSession[] sessions;
             lock (_gate) sessions = [.. _sessions.Where(s => s.Access is not null)];
             try
@@ -153,7 +154,7 @@ public sealed class AmqpServer(AmqpQueues queues, AccessCodes codes, AmqpConsume
         private async Task AttachAsync(ListenerLink link, Attach attach, AmqpForwarding queue)
         {
             Error? error;
-            var consumer = new AmqpConsumer(link, () => server._consumers.TellRoom(queue));
+            var consumer = new AmqpConsumer(link, () => server._consumers.TellRoom(queue), server._clock);
             try
             {
                 error = !await server._queues.ExistsAsync(queue.ProjectId, queue.QueueName, CancellationToken.None) ? Problem(ErrorCode.NotFound, $"The queue {queue.QueueName} does not exist.")

@@ -10,7 +10,9 @@ internal sealed class AmqpTransport(ConnectionContext connection) : TransportPro
     private readonly Stream _output = connection.Transport.Output.AsStream();
     private readonly TaskCompletionSource _closed = new(TaskCreationOptions.RunContinuationsAsynchronously);
     private readonly TaskCompletionSource _negotiated = new(TaskCreationOptions.RunContinuationsAsynchronously);
+    private readonly TaskCompletionSource _clientSpoke = new(TaskCreationOptions.RunContinuationsAsynchronously);
     private int _handedOut;
+    private int _headerBytes; // of the client's AMQP header that have come
 
     /// <summary>The library has let go of the connection.</summary>
     public Task Closed => _closed.Task;
@@ -29,17 +31,46 @@ internal sealed class AmqpTransport(ConnectionContext connection) : TransportPro
     {
     }
 
+    // The library sends its header and OPEN as soon as the login is over. A client that sends its own header first, and then
+    // looks at what comes (AMQP 1.0, 2.2), takes them for an answer to something else: rhea waits for ever.
     public async Task SendAsync(IList<ByteBuffer> bufferList, int listSize)
     {
+        var isHeader = bufferList.Any(b => b.Buffer.AsSpan(b.Offset, b.Length).StartsWith(Header));
+        if (isHeader && !_clientSpoke.Task.IsCompleted) await Task.WhenAny(_clientSpoke.Task, _closed.Task);
         foreach (var buffer in bufferList) await _output.WriteAsync(buffer.Buffer.AsMemory(buffer.Offset, buffer.Length));
         await _output.FlushAsync();
     }
 
-    public Task<int> ReceiveAsync(byte[] buffer, int offset, int count) => _input.ReadAsync(buffer, offset, count);
+    public async Task<int> ReceiveAsync(byte[] buffer, int offset, int count)
+    {
+        var read = await _input.ReadAsync(buffer.AsMemory(offset, count));
+        Look(buffer.AsSpan(offset, read));
+        return read;
+    }
 
     public void Send(ByteBuffer buffer) => _output.Write(buffer.Buffer, buffer.Offset, buffer.Length);
 
-    public int Receive(byte[] buffer, int offset, int count) => _input.Read(buffer, offset, count);
+    public int Receive(byte[] buffer, int offset, int count)
+    {
+        var read = _input.Read(buffer, offset, count);
+        Look(buffer.AsSpan(offset, read));
+        return read;
+    }
 
     public void Close() => _closed.TrySetResult();
+
+    private void Look(ReadOnlySpan<byte> received)
+    {
+        if (_headerBytes == Header.Length) return;
+        foreach (var b in received)
+        {
+            _headerBytes = b == Header[_headerBytes] ? _headerBytes + 1 : b == Header[0] ? 1 : 0;
+            if (_headerBytes < Header.Length) continue;
+            _clientSpoke.TrySetResult();
+            return;
+        }
+    }
+
+    // 2.2: of the protocol itself, id 0. That of SASL, id 3, came before.
+    private static ReadOnlySpan<byte> Header => "AMQP\0\u0001\0\0"u8;
 }

@@ -346,7 +346,7 @@ internal sealed class BacklogSender : UntypedActor, IWithTimers
         {
             _services.Metrics.Failed();
             _services.Logger.PushFailed(_actionId, row.DeviceId, row.Number, result.Reason);
-            _lanes.Fail(lane, Now, Options);
+            _lanes.Fail(lane, Now, Options, result.RetryAfter);
 
             // One device that keeps failing at a working receiver must not close it for the others: only its first
             // failure counts.

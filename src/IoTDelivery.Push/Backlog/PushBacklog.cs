@@ -1,3 +1,4 @@
+using IoTDelivery.Domain;
 using IoTDelivery.Storage;
 using LinqToDB;
 using LinqToDB.Async;
@@ -16,6 +17,7 @@ public class PushBacklog(SqlDatabase database, PushMetrics metrics, TimeProvider
     private const int MovesMax = 10; // of these in one check of an action's bounds: its sender waits for it
     private const int DevicesMax = 32; // per statement that reads device by device
     private const int RefusedMax = 16; // when nothing else is taken either, it is not the rows
+    private const int ReasonMax = 1024; // characters of why a notification was given up
     private const long PageBytesMax = 8 * 1024 * 1024; // bodies in memory at once: one may have more than a megabyte
 
     /// <summary>The tables, step by step.</summary>
@@ -431,7 +433,7 @@ public class PushBacklog(SqlDatabase database, PushMetrics metrics, TimeProvider
               where l.action_id = r.action_id and l.device_id = r.device_id and l.n = r.n)
             order by r.id
             """,
-            cancel, new DataParameter("reason", reason), new DataParameter("died", now));
+            cancel, Reason(reason), new DataParameter("died", now));
         await db.ExecuteAsync($"delete from push_backlog where id in ({ids})", cancel);
         if (letters > 0) metrics.DeadLetters(letters);
     }
@@ -485,6 +487,9 @@ public class PushBacklog(SqlDatabase database, PushMetrics metrics, TimeProvider
             cancel);
     }
 
+    // A consumer or a web server may have said it.
+    private static DataParameter Reason(string text) => new("reason", WireText.Clean(text, ReasonMax));
+
     private static Task<int> GiveUpAsync(
         DataConnection db, string actionId, string deviceId, long number, byte[] body, long createdAt, string reason, long now, CancellationToken cancel) =>
         db.ExecuteAsync(
@@ -495,7 +500,7 @@ public class PushBacklog(SqlDatabase database, PushMetrics metrics, TimeProvider
             """,
             cancel, new DataParameter("action", actionId), new DataParameter("device", deviceId), new DataParameter("n", number),
             new DataParameter("body", body), new DataParameter("bytes", body.Length), new DataParameter("created", createdAt),
-            new DataParameter("reason", reason), new DataParameter("died", now));
+            Reason(reason), new DataParameter("died", now));
 
     private static Task<int> OpenAsync(DataConnection db, string actionId, long now, CancellationToken cancel) =>
         db.ExecuteAsync(

@@ -70,11 +70,12 @@ internal sealed class SenderLanes
     }
 
     /// <summary>A row failed: it is read again, with those behind it.</summary>
-    public void Fail(SenderLane lane, long now, PushOptions options)
+    public void Fail(SenderLane lane, long now, PushOptions options, TimeSpan? retryAfter)
     {
         End(lane);
         lane.Rows.Clear();
         var delay = RetryDelay.Of(++lane.Attempts, options.RetryFirst, options.RetryMax);
+        if (retryAfter > delay) delay = retryAfter < options.RetryAfterMax ? retryAfter.Value : options.RetryAfterMax;
         lane.RetryAt = now + (long)delay.TotalMilliseconds;
     }
 

@@ -1,6 +1,7 @@
 using System.Collections.Concurrent;
 using System.Net;
 using System.Net.Http.Headers;
+using System.Net.Sockets;
 using System.Security.Cryptography.X509Certificates;
 using IoTDelivery.Registry;
 
@@ -20,7 +21,8 @@ public enum PushOutcome
 }
 
 /// <summary>What became of one POST, and why.</summary>
-public readonly record struct PushResult(PushOutcome Outcome, string Reason)
+/// <param name="RetryAfter">Failed: how long the receiver asks to be left alone; null if it does not.</param>
+public readonly record struct PushResult(PushOutcome Outcome, string Reason, TimeSpan? RetryAfter = null)
 {
     public static readonly PushResult Answered = new(PushOutcome.Answered, "HTTP 200");
 }
@@ -30,7 +32,12 @@ public class Webhook : IDisposable
 {
     private static readonly TimeSpan CertificateAge = TimeSpan.FromSeconds(30); // a deleted certificate is trusted this much longer
 
+    // How long one of several addresses of a receiver may keep the next one waiting.
+    private static readonly TimeSpan NextAddressAfter = TimeSpan.FromSeconds(1);
+
     private static readonly MediaTypeHeaderValue Json = new("application/json");
+    private static readonly ProductInfoHeaderValue Agent =
+        new("IoTDelivery", typeof(Webhook).Assembly.GetName().Version?.ToString(3) ?? "0");
 
     private readonly TimeSpan _timeout;
     private readonly TimeProvider _clock;
@@ -54,6 +61,7 @@ public class Webhook : IDisposable
             using var request = new HttpRequestMessage(HttpMethod.Post, to.Url);
             request.Content = new ByteArrayContent(body);
             request.Content.Headers.ContentType = Json;
+            if (to.Login is { } login) request.Headers.Authorization = new AuthenticationHeaderValue("Basic", login);
             if (to.ServerName is { } serverName) request.Headers.Host = serverName; // the handler takes SNI and the name to verify from it
             if (to.Token is { } token) PushSignature.Sign(request.Headers, token, _clock.GetUtcNow());
             using var response = await client.SendAsync(request, HttpCompletionOption.ResponseHeadersRead, cancel).ConfigureAwait(false);
@@ -62,7 +70,7 @@ public class Webhook : IDisposable
                 HttpStatusCode.OK => PushResult.Answered,
                 HttpStatusCode.BadRequest or HttpStatusCode.NotFound or HttpStatusCode.Gone or HttpStatusCode.RequestEntityTooLarge or HttpStatusCode.UnprocessableEntity
                     => new(PushOutcome.Refused, $"HTTP {(int)response.StatusCode}"),
-                _ => new(PushOutcome.Failed, $"HTTP {(int)response.StatusCode}"),
+                _ => new(PushOutcome.Failed, $"HTTP {(int)response.StatusCode}", RetryAfter(response.Headers.RetryAfter)),
             };
         }
         catch (OperationCanceledException) when (!cancel.IsCancellationRequested)
@@ -80,6 +88,56 @@ public class Webhook : IDisposable
         _client.Dispose();
         foreach (var (client, _) in _clients.Values) client.Dispose();
         GC.SuppressFinalize(this);
+    }
+
+    private TimeSpan? RetryAfter(RetryConditionHeaderValue? asked) => asked?.Delta ?? asked?.Date - _clock.GetUtcNow();
+
+    // The addresses of a name one behind the other, each a second after the last at the latest; the first that answers counts.
+    private static async ValueTask<Stream> ConnectAsync(SocketsHttpConnectionContext context, CancellationToken cancel)
+    {
+        var addresses = IPAddress.TryParse(context.DnsEndPoint.Host, out var address)
+            ? [address]
+            : await Dns.GetHostAddressesAsync(context.DnsEndPoint.Host, cancel).ConfigureAwait(false);
+        using var decided = CancellationTokenSource.CreateLinkedTokenSource(cancel);
+        var (attempts, next, cause) = (new List<Task<Socket>>(), 0, (Exception?)null);
+        while (next < addresses.Length || attempts.Count > 0)
+        {
+            if (next < addresses.Length) attempts.Add(OpenAsync(addresses[next++]));
+            var pause = next < addresses.Length ? NextAddressAfter : Timeout.InfiniteTimeSpan;
+            var first = await Task.WhenAny([.. attempts, Task.Delay(pause, decided.Token)]).ConfigureAwait(false);
+            if (first is not Task<Socket> attempt)
+            {
+                cancel.ThrowIfCancellationRequested();
+                continue;
+            }
+
+            attempts.Remove(attempt);
+            if (attempt.IsCompletedSuccessfully)
+            {
+                await decided.CancelAsync().ConfigureAwait(false);
+                foreach (var late in attempts) _ = late.ContinueWith(static t => t.Result.Dispose(), TaskContinuationOptions.OnlyOnRanToCompletion);
+                return new NetworkStream(await attempt.ConfigureAwait(false), ownsSocket: true);
+            }
+
+            cause = attempt.Exception?.InnerException ?? new OperationCanceledException(cancel);
+        }
+
+        throw cause ?? new SocketException((int)SocketError.HostNotFound);
+
+        async Task<Socket> OpenAsync(IPAddress to)
+        {
+            var socket = new Socket(to.AddressFamily, SocketType.Stream, ProtocolType.Tcp) { NoDelay = true };
+            try
+            {
+                await socket.ConnectAsync(new IPEndPoint(to, context.DnsEndPoint.Port), decided.Token).ConfigureAwait(false);
+                return socket;
+            }
+            catch
+            {
+                socket.Dispose();
+                throw;
+            }
+        }
     }
 
     // Certificates do not change, but they are deleted: a client is used until its row is found missing.
@@ -107,6 +165,7 @@ public class Webhook : IDisposable
             AutomaticDecompression = DecompressionMethods.None,
             ActivityHeadersPropagator = null,
             ConnectTimeout = _timeout,
+            ConnectCallback = ConnectAsync,
             PooledConnectionLifetime = TimeSpan.FromMinutes(2), // a receiver that moves is found again by its name
             MaxResponseHeadersLength = 16,
             MaxResponseDrainSize = 4 * 1024,
@@ -120,6 +179,6 @@ public class Webhook : IDisposable
             handler.SslOptions.CertificateChainPolicy = policy;
         }
 
-        return new HttpClient(handler) { Timeout = _timeout };
+        return new HttpClient(handler) { Timeout = _timeout, DefaultRequestHeaders = { UserAgent = { Agent } } };
     }
 }
