@@ -8,7 +8,6 @@ using IoTDelivery.Tests.Databases;
 namespace IoTDelivery.EndToEnd;
 
 /// <summary>What an operator sees of three nodes and does to them, over REST and with the command; and what a load balancer is told meanwhile.</summary>
-[Collection(nameof(Alone))]
 public sealed class ClusterInspectionSpec(PostgreSqlDatabase database) : IClassFixture<PostgreSqlDatabase>
 {
     private const string AdminToken = "end-to-end-admin-token";

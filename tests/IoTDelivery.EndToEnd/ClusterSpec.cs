@@ -10,7 +10,6 @@ using MQTTnet.Formatter;
 namespace IoTDelivery.EndToEnd;
 
 /// <summary>Three real nodes: applications may ask any, devices may connect to any.</summary>
-[Collection(nameof(Alone))]
 public sealed class ClusterSpec(PostgreSqlDatabase server) : IClassFixture<PostgreSqlDatabase>
 {
     private const string Password = "one for all nodes";

@@ -9,7 +9,6 @@ namespace IoTDelivery.EndToEnd;
 
 /// <summary>The commands of the README's cluster on one machine and of docs/CLUSTER.md, run as they stand there; only the ports are free ones, and the program is not published again.</summary>
 [UnsupportedOSPlatform("windows")] // bash, file modes
-[Collection(nameof(Alone))]
 public sealed partial class ReadmeClusterSpec : IAsyncLifetime
 {
     private static readonly string Root = Path.GetFullPath(Path.Combine(AppContext.BaseDirectory, "../../../../.."));
