@@ -8,6 +8,7 @@ using Xunit.Abstractions;
 namespace IoTDelivery.EndToEnd;
 
 /// <summary>Messages for many devices at once survive the power cut that comes in the middle of them.</summary>
+[Collection(nameof(Alone))]
 public sealed class BatchSpec(ITestOutputHelper output)
 {
     private const int Devices = 1_000, Online = 500, Tasks = 10, Total = Devices * Tasks;

@@ -8,6 +8,7 @@ using Xunit.Abstractions;
 namespace IoTDelivery.EndToEnd;
 
 /// <summary>201 means stored: what was answered survives the power cut that comes in the middle of it.</summary>
+[Collection(nameof(Alone))]
 public sealed class KillSpec(PostgreSqlDatabase postgres, ITestOutputHelper output) : IClassFixture<PostgreSqlDatabase>
 {
     [Fact]

@@ -81,6 +81,7 @@ public sealed class DrowsyNode : IAsyncLifetime
 /// The client acknowledges after its connection was lost, its device slept or its node died, and thousands of messages
 /// came: the PUBACK ends the message it was for, or nothing.
 /// </summary>
+[Collection(nameof(Alone))]
 public sealed class LatePubAckSpec(DrowsyNode site, ITestOutputHelper output) : IClassFixture<DrowsyNode>
 {
     private const int PendingMax = 20;
