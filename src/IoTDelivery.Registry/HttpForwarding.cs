@@ -10,7 +10,10 @@ namespace IoTDelivery.Registry;
 /// <param name="CertId">Names the CA that must have signed the receiver's certificate; null for those the machine trusts.</param>
 /// <param name="ServerName">The name, with or without a port, that is asked for (SNI, Host header) and that the certificate must carry; null for that of <paramref name="Url"/>.</param>
 /// <param name="Token">Signs each POST; null for none.</param>
-/// <param name="Login">Credentials of HTTP's Basic authentication, in Base64; null for none. They stand in the address: <c>https://user:password@host/</c>.</param>
+/// <param name="Login">
+/// Credentials of HTTP's Basic authentication, in Base64; null for none. They stand in the address:
+/// <c>https://user:password@host/</c>.
+/// </param>
 public sealed record HttpForwarding(Uri Url, string? CertId = null, string? ServerName = null, string? Token = null, string? Login = null)
 {
     /// <summary>The member of <c>channel_detail</c> it is read from.</summary>
@@ -46,8 +49,15 @@ public sealed record HttpForwarding(Uri Url, string? CertId = null, string? Serv
 
     private static readonly JsonSerializerOptions AsGiven = new() { Encoder = JavaScriptEncoder.UnsafeRelaxedJsonEscaping };
 
-    private static string WithoutLogin(string address) =>
-        Uri.TryCreate(address, UriKind.Absolute, out var url) && url.UserInfo.Length > 0 ? address.Replace(url.UserInfo + "@", "") : address;
+    // Cut out of the text as it was given: a Uri spells user and password its own way.
+    private static string WithoutLogin(string address)
+    {
+        var start = address.IndexOf("://", StringComparison.Ordinal) + 3;
+        var length = address.AsSpan(start).IndexOfAny("/\\?#");
+        var authority = length < 0 ? address.AsSpan(start) : address.AsSpan(start, length);
+        var at = authority.LastIndexOf('@');
+        return at < 0 ? address : string.Concat(address.AsSpan(0, start), address.AsSpan(start + at + 1));
+    }
 
     // A printed record must not show the token.
     public override string ToString() => Url.ToString();

@@ -109,6 +109,29 @@ public sealed class WebhookSpec : IAsyncLifetime
     }
 
     [Theory]
+    [InlineData("http://user:secret@host/a?b@c", "http://host/a?b@c")]
+    [InlineData("http://us%40er:%3asecret@host:8080", "http://host:8080")]
+    [InlineData("http://über:sécret@host/", "http://host/")]
+    [InlineData("http://user:se@cret@host/", "http://host/")]
+    [InlineData("http://host/user@secret", "http://host/user@secret")]
+    public void User_and_password_of_an_address_are_never_shown(string given, string shown)
+    {
+        var action = new RuleAction
+        {
+            ActionId = "a",
+            RecordId = "r",
+            RuleId = "r",
+            ProjectId = "p",
+            Channel = RuleAction.HttpForwarding,
+            Url = given,
+            ChannelDetail = $$"""{"http_forwarding":{"url":"{{given}}","cert_id":"ü"} }""",
+        };
+
+        var expected = $$"""{"http_forwarding":{"url":"{{shown}}","cert_id":"ü"} }""";
+        Assert.Equal(expected.Replace(" ", ""), HttpForwarding.Shown(action).Replace(" ", ""));
+    }
+
+    [Theory]
     [InlineData("7", 7)]
     [InlineData("0", 0)]
     [InlineData("soon", null)]
