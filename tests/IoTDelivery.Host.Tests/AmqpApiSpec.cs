@@ -5,6 +5,7 @@ using System.Security.Cryptography.X509Certificates;
 using System.Text;
 using System.Text.Json;
 using Amqp;
+using IoTDelivery.Tests;
 
 namespace IoTDelivery.Host.Tests;
 
@@ -15,9 +16,9 @@ public sealed class AmqpApiSpec(AmqpApiSpec.Platform platform) : IClassFixture<A
     {
         private readonly string _certificate = Path.Combine(Directory.CreateTempSubdirectory("iotdelivery-amqp-").FullName, "node.pem");
 
-        public int Port { get; } = FreePort();
+        public int Port { get; } = Ports.Take();
 
-        public int TlsPort { get; } = FreePort();
+        public int TlsPort { get; } = Ports.Take();
 
         protected override string[] Settings => [$"--Amqp:Port={Port}", $"--Amqp:TlsPort={TlsPort}", $"--Tls:CertificateFile={_certificate}"];
 
@@ -27,13 +28,6 @@ public sealed class AmqpApiSpec(AmqpApiSpec.Platform platform) : IClassFixture<A
             using var certificate = new CertificateRequest("CN=node", key, HashAlgorithmName.SHA256).CreateSelfSigned(DateTimeOffset.UtcNow.AddDays(-1), DateTimeOffset.UtcNow.AddDays(1));
             File.WriteAllText(_certificate, certificate.ExportCertificatePem() + "\n" + key.ExportPkcs8PrivateKeyPem());
             return base.InitializeAsync();
-        }
-
-        private static int FreePort()
-        {
-            using var listener = new TcpListener(IPAddress.Loopback, 0);
-            listener.Start();
-            return ((IPEndPoint)listener.LocalEndpoint).Port;
         }
     }
 

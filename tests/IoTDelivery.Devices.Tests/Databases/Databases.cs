@@ -71,7 +71,7 @@ public sealed class PostgreSqlDatabase : TestDatabase
         if (Environment.UserName == "root") await RunAsync("chown", "postgres", _folder);
         await AsServerAsync("initdb", "-D", $"{_folder}/data", "-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-locale");
         if (Address != "127.0.0.1") await File.AppendAllLinesAsync($"{_folder}/data/pg_hba.conf", ["host all all samenet trust"]);
-        Port = FreePort();
+        Port = Ports.Take();
         await StartAsync();
     }
 
@@ -243,13 +243,6 @@ public sealed class PostgreSqlDatabase : TestDatabase
         var said = await File.ReadAllTextAsync(output);
         File.Delete(output);
         if (process.ExitCode != 0) throw new InvalidOperationException($"{program} {string.Join(' ', arguments)} ended with {process.ExitCode}: {said}");
-    }
-
-    private static int FreePort()
-    {
-        using var listener = new TcpListener(IPAddress.Loopback, 0);
-        listener.Start();
-        return ((IPEndPoint)listener.LocalEndpoint).Port;
     }
 }
 

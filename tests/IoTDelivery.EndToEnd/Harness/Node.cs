@@ -3,6 +3,7 @@ using System.Diagnostics;
 using System.Net;
 using System.Net.Sockets;
 using System.Runtime.InteropServices;
+using IoTDelivery.Tests;
 using Microsoft.Data.Sqlite;
 
 namespace IoTDelivery.EndToEnd.Harness;
@@ -21,7 +22,7 @@ public sealed class Node : IAsyncDisposable
     private Node(string folder, bool ownsFolder, string[] settings)
     {
         (Folder, _ownsFolder, _settings) = (folder, ownsFolder, settings);
-        (RestPort, MqttPort) = (FreePort(), FreePort());
+        (RestPort, MqttPort) = (Ports.Take(), Ports.Take());
         Api = new Api(new Uri($"http://127.0.0.1:{RestPort}/v5/iot/{Project}/"), Token);
     }
 
@@ -154,12 +155,8 @@ public sealed class Node : IAsyncDisposable
         if (_ownsFolder) Directory.Delete(Folder, recursive: true);
     }
 
-    public static int FreePort()
-    {
-        using var listener = new TcpListener(IPAddress.Loopback, 0);
-        listener.Start();
-        return ((IPEndPoint)listener.LocalEndpoint).Port;
-    }
+    /// <summary>A port for a server that starts later.</summary>
+    public static int FreePort() => Ports.Take();
 
     [DllImport("libc", SetLastError = true)]
     private static extern int kill(int pid, int signal);
