@@ -22,6 +22,17 @@ internal static partial class Log
     public static partial void RowRefused(
         this ILogger logger, DeviceId deviceId, long number, string actionId, Exception cause);
 
+    [LoggerMessage(5014, LogLevel.Error,
+        "Notification {Number} of device {DeviceId} is given up for action {ActionId}, and the database refuses its dead "
+        + "letter: it stays in the backlog and is tried again. The others go on.")]
+    public static partial void LetterRefused(
+        this ILogger logger, string deviceId, long number, string actionId, Exception cause);
+
+    [LoggerMessage(5015, LogLevel.Error,
+        "The backlog of action {ActionId} is over its bounds, and the database refuses the dead letters of rows {Ids}: "
+        + "they stay. The others go on.")]
+    public static partial void LettersRefused(this ILogger logger, string actionId, string ids);
+
     [LoggerMessage(5003, LogLevel.Debug, "Notification {Number} of device {DeviceId} failed at action {ActionId}: {Reason}. It is repeated.")]
     public static partial void PushFailed(this ILogger logger, string actionId, string deviceId, long number, string reason);
 

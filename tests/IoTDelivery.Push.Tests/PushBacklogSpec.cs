@@ -1,3 +1,4 @@
+using IoTDelivery.Registry;
 using IoTDelivery.Tests.Databases;
 
 namespace IoTDelivery.Push.Tests;
@@ -92,6 +93,24 @@ public abstract class PushBacklogSpec<TDatabase>(TDatabase server) : PushSpec(se
         await WriteAsync(WriteMode.GiveUp, 3);
         Assert.Equal((2, 1), await _world.Backlog.DropActionAsync("a", default));
         Assert.Equal((0, 0L), await _world.Backlog.CountAsync("a", default));
+    }
+
+    [SkippableFact]
+    public async Task Where_one_dead_letter_is_refused_the_others_are_written_and_its_row_stays()
+    {
+        await WriteAsync(WriteMode.Append, 1, 2, 3, 4);
+        await _world.PoisonLetterAsync(2);
+        var rows = await ReadAsync();
+        var refused = await _world.Backlog.SettleAsync("a", [(rows[0], "because"), (rows[1], "because"), (rows[2], null)], isOpen: true, default);
+        Assert.Equal(2, Assert.Single(refused).Row.Number);
+        Assert.Equal([2, 4], (await ReadAsync()).Select(r => r.Number));
+        Assert.Equal([1], (await _world.DeadLettersAsync("a")).Select(l => l.Number));
+        Assert.NotNull(await _world.Backlog.OpenedAtAsync("a", default));
+
+        _world.Clock.Move(TimeSpan.FromHours(25));
+        Assert.Equal((1, 0, 1), await TrimAsync());
+        Assert.Equal([2], (await ReadAsync()).Select(r => r.Number));
+        Assert.Equal([1, 4], (await _world.DeadLettersAsync("a")).Select(l => l.Number));
     }
 
     [SkippableFact]

@@ -15,7 +15,7 @@ public sealed class SenderLanesSpec
         _lanes.Complete(lane, Row(1), null);
         Assert.False(_lanes.IsEmpty);
         Assert.Single(_lanes.BeginRemoving());
-        Assert.True(_lanes.EndRemoving(Now));
+        Assert.True(_lanes.EndRemoving(Now, new HashSet<long>(), new PushOptions()));
         Assert.True(_lanes.IsEmpty);
     }
 
@@ -27,7 +27,7 @@ public sealed class SenderLanesSpec
         _lanes.PassOver();
         _lanes.Complete(lane, Row(1), null);
         _lanes.BeginRemoving();
-        Assert.False(_lanes.EndRemoving(Now));
+        Assert.False(_lanes.EndRemoving(Now, new HashSet<long>(), new PushOptions()));
         Assert.Equal([lane], _lanes.Blocked);
         Assert.Equal(Now, _lanes.NextRetry);
     }
@@ -69,7 +69,7 @@ public sealed class SenderLanesSpec
         Assert.Equal(["lamp"], _lanes.Devices);
         _lanes.Complete(lane, Row(1), null);
         _lanes.BeginRemoving();
-        Assert.True(_lanes.EndRemoving(Now)); // what was forgotten, pages read from the beginning
+        Assert.True(_lanes.EndRemoving(Now, new HashSet<long>(), new PushOptions())); // what was forgotten, pages read from the beginning
     }
 
     [Fact]

@@ -526,8 +526,9 @@ internal sealed class SimulatedBacklog(Node node, PushMetrics metrics) : PushBac
     internal override Task<long?> OpenedAtAsync(string actionId, CancellationToken cancel) =>
         Disk.DoAsync(node, "read breaker", () => Disk.Breakers.TryGetValue(actionId, out var openedAt) ? openedAt : (long?)null);
 
-    internal override Task SettleAsync(string actionId, IReadOnlyList<(BacklogRow Row, string? GivenUp)> settled, bool? isOpen, CancellationToken cancel) =>
-        Disk.DoAsync(node, "settle backlog", () =>
+    internal override Task<IReadOnlyList<RefusedRow>> SettleAsync(
+        string actionId, IReadOnlyList<(BacklogRow Row, string? GivenUp)> settled, bool? isOpen, CancellationToken cancel) =>
+        Disk.DoAsync<IReadOnlyList<RefusedRow>>(node, "settle backlog", () =>
         {
             foreach (var (row, reason) in settled)
             {
@@ -537,7 +538,7 @@ internal sealed class SimulatedBacklog(Node node, PushMetrics metrics) : PushBac
 
             if (isOpen is true) Disk.Breakers.TryAdd(actionId, node.Clock.GetUtcNow().ToUnixTimeMilliseconds());
             if (isOpen is false) Disk.Breakers.Remove(actionId);
-            return 0;
+            return [];
         });
 
     internal override Task<Trimmed> TrimAsync(

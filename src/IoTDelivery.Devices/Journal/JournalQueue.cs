@@ -346,6 +346,7 @@ public sealed class JournalQueue : IAsyncDisposable
             if (!isOutage || alone.OwnFailures >= OwnFailuresMax)
             {
                 alone.Failure = cause;
+                _logger.WriteRefused(alone.PersistenceId, cause.GetBaseException().Message);
                 End(batch);
             }
             else

@@ -2,6 +2,9 @@ using LinqToDB.Mapping;
 
 namespace IoTDelivery.Push;
 
+/// <summary>A row that the database would not settle.</summary>
+internal readonly record struct RefusedRow(BacklogRow Row, Exception Cause);
+
 /// <summary>A notification that waits for its receiver.</summary>
 [Table("push_backlog")]
 public sealed record BacklogRow
@@ -121,4 +124,8 @@ internal readonly record struct BacklogCount(
 
 /// <summary>What a check of an action's bounds did.</summary>
 /// <param name="IsCut">There is more to move.</param>
-internal readonly record struct Trimmed(int TooOld, int TooMany, BacklogCount Count, bool IsCut);
+internal readonly record struct Trimmed(int TooOld, int TooMany, BacklogCount Count, bool IsCut)
+{
+    /// <summary>Ids of rows whose dead letter the database refused: they stay. Null for none.</summary>
+    public IReadOnlyCollection<long>? Refused { get; init; }
+}

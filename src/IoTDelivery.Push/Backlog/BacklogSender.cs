@@ -74,7 +74,7 @@ internal sealed class BacklogSender : UntypedActor, IWithTimers
 
     private sealed record Sent(SenderLane Lane, BacklogRow Row, PushResult Result);
 
-    private sealed record Removed(IReadOnlyList<SenderLanes.Completed> Rows);
+    private sealed record Removed(IReadOnlyList<SenderLanes.Completed> Rows, IReadOnlyList<RefusedRow> Refused);
 
     public ITimerScheduler Timers { get; set; } = null!;
 
@@ -103,7 +103,7 @@ internal sealed class BacklogSender : UntypedActor, IWithTimers
         switch (message)
         {
             case Sent sent: OnSent(sent.Lane, sent.Row, sent.Result); break;
-            case Removed removed: OnRemoved(removed.Rows); break;
+            case Removed removed: OnRemoved(removed); break;
             case Page page: OnPage(page); break;
             case Inspected inspected: OnInspected(inspected); break;
             case More: _cursor.HasMore(); break;
@@ -186,6 +186,7 @@ internal sealed class BacklogSender : UntypedActor, IWithTimers
             var trimmed = await _services.Backlog.TrimAsync(_actionId, busy, Options, count, _work.Stop);
             var (tooOld, tooMany) = (trimmed.TooOld, trimmed.TooMany);
             if (tooOld + tooMany > 0) _services.Logger.Trimmed(_actionId, tooOld, tooMany);
+            if (trimmed.Refused is { Count: > 0 } refused) _services.Logger.LettersRefused(_actionId, string.Join(", ", refused));
             _services.Metrics.Backlog(_actionId, trimmed.Count.AllRows);
             return new Inspected(action, await _services.Backlog.OpenedAtAsync(_actionId, _work.Stop), trimmed);
         });
@@ -393,16 +394,22 @@ internal sealed class BacklogSender : UntypedActor, IWithTimers
         _work.UntilDone(async () =>
         {
             var settled = rows.ConvertAll(d => (d.Row, d.GivenUp));
-            await _services.Backlog.SettleAsync(_actionId, settled, breaker, _work.Stop);
-            return new Removed(rows);
+            return new Removed(rows, await _services.Backlog.SettleAsync(_actionId, settled, breaker, _work.Stop));
         });
     }
 
-    private void OnRemoved(IReadOnlyList<SenderLanes.Completed> rows)
+    private void OnRemoved(Removed removed)
     {
         _breaker.EndWrite();
-        foreach (var (_, row, _) in rows) _count = _count.Without(row.Id, row.Bytes);
-        if (_lanes.EndRemoving(Now)) _cursor.HasMore(); // pages did not contain the lanes that are gone
+        foreach (var (row, cause) in removed.Refused)
+        {
+            _services.Metrics.RowRefused();
+            _services.Logger.LetterRefused(row.DeviceId, row.Number, _actionId, cause);
+        }
+
+        HashSet<long> refused = [.. removed.Refused.Select(r => r.Row.Id)];
+        foreach (var (_, row, _) in removed.Rows.Where(r => !refused.Contains(r.Row.Id))) _count = _count.Without(row.Id, row.Bytes);
+        if (_lanes.EndRemoving(Now, refused, Options)) _cursor.HasMore(); // pages did not contain the lanes that are gone
     }
 
     // For what time alone brings; all else that may be due waits for an answer that comes as a message.

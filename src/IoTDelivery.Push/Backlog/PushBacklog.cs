@@ -220,9 +220,41 @@ public class PushBacklog(SqlDatabase database, PushMetrics metrics, TimeProvider
     }
 
     /// <summary>
-    /// Removes rows that were answered, moves those given up, and says how the breaker stands if that changed.
+    /// Removes rows that were answered, moves those given up, and says how the breaker stands if that changed. Those whose
+    /// dead letter the database refuses stay where they are, and are named; the others are settled without them.
     /// </summary>
-    internal virtual async Task SettleAsync(string actionId, IReadOnlyList<(BacklogRow Row, string? GivenUp)> settled, bool? isOpen, CancellationToken cancel)
+    internal virtual async Task<IReadOnlyList<RefusedRow>> SettleAsync(
+        string actionId, IReadOnlyList<(BacklogRow Row, string? GivenUp)> settled, bool? isOpen, CancellationToken cancel)
+    {
+        try
+        {
+            await SettleTogetherAsync(actionId, settled, isOpen, cancel);
+            return [];
+        }
+        catch (Exception cause) when (SqlErrors.IsAboutData(cause))
+        {
+            // One of them: below.
+        }
+
+        var refused = new List<RefusedRow>();
+        await SettleTogetherAsync(actionId, [], isOpen, cancel);
+        foreach (var one in settled)
+        {
+            try
+            {
+                await SettleTogetherAsync(actionId, [one], isOpen: null, cancel);
+            }
+            catch (Exception cause) when (SqlErrors.IsAboutData(cause))
+            {
+                refused.Add(new RefusedRow(one.Row, cause));
+            }
+        }
+
+        return refused;
+    }
+
+    private async Task SettleTogetherAsync(
+        string actionId, IReadOnlyList<(BacklogRow Row, string? GivenUp)> settled, bool? isOpen, CancellationToken cancel)
     {
         var letters = 0;
         var now = Now;
@@ -250,6 +282,7 @@ public class PushBacklog(SqlDatabase database, PushMetrics metrics, TimeProvider
         CancellationToken cancel)
     {
         var (tooOld, tooMany) = (0, 0);
+        var stay = new HashSet<long>(busy);
         await using var db = database.Open();
         count = await CountOnAsync(db, actionId, count, cancel);
         for (var move = 0; ; move++)
@@ -257,10 +290,10 @@ public class PushBacklog(SqlDatabase database, PushMetrics metrics, TimeProvider
             var now = Now;
             var born = now - (long)options.RetryFor.TotalMilliseconds;
             var oldest = await db.GetTable<BacklogRow>().Where(r => r.ActionId == actionId)
-                .OrderBy(r => r.Id).Take(MoveMax + busy.Count)
+                .OrderBy(r => r.Id).Take(MoveMax + stay.Count)
                 .Select(r => new RowAge(r.Id, r.Bytes, r.CreatedAt)).ToListAsync(cancel);
             var (old, many, bytes) = (new List<RowAge>(), new List<RowAge>(), count.AllBytes);
-            foreach (var row in oldest.Where(r => !busy.Contains(r.Id)).Take(MoveMax))
+            foreach (var row in oldest.Where(r => !stay.Contains(r.Id)).Take(MoveMax))
             {
                 if (row.CreatedAt <= born) old.Add(row);
                 else if (bytes > options.BacklogBytesMax) many.Add(row);
@@ -269,12 +302,13 @@ public class PushBacklog(SqlDatabase database, PushMetrics metrics, TimeProvider
             }
 
             var isDone = old.Count + many.Count == 0;
-            if (isDone || move == MovesMax) return new Trimmed(tooOld, tooMany, count, IsCut: !isDone);
-            await using var transaction = await db.BeginTransactionAsync(cancel);
-            await MoveAsync(db, old, $"not answered within {options.RetryFor}", now, cancel);
-            var tooLarge = $"backlog of the action larger than {options.BacklogBytesMax} bytes";
-            await MoveAsync(db, many, tooLarge, now, cancel);
-            await transaction.CommitAsync(cancel);
+            if (isDone || move == MovesMax)
+            {
+                return new Trimmed(tooOld, tooMany, count, IsCut: !isDone) { Refused = [.. stay.Except(busy)] };
+            }
+
+            await MoveTogetherAsync(old, $"not answered within {options.RetryFor}", now, stay, cancel);
+            await MoveTogetherAsync(many, $"backlog of the action larger than {options.BacklogBytesMax} bytes", now, stay, cancel);
             (tooOld, tooMany) = (tooOld + old.Count, tooMany + many.Count);
             foreach (var row in old.Concat(many)) count = count.Without(row.Id, row.Bytes);
         }
@@ -416,6 +450,41 @@ public class PushBacklog(SqlDatabase database, PushMetrics metrics, TimeProvider
         var sums = await rows.GroupBy(_ => 1)
             .Select(all => new { Rows = all.Count(), Bytes = all.Sum(r => (long)r.Bytes) }).FirstOrDefaultAsync(cancel);
         return sums is null ? (0, 0) : (sums.Rows, sums.Bytes);
+    }
+
+    // Those that are refused stay, and are no longer in the list.
+    private async Task MoveTogetherAsync(List<RowAge> rows, string reason, long now, HashSet<long> stay, CancellationToken cancel)
+    {
+        try
+        {
+            await MoveAsync(rows, reason, now, cancel);
+            return;
+        }
+        catch (Exception cause) when (SqlErrors.IsAboutData(cause))
+        {
+            // One of them: each alone.
+        }
+
+        foreach (var row in rows.ToArray())
+        {
+            try
+            {
+                await MoveAsync([row], reason, now, cancel);
+            }
+            catch (Exception cause) when (SqlErrors.IsAboutData(cause))
+            {
+                stay.Add(row.Id);
+                rows.Remove(row);
+            }
+        }
+    }
+
+    private async Task MoveAsync(List<RowAge> rows, string reason, long now, CancellationToken cancel)
+    {
+        await using var db = database.Open();
+        await using var transaction = await db.BeginTransactionAsync(cancel);
+        await MoveAsync(db, rows, reason, now, cancel);
+        await transaction.CommitAsync(cancel);
     }
 
     private async Task MoveAsync(

@@ -73,6 +73,11 @@ internal sealed class SenderLanes
     public void Fail(SenderLane lane, long now, PushOptions options, TimeSpan? retryAfter)
     {
         End(lane);
+        RetryLater(lane, now, options, retryAfter);
+    }
+
+    private static void RetryLater(SenderLane lane, long now, PushOptions options, TimeSpan? retryAfter)
+    {
         lane.Rows.Clear();
         var delay = RetryDelay.Of(++lane.Attempts, options.RetryFirst, options.RetryMax);
         if (retryAfter > delay) delay = retryAfter < options.RetryAfterMax ? retryAfter.Value : options.RetryAfterMax;
@@ -99,14 +104,18 @@ internal sealed class SenderLanes
         return _removing;
     }
 
-    /// <summary>It is removed. True if a lane went with it.</summary>
-    public bool EndRemoving(long now)
+    /// <summary>
+    /// It is removed, except the rows of these ids: they are read again later, with those behind them. True if a lane went
+    /// with it.
+    /// </summary>
+    public bool EndRemoving(long now, IReadOnlySet<long> refused, PushOptions options)
     {
         var (removed, hasClosed) = (_removing!, false);
         _removing = null;
-        foreach (var (lane, _, _) in removed)
+        foreach (var (lane, row, _) in removed)
         {
             lane.Unremoved--;
+            if (refused.Contains(row.Id)) RetryLater(lane, now, options, retryAfter: null);
             hasClosed |= TryClose(lane, now);
         }
 

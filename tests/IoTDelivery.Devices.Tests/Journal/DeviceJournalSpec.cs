@@ -95,22 +95,49 @@ public abstract class DeviceJournalSpec<TDatabase>(TDatabase server) : IClassFix
             if (database.Provider == DatabaseProvider.Sqlite)
             {
                 await db.ExecuteAsync("create trigger refuses before insert on journal when new.persistence_id = 'device-07' begin select raise(abort, 'refused'); end");
+                await db.ExecuteAsync("create trigger refused before insert on reminder when new.device_id = '13' begin select raise(abort, 'refused'); end");
             }
             else
             {
                 await db.ExecuteAsync("alter table journal add constraint refuses check (persistence_id <> 'device-07')");
+                await db.ExecuteAsync("alter table reminder add constraint refused check (device_id <> '13')");
             }
         }
 
-        await using var queue = new JournalQueue(database, new JournalLoad(long.MaxValue), TimeProvider.System, Microsoft.Extensions.Logging.Abstractions.NullLogger<JournalQueue>.Instance);
-        var writes = Enumerable.Range(0, 20).Select(n => Of(Row($"device-{n:00}", 1, queue.Id))).ToList();
+        var log = new Lines();
+        await using var queue = new JournalQueue(database, new JournalLoad(long.MaxValue), TimeProvider.System, log);
+        List<DeviceWrite> writes =
+        [
+            .. Enumerable.Range(0, 10).Select(n => Of(Row($"device-{n:00}", 1, queue.Id))),
+            .. Enumerable.Range(10, 10).Select(n => Of(Reminder($"{n}", Guid.NewGuid(), 60))),
+        ];
         writes.ForEach(queue.Enqueue);
 
-        var cause = await Assert.ThrowsAnyAsync<Exception>(() => writes[7].Done.WaitAsync(Patience));
-        await Task.WhenAll(writes.Where((_, n) => n != 7).Select(w => w.Done)).WaitAsync(Patience);
         await using var store = Open(database);
-        Assert.IsAssignableFrom<System.Data.Common.DbException>(cause);
-        Assert.False(store.IsOutage(cause));
+        foreach (var refused in new[] { writes[7], writes[13] })
+        {
+            var cause = await Assert.ThrowsAnyAsync<Exception>(() => refused.Done.WaitAsync(Patience));
+            Assert.IsAssignableFrom<System.Data.Common.DbException>(cause);
+            Assert.False(store.IsOutage(cause));
+        }
+
+        await Task.WhenAll(writes.Where((_, n) => n is not (7 or 13)).Select(w => w.Done)).WaitAsync(Patience);
+        Assert.Equal(2, log.All.Count);
+        Assert.Single(log.All, line => line.Contains(writes[7].PersistenceId, StringComparison.Ordinal));
+        Assert.Single(log.All, line => line.Contains(writes[13].PersistenceId, StringComparison.Ordinal));
+    }
+
+    private sealed class Lines : Microsoft.Extensions.Logging.ILogger<JournalQueue>
+    {
+        public System.Collections.Concurrent.ConcurrentQueue<string> All { get; } = [];
+
+        public IDisposable? BeginScope<TState>(TState state) where TState : notnull => null;
+
+        public bool IsEnabled(Microsoft.Extensions.Logging.LogLevel logLevel) => true;
+
+        public void Log<TState>(
+            Microsoft.Extensions.Logging.LogLevel logLevel, Microsoft.Extensions.Logging.EventId eventId, TState state, Exception? exception,
+            Func<TState, Exception?, string> formatter) => All.Enqueue(formatter(state, exception));
     }
 
     [SkippableFact]
