@@ -1,14 +1,6 @@
+using IoTDelivery.Registry;
+
 namespace IoTDelivery.Push;
-
-/// <summary>Which of the manual's two shapes a notification has.</summary>
-public enum PushShape
-{
-    /// <summary>The user guide's: everything directly in <c>notify_data</c>.</summary>
-    Flat = 0,
-
-    /// <summary>The API reference's: <c>header</c> and <c>body</c> in <c>notify_data</c>.</summary>
-    HeaderBody = 1,
-}
 
 /// <summary>How applications are told what happened. Section <c>Push</c>.</summary>
 public sealed class PushOptions
@@ -16,8 +8,8 @@ public sealed class PushOptions
     /// <summary>The name of the section in <c>appsettings.json</c>.</summary>
     public const string Section = "Push";
 
-    /// <summary>Shape of the notifications. Default Flat.</summary>
-    public PushShape Shape { get; set; } = PushShape.Flat;
+    /// <summary>Shape of the notifications of actions that do not ask for one. Default Both.</summary>
+    public PushShape Shape { get; set; } = PushShape.Both;
 
     /// <summary>How long one POST may take, connecting included. Default 15 s (manual).</summary>
     public TimeSpan Timeout { get; set; } = TimeSpan.FromSeconds(15);

@@ -7,13 +7,17 @@ using Microsoft.Extensions.Logging;
 namespace IoTDelivery.Registry;
 
 /// <summary>An action with all it needs to know whether a notification is for it.</summary>
-public sealed class RuleTarget(RuleAction action, HttpForwarding? to, string? appId, (long From, long To)[] active)
+public sealed class RuleTarget(
+    RuleAction action, HttpForwarding? to, string? appId, (long From, long To)[] active)
 {
     /// <summary>The action.</summary>
     public string ActionId { get; } = action.ActionId;
 
     /// <summary>Where it is POSTed to; null if consumers fetch it from a queue.</summary>
     public HttpForwarding? To { get; } = to;
+
+    /// <summary>The shape it asks for; null if it leaves that to the site.</summary>
+    public PushShape? Shape { get; } = PushShapes.Of(action);
 
     /// <summary>True if the rule was active at this time (milliseconds since 1970), the action existed, and the device is of the rule's application.</summary>
     public bool AppliesAt(long at, string? deviceAppId)

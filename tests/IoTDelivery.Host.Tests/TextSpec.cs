@@ -81,9 +81,9 @@ public abstract class TextSpec(RunningPlatform platform)
             """{"rule_name":"n","description":"d","subject":{"resource":"device.message.status","event":"update"},"app_type":"APP","app_id":"a","select":"*","where":"*"}""",
         ["PUT /v5/iot/p1/routing-rule/rules/unknown"] = """{"rule_name":"n","description":"d","select":"*","where":"*"}""",
         ["POST /v5/iot/p1/routing-rule/actions"] =
-            """{"rule_id":"r","channel":"HTTP_FORWARDING","channel_detail":{"http_forwarding":{"url":"http://127.0.0.1:9/","cert_id":"c","cn_name":"n","token":"tok"}}}""",
+            """{"rule_id":"r","channel":"HTTP_FORWARDING","channel_detail":{"http_forwarding":{"url":"http://127.0.0.1:9/","cert_id":"c","cn_name":"n","token":"tok","shape":"Flat"}}}""",
         ["PUT /v5/iot/p1/routing-rule/actions/unknown"] =
-            """{"channel":"AMQP_FORWARDING","channel_detail":{"amqp_forwarding":{"queue_name":"q"},"http_forwarding":{"url":"http://127.0.0.1:9/"}}}""",
+            """{"channel":"AMQP_FORWARDING","channel_detail":{"amqp_forwarding":{"queue_name":"q","shape":"Flat"},"http_forwarding":{"url":"http://127.0.0.1:9/"}}}""",
         ["POST /v5/iot/p1/certificates"] = """{"content":"c","app_id":"a"}""",
         ["POST /v5/iot/p1/amqp-queues"] = """{"queue_name":"queue-of-text"}""",
         ["POST /v5/iot/p1/auth/accesscode"] = """{"type":"AMQP"}""",

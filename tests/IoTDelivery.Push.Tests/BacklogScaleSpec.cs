@@ -1,5 +1,6 @@
 using System.Diagnostics;
 using IoTDelivery.Domain;
+using IoTDelivery.Registry;
 using IoTDelivery.Tests.Databases;
 using LinqToDB.Data;
 using Xunit.Abstractions;

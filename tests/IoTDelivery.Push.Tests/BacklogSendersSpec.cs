@@ -1,4 +1,6 @@
+using System.Collections.Concurrent;
 using IoTDelivery.Domain;
+using IoTDelivery.Registry;
 using IoTDelivery.Storage;
 using IoTDelivery.Tests.Databases;
 using LinqToDB.Data;
@@ -92,6 +94,26 @@ public abstract class BacklogSendersSpec<TDatabase>(TDatabase server) : PushSpec
         world.Application.Answers = _ => Task.FromResult(200);
         Assert.Equal(3, await world.Backlog.ReplayAsync("a", default));
         await world.Application.UntilAsync(() => world.Application.Numbers("a", "lamp").SequenceEqual([1, 2, 3]));
+    }
+
+    [SkippableFact]
+    public async Task A_dead_letter_that_the_database_refuses_holds_up_nobody_and_is_written_when_it_can_be()
+    {
+        await using var world = await WorldAsync();
+        await world.AddReceiverAsync("a");
+        await world.PoisonLetterAsync(1);
+        var asked = new ConcurrentDictionary<string, int>();
+        world.Application.Answers = post => Task.FromResult(asked.AddOrUpdate(post.RequestId, 1, (_, n) => n + 1) == 1 ? 503 : 413);
+        world.Notify(Given.Lamp, 1, 2);
+        for (var d = 1; d <= 5; d++) world.Notify(Given.Device(d), 7);
+
+        await PushWorld.UntilAsync(async () => (await world.DeadLettersAsync("a")).Count == 6);
+        Assert.Equal(1, await world.RowsAsync("a"));
+        Assert.DoesNotContain(await world.DeadLettersAsync("a"), l => l.Number == 1);
+
+        await world.CureLettersAsync();
+        await PushWorld.UntilAsync(async () => await world.RowsAsync("a") == 0);
+        Assert.Equal(7, (await world.DeadLettersAsync("a")).Count);
     }
 
     [SkippableFact]

@@ -16,6 +16,8 @@ public sealed class DeviceStatusSpec
     [Theory]
     [InlineData(PushShape.Flat, StatusChange.Offline, "flat-offline.json")]
     [InlineData(PushShape.HeaderBody, StatusChange.Offline, "header-body-offline.json")]
+    [InlineData(PushShape.Both, StatusChange.Offline, "both-offline.json")]
+    [InlineData(PushShape.Both, StatusChange.Online, "both-online.json")]
     [InlineData(PushShape.Flat, StatusChange.Online, "flat-online.json")]
     [InlineData(PushShape.HeaderBody, StatusChange.Online, "header-body-online.json")]
     public void A_device_came_online_or_went(PushShape shape, string status, string file) => Assert.Equal(

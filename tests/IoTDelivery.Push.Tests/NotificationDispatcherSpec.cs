@@ -1,4 +1,5 @@
 using System.Collections.Concurrent;
+using System.Text;
 using Akka.Actor;
 using IoTDelivery.Devices;
 using IoTDelivery.Domain;
@@ -18,6 +19,28 @@ public abstract class NotificationDispatcherSpec<TDatabase>(TDatabase server) : 
         world.Notify(Given.Lamp, 1, 2, 3);
         await world.Owing.UntilAcknowledgedAsync(Given.Lamp, 3);
         Assert.Equal([1, 2, 3], world.Application.Numbers("a", "lamp"));
+    }
+
+    [SkippableTheory]
+    [InlineData(200)]
+    [InlineData(503)] // then it goes by way of the backlog
+    public async Task Each_action_gets_the_shape_it_asks_for_and_the_others_that_of_the_site(int firstAnswer)
+    {
+        await using var world = await WorldAsync();
+        string[] receivers = ["Flat", "HeaderBody", "Both", "site"];
+        foreach (var receiver in receivers) await world.AddReceiverAsync(receiver, shape: receiver == "site" ? null : receiver);
+        var asked = new ConcurrentDictionary<string, int>();
+        world.Application.Answers = post => Task.FromResult(asked.TryAdd(post.Receiver, 0) ? firstAnswer : 200);
+
+        var notification = Given.Notification(1, Given.Noon.AddYears(20)); // behind the making of the rules
+        world.Notify(Given.Lamp, notification);
+        await world.Application.UntilAsync(() => receivers.All(r => world.Application.Taken(r).Count == 1));
+        foreach (var receiver in receivers)
+        {
+            var shape = Enum.TryParse<PushShape>(receiver, out var own) ? own : new PushOptions().Shape;
+            var expected = StatusNotification.Write(Given.Lamp, notification, Given.Header, shape);
+            Assert.Equal(Encoding.UTF8.GetString(expected), world.Application.Taken(receiver)[0].Body);
+        }
     }
 
     [SkippableFact]

@@ -1,3 +1,5 @@
+using IoTDelivery.Registry;
+
 namespace IoTDelivery.Push.Tests;
 
 public sealed class PushOptionsSpec

@@ -106,11 +106,12 @@ internal sealed class PushWorld : IAsyncDisposable
 
     /// <summary>An active rule with one action that posts to this receiver; the action has the receiver's name as id.</summary>
     public async Task<Rule> AddReceiverAsync(
-        string receiver, bool isActive = true, string? appId = null, string resource = StatusNotification.Resource, string @event = StatusNotification.Event)
+        string receiver, bool isActive = true, string? appId = null, string resource = StatusNotification.Resource, string @event = StatusNotification.Event,
+        string? shape = null)
     {
         var rule = NewRule(isActive, appId) with { Resource = resource, Event = @event };
         await Rules.AddAsync(rule, default);
-        Assert.NotNull(await Rules.AddActionAsync(NewAction(rule.RuleId, receiver, Application.Url(receiver).ToString()), default));
+        Assert.NotNull(await Rules.AddActionAsync(NewAction(rule.RuleId, receiver, Application.Url(receiver).ToString(), shape), default));
         return rule;
     }
 
@@ -127,14 +128,16 @@ internal sealed class PushWorld : IAsyncDisposable
         CreatedAt = Clock.GetUtcNow().ToUnixTimeMilliseconds(),
     };
 
-    public RuleAction NewAction(string ruleId, string actionId, string url) => new()
+    public RuleAction NewAction(string ruleId, string actionId, string url, string? shape = null) => new()
     {
         ActionId = actionId,
         RecordId = RecordIds.New(Clock.GetUtcNow().AddMilliseconds(++_ids)),
         RuleId = ruleId,
         ProjectId = Given.Project,
         Channel = RuleAction.HttpForwarding,
-        ChannelDetail = $$"""{ "http_forwarding": { "url": "{{url}}" } }""",
+        ChannelDetail = shape is null
+            ? $$"""{ "http_forwarding": { "url": "{{url}}" } }"""
+            : $$"""{ "http_forwarding": { "url": "{{url}}", "shape": "{{shape}}" } }""",
         Url = url,
     };
 
@@ -174,6 +177,16 @@ internal sealed class PushWorld : IAsyncDisposable
     public Task PoisonAsync(int number) => ExecuteAsync(Database.Provider == DatabaseProvider.Sqlite
         ? $"create trigger poison before insert on push_backlog when new.n = {number} begin select raise(abort, 'poison'); end"
         : $"alter table push_backlog add constraint poison check (n <> {number})");
+
+    /// <summary>From now on the database takes every dead letter but the one with this number.</summary>
+    public Task PoisonLetterAsync(int number) => ExecuteAsync(Database.Provider == DatabaseProvider.Sqlite
+        ? $"create trigger poisoned before insert on push_dead_letter when new.n = {number} begin select raise(abort, 'poison'); end"
+        : $"alter table push_dead_letter add constraint poisoned check (n <> {number})");
+
+    /// <summary>All are taken again.</summary>
+    public Task CureLettersAsync() => ExecuteAsync(Database.Provider == DatabaseProvider.Sqlite
+        ? "drop trigger poisoned"
+        : "alter table push_dead_letter drop constraint poisoned");
 
     /// <summary>Whoever asks for this table gets an error.</summary>
     public Task HideAsync(string table) => RenameAsync(table, "hidden");

@@ -128,7 +128,8 @@ public sealed class ReceiverLanesSpec
     {
         var device = new DeviceNotifications(lane.DeviceId);
         var notification = new PendingNotification(device, Given.Notification(1, Given.Noon), Now);
-        notification.Match(Given.Header, PushShape.Flat);
+        notification.Resolve(Given.Header);
+        notification.Match(PushShape.Flat);
         return _receiver.Add(lane, notification);
     }
 

@@ -1,3 +1,4 @@
+using System.Diagnostics;
 using System.Net;
 using System.Net.Sockets;
 using System.Text;
@@ -64,6 +65,32 @@ public sealed class WebhookSpec : IAsyncLifetime
         var port = ((IPEndPoint)taken.LocalEndpoint).Port;
         taken.Stop();
         Assert.Equal(PushOutcome.Failed, (await PostAsync(new Uri($"http://127.0.0.1:{port}/"))).Outcome);
+    }
+
+    // A dead address refuses, or says nothing: a listener whose queue is full answers no SYN (Linux).
+    [Theory]
+    [InlineData(false)]
+    [InlineData(true)]
+    public async Task Of_several_addresses_a_dead_one_costs_a_second(bool isSilent)
+    {
+        var dead = IPAddress.Parse("127.0.0.2");
+        var url = _application.Url("a");
+        using var listener = new Socket(AddressFamily.InterNetwork, SocketType.Stream, ProtocolType.Tcp);
+        List<Socket> waiting = [];
+        if (isSilent)
+        {
+            listener.Bind(new IPEndPoint(dead, url.Port));
+            listener.Listen(0);
+            for (var n = 0; n < 3; n++) waiting.Add(new Socket(AddressFamily.InterNetwork, SocketType.Stream, ProtocolType.Tcp) { Blocking = false });
+            foreach (var socket in waiting) _ = socket.ConnectAsync(new IPEndPoint(dead, url.Port));
+        }
+
+        using var webhook = new Webhook(new PushOptions()) { Resolve = (_, _) => Task.FromResult<IPAddress[]>([dead, IPAddress.Loopback]) };
+        var begun = Stopwatch.GetTimestamp();
+        Assert.Equal(PushResult.Answered, await webhook.PostAsync(new HttpForwarding(new Uri($"http://receiver:{url.Port}/a")), Body, default));
+        var took = Stopwatch.GetElapsedTime(begun);
+        Assert.InRange(took, isSilent ? TimeSpan.FromSeconds(1) : TimeSpan.Zero, TimeSpan.FromSeconds(10)); // Push:Timeout is 15 s
+        foreach (var socket in waiting) socket.Dispose();
     }
 
     [Fact]

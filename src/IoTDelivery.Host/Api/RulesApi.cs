@@ -182,6 +182,7 @@ public static class RulesApi
         var amqp = detail?.Object(AmqpForwarding.Member, required: channel == RuleAction.AmqpForwarding);
         var queue = amqp?.Text("queue_name", 128, required: true);
         if (queue is not null && !await queues.ExistsAsync(projectId, queue, cancel)) amqp!.Wrong<string>("queue_name", "must be the name of a queue: create it first");
+        amqp?.OneOf(PushShapes.Member, PushShapes.Names);
         detail?.Adopt(amqp);
         var url = detail is not null && channel == RuleAction.HttpForwarding ? await HttpAsync(detail, projectId, certificates, cancel) : null;
         fields.Adopt(detail);
@@ -196,6 +197,7 @@ public static class RulesApi
         var certId = http.Id("cert_id", 64);
         var cnName = http.Text("cn_name", 256, c => char.IsAsciiLetterOrDigit(c) || c is '.' or '-' or ':', "letters, digits, '.', '-' and ':'");
         var token = http.Text("token", 32, char.IsAsciiLetterOrDigit, "letters and digits", min: 3);
+        http.OneOf(PushShapes.Member, PushShapes.Names);
         if (http.Bool("sni_enable") is true && cnName is null) http.Wrong<string>("cn_name", "is missing: sni_enable is true");
         if (http.Bool("signature_enable") is true && token is null) http.Wrong<string>("token", "is missing: signature_enable is true");
         if (!(Uri.TryCreate(url, UriKind.Absolute, out var uri) && uri.Scheme is "http" or "https")) http.Wrong<string>("url", "must be an absolute http or https address");

@@ -260,8 +260,9 @@ public sealed class NotificationDispatcher : UntypedActor, IWithTimers
             foreach (var target in look.Rules.Targets(header.ProjectId, notification.Resource, notification.Event))
             {
                 if (!target.AppliesAt(at, header.AppId)) continue;
-                notification.Match(header, Options.Shape);
-                AddToLane(ReceiverOf(target, look), notification, look);
+                var receiver = ReceiverOf(target, look);
+                notification.Match(receiver.Shape);
+                AddToLane(receiver, notification, look);
             }
         }
         else
@@ -280,7 +281,7 @@ public sealed class NotificationDispatcher : UntypedActor, IWithTimers
             receiver.Look(look.From, look.IsOpen(target.ActionId));
         }
 
-        receiver.To = target.To;
+        (receiver.To, receiver.Shape) = (target.To, target.Shape ?? Options.Shape);
         return receiver;
     }
 
@@ -329,7 +330,7 @@ public sealed class NotificationDispatcher : UntypedActor, IWithTimers
 
     private void Post(Lane lane, HttpForwarding to)
     {
-        var posting = _services.Webhook.PostAsync(to, lane.Notifications.Peek().Body!, _work.Stop);
+        var posting = _services.Webhook.PostAsync(to, lane.Notifications.Peek().Body(lane.Receiver.Shape), _work.Stop);
         _work.WhenDone(posting, result => new Sent(lane, result));
     }
 

@@ -1,4 +1,5 @@
 using IoTDelivery.Domain;
+using IoTDelivery.Registry;
 
 namespace IoTDelivery.Push;
 
@@ -9,6 +10,8 @@ internal sealed class PendingNotification
 {
     private readonly Notification? _notification;
     private DeviceId _about;
+    private byte[]? _body; // as the last one wanted it who asked; null while no action has matched
+    private PushShape _shape;
 
     public PendingNotification(DeviceNotifications device, Notification notification, TimeSpan arrivedAt)
     {
@@ -49,9 +52,6 @@ internal sealed class PendingNotification
     /// <summary>When it was offered; from its resolution on when that was. Monotonic.</summary>
     public TimeSpan ArrivedAt { get; set; }
 
-    /// <summary>The body of the POST; null while no action has matched.</summary>
-    public byte[]? Body { get; private set; }
-
     /// <summary>How many receivers have not settled it; the match itself counts as one.</summary>
     public int Unsettled { get; private set; } = 1;
 
@@ -68,7 +68,7 @@ internal sealed class PendingNotification
     /// </summary>
     public void Retire(DeviceHeader header)
     {
-        if (Unsettled == 1 && Body is null) (Header, IsUnresolved) = (header, false);
+        if (Unsettled == 1 && _body is null) (Header, IsUnresolved) = (header, false);
     }
 
     /// <summary>
@@ -81,13 +81,24 @@ internal sealed class PendingNotification
         if (header is not null && header.GatewayId == Device.DeviceId.Value) (_about, Header) = (objectId, header);
     }
 
-    /// <summary>One more action matches.</summary>
-    public void Match(DeviceHeader header, PushShape shape)
+    /// <summary>One more action matches. From now on nothing changes what it says.</summary>
+    public void Match(PushShape shape)
     {
-        Body ??= Volatile is null
-            ? StatusNotification.Write(_about, _notification!, header, shape)
-            : Volatile.Write(_about, header, shape);
+        Body(shape);
         Unsettled++;
+    }
+
+    /// <summary>
+    /// The body of the POST. Mostly all receivers want one shape; where they do not, it is written anew, to the same
+    /// bytes.
+    /// </summary>
+    public byte[] Body(PushShape shape)
+    {
+        if (_body is not null && _shape == shape) return _body;
+        _shape = shape;
+        return _body = Volatile is null
+            ? StatusNotification.Write(_about, _notification!, Header!, shape)
+            : Volatile.Write(_about, Header!, shape);
     }
 
     /// <summary>The match is over, or a receiver has settled it. True if that was the last.</summary>

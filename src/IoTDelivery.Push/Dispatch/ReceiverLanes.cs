@@ -50,6 +50,9 @@ internal sealed class ReceiverLanes(string actionId, PushOptions options)
     /// <summary>Where it is POSTed to; null if consumers fetch it from a queue.</summary>
     public HttpForwarding? To { get; set; }
 
+    /// <summary>The shape it reads.</summary>
+    public PushShape Shape { get; set; } = options.Shape;
+
     public Breaker Breaker { get; private set; }
 
     /// <summary>True while the receiver counts as down, for this node or another.</summary>

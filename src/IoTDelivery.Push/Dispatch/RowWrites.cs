@@ -24,7 +24,7 @@ internal sealed class RowWrites
         lane.State = LaneState.Writing;
         var write = new BacklogWrite(
             lane.Receiver.ActionId, lane.DeviceId.Value,
-            Array.ConvertAll(notifications, n => (n.Number, n.Body!)), mode,
+            Array.ConvertAll(notifications, n => (n.Number, n.Body(lane.Receiver.Shape))), mode,
             reason);
         _waiting.Enqueue(new LaneWrite(lane, notifications.Length, write));
     }

@@ -1,41 +1,9 @@
 using System.Text.Json;
 using System.Text.Unicode;
 using IoTDelivery.Domain;
+using IoTDelivery.Registry;
 
 namespace IoTDelivery.Push;
-
-/// <summary>A topic devices publish on, as far as applications hear of it.</summary>
-/// <param name="Name">The topic without what stands behind the question mark.</param>
-/// <param name="RequestId">The device's own id of the request; null if it gave none, or none that is 1 to 128 letters, digits, '_' or '-'.</param>
-internal readonly record struct UplinkTopic(string Name, string? RequestId)
-{
-    /// <summary>Null for topics that are the platform's business: properties, events, answers.</summary>
-    public static UplinkTopic? Of(DeviceId deviceId, string topic)
-    {
-        if (!topic.StartsWith("$oc/", StringComparison.Ordinal)) return new(topic, null); // a question mark there is the device's own
-
-        var query = topic.IndexOf('?');
-        var name = query < 0 ? topic : topic[..query];
-        var ownUser = SystemTopics.User(deviceId, "");
-        if (name != MessagesUp(deviceId) && !(name.StartsWith(ownUser, StringComparison.Ordinal) && name.Length > ownUser.Length)) return null;
-        return new(name, query < 0 ? null : RequestIdIn(topic.AsSpan(query + 1)));
-    }
-
-    public static string MessagesUp(DeviceId deviceId) => $"$oc/devices/{deviceId}/sys/messages/up";
-
-    private static string? RequestIdIn(ReadOnlySpan<char> query)
-    {
-        const string name = "request_id=";
-        foreach (var part in query.Split('&'))
-        {
-            if (!query[part].StartsWith(name, StringComparison.Ordinal)) continue;
-            var id = query[part][name.Length..].ToString();
-            return WireText.IsId(id, 128) ? id : null;
-        }
-
-        return null;
-    }
-}
 
 /// <summary>What a device published: <c>device.message</c> / <c>report</c>.</summary>
 internal sealed class DeviceMessage : VolatileNotification
@@ -48,14 +16,21 @@ internal sealed class DeviceMessage : VolatileNotification
 
     private readonly UplinkTopic _topic;
     private readonly byte[] _payload;
+    private readonly ErrorInfo? _error; // why the payload is not what the topic says
 
     /// <param name="number">Any that is drawn by lot out of all 63 bits: it only has to be another one each time, the order is that of the rows.</param>
     public DeviceMessage(DeviceId deviceId, long number, UplinkTopic topic, byte[] payload, DateTimeOffset at)
         : base(deviceId, number, Subject, SubjectEvent, at)
     {
-        (_topic, _payload) = (topic, payload);
-        IsJson = Utf8.IsValid(payload) && IsObjectOrArray(payload);
-        ObjectDeviceId = IsJson && topic.Name == UplinkTopic.MessagesUp(deviceId) ? ObjectIdIn(deviceId, payload) : null;
+        (_topic, _payload, _error) = (topic, payload, null);
+        if (topic.IsGzip)
+        {
+            (var inflated, _error) = GzipPayload.Inflate(payload);
+            (_topic, _payload) = inflated is null ? (topic, payload) : (topic.Inflated(), inflated);
+        }
+
+        IsJson = Utf8.IsValid(_payload) && IsObjectOrArray(_payload);
+        ObjectDeviceId = IsJson && topic.IsMessagesUp ? ObjectIdIn(deviceId, _payload) : null;
     }
 
     public override DeviceId? ObjectDeviceId { get; }
@@ -65,8 +40,8 @@ internal sealed class DeviceMessage : VolatileNotification
     public override byte[] Write(DeviceId aboutId, DeviceHeader header, PushShape shape) => PushJson.Write(
         Subject, SubjectEvent, At, new RequestId(PushJson.IdOf(DeviceId, Subject, Number), _topic.RequestId), shape, (message: this, aboutId, header, shape), static (json, data) =>
         {
-            if (data.shape == PushShape.HeaderBody) data.message.WriteHeaderAndBody(json, data.aboutId, data.header);
-            else data.message.WriteFlat(json, data.aboutId);
+            if (data.shape != PushShape.Flat) data.message.WriteHeaderAndBody(json, data.aboutId, data.header);
+            if (data.shape != PushShape.HeaderBody) data.message.WriteFlat(json, data.aboutId);
         });
 
     // The manual's flat message is a string; the topic is added, nobody could tell user topics apart without it.
@@ -77,6 +52,7 @@ internal sealed class DeviceMessage : VolatileNotification
         json.WritePropertyName("message");
         WriteText(json);
         json.WriteString("event_time", PushJson.Compact(At));
+        PushJson.WriteError(json, _error);
     }
 
     private void WriteHeaderAndBody(Utf8JsonWriter json, DeviceId aboutId, DeviceHeader header)
@@ -87,6 +63,7 @@ internal sealed class DeviceMessage : VolatileNotification
         json.WritePropertyName("content");
         if (IsJson) json.WriteRawValue(_payload.AsSpan().Trim(" \t\r\n"u8), skipInputValidation: true);
         else WriteText(json);
+        PushJson.WriteError(json, _error);
         json.WriteEndObject();
     }
 

@@ -19,13 +19,13 @@ internal sealed class DeviceStatus(StatusChange change) : VolatileNotification(
     public override byte[] Write(DeviceId aboutId, DeviceHeader header, PushShape shape) => PushJson.Write(
         Resource, Event, At, PushJson.IdOf(DeviceId, Resource, Number), shape, (change, aboutId, header, shape), static (json, data) =>
         {
-            if (data.shape == PushShape.HeaderBody) WriteHeaderAndBody(json, data.change, data.aboutId, data.header);
-            else WriteFlat(json, data.change, data.aboutId, data.header);
+            if (data.shape != PushShape.Flat) WriteHeaderAndBody(json, data.change, data.aboutId, data.header);
+            if (data.shape != PushShape.HeaderBody) WriteFlat(json, data.change, data.aboutId, data.header);
         });
 
     private static void WriteFlat(Utf8JsonWriter json, StatusChange change, DeviceId deviceId, DeviceHeader header)
     {
-        if (header.AppId is { } appId) json.WriteString("app_id", appId);
+        json.WriteString("app_id", header.AppId ?? "");
         json.WriteString("device_id", deviceId.Value);
         json.WriteString("status", change.Status);
         json.WriteString("timestamp", PushJson.Compact(DateTimeOffset.FromUnixTimeMilliseconds(change.ChangedAt)));

@@ -5,6 +5,7 @@ using System.Text;
 using System.Text.Encodings.Web;
 using System.Text.Json;
 using IoTDelivery.Domain;
+using IoTDelivery.Registry;
 
 namespace IoTDelivery.Push;
 
@@ -32,7 +33,7 @@ internal static class PushJson
         json.WriteString("resource", resource);
         json.WriteString("event", @event);
         json.WriteString("event_time", Compact(at));
-        if (shape == PushShape.HeaderBody) json.WriteString("event_time_ms", Millis(at));
+        if (shape != PushShape.Flat) json.WriteString("event_time_ms", Millis(at));
         if (requestId.Given is { } given) json.WriteString("request_id", given);
         else json.WriteString("request_id", requestId.Made);
         json.WriteStartObject("notify_data");
@@ -43,15 +44,28 @@ internal static class PushJson
         return buffer.WrittenSpan.ToArray();
     }
 
-    /// <summary>The <c>header</c> of the header-and-body shape.</summary>
+    /// <summary>
+    /// The <c>header</c> of the header-and-body shape. <c>app_id</c> is always there, empty for a device of no resource
+    /// space: receivers read it without asking.
+    /// </summary>
     public static void WriteHeader(Utf8JsonWriter json, DeviceId deviceId, DeviceHeader header)
     {
         json.WriteStartObject("header");
-        if (header.AppId is { } appId) json.WriteString("app_id", appId);
+        json.WriteString("app_id", header.AppId ?? "");
         json.WriteString("device_id", deviceId.Value);
         json.WriteString("node_id", header.NodeId);
         json.WriteString("product_id", header.ProductId);
         json.WriteString("gateway_id", header.GatewayId ?? deviceId.Value);
+        json.WriteEndObject();
+    }
+
+    /// <summary>Why, as <c>error_info</c>; nothing if there is nothing to say.</summary>
+    public static void WriteError(Utf8JsonWriter json, ErrorInfo? error)
+    {
+        if (error is null) return;
+        json.WriteStartObject("error_info");
+        json.WriteString("error_code", error.Code);
+        json.WriteString("error_msg", error.Text);
         json.WriteEndObject();
     }
 

@@ -2,6 +2,7 @@ using System.Globalization;
 using System.Text;
 using System.Text.Json;
 using IoTDelivery.Domain;
+using IoTDelivery.Registry;
 
 namespace IoTDelivery.Push;
 
@@ -18,8 +19,8 @@ public static class StatusNotification
     public static byte[] Write(DeviceId deviceId, Notification notification, DeviceHeader header, PushShape shape) => PushJson.Write(
         Resource, Event, notification.At, RequestId(deviceId, notification.Number), shape, (deviceId, notification, header, shape), static (json, data) =>
         {
-            if (data.shape == PushShape.HeaderBody) WriteHeaderAndBody(json, data.deviceId, data.notification, data.header);
-            else WriteFlat(json, data.deviceId, data.notification);
+            if (data.shape != PushShape.Flat) WriteHeaderAndBody(json, data.deviceId, data.notification, data.header);
+            if (data.shape != PushShape.HeaderBody) WriteFlat(json, data.deviceId, data.notification);
         });
 
     /// <summary>The same for every repetition, whoever sends it and when: receivers drop what they know by it.</summary>
@@ -56,10 +57,6 @@ public static class StatusNotification
     {
         json.WriteString("status", notification.Status.OnTheWire());
         json.WriteString("timestamp", PushJson.Compact(notification.At));
-        if (notification.Error is not { } error) return;
-        json.WriteStartObject("error_info");
-        json.WriteString("error_code", error.Code);
-        json.WriteString("error_msg", error.Text);
-        json.WriteEndObject();
+        PushJson.WriteError(json, notification.Error);
     }
 }

@@ -1,5 +1,6 @@
 using Akka.Actor;
 using IoTDelivery.Domain;
+using IoTDelivery.Registry;
 
 namespace IoTDelivery.Push;
 

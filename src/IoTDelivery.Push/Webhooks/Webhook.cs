@@ -51,6 +51,9 @@ public class Webhook : IDisposable
         _client = Client(trusted: null);
     }
 
+    /// <summary>How a name becomes addresses.</summary>
+    internal Func<string, CancellationToken, Task<IPAddress[]>> Resolve { get; init; } = Dns.GetHostAddressesAsync;
+
     /// <summary>Never throws, except for the cancellation asked for.</summary>
     public virtual async Task<PushResult> PostAsync(HttpForwarding to, byte[] body, CancellationToken cancel)
     {
@@ -93,11 +96,11 @@ public class Webhook : IDisposable
     private TimeSpan? RetryAfter(RetryConditionHeaderValue? asked) => asked?.Delta ?? asked?.Date - _clock.GetUtcNow();
 
     // The addresses of a name one behind the other, each a second after the last at the latest; the first that answers counts.
-    private static async ValueTask<Stream> ConnectAsync(SocketsHttpConnectionContext context, CancellationToken cancel)
+    private async ValueTask<Stream> ConnectAsync(SocketsHttpConnectionContext context, CancellationToken cancel)
     {
         var addresses = IPAddress.TryParse(context.DnsEndPoint.Host, out var address)
             ? [address]
-            : await Dns.GetHostAddressesAsync(context.DnsEndPoint.Host, cancel).ConfigureAwait(false);
+            : await Resolve(context.DnsEndPoint.Host, cancel).ConfigureAwait(false);
         using var decided = CancellationTokenSource.CreateLinkedTokenSource(cancel);
         var (attempts, next, cause) = (new List<Task<Socket>>(), 0, (Exception?)null);
         while (next < addresses.Length || attempts.Count > 0)

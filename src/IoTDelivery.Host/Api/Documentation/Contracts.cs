@@ -349,6 +349,9 @@ public sealed record ChannelDetail
 public sealed record AmqpForwarding
 {
     [MaxLength(128), Description("A queue of the project.")] public required string QueueName { get; init; }
+
+    [RegularExpression("^(Flat|HeaderBody|Both)$"), Description("The shape of notifications; that of the site if it is left out.")]
+    public string? Shape { get; init; }
 }
 
 public sealed record HttpForwarding
@@ -359,6 +362,9 @@ public sealed record HttpForwarding
     [Description("Sends cn_name as the server name.")] public bool? SniEnable { get; init; }
     [Description("Signs every notification with token.")] public bool? SignatureEnable { get; init; }
     [RegularExpression("^[A-Za-z0-9]{3,32}$")] public string? Token { get; init; }
+
+    [RegularExpression("^(Flat|HeaderBody|Both)$"), Description("The shape of notifications; that of the site if it is left out.")]
+    public string? Shape { get; init; }
 }
 
 public sealed record ActionResponse
