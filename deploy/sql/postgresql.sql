@@ -80,6 +80,20 @@ create table device_status_change (
 create index device_status_change_in_order on device_status_change (changed_at);
 insert into schema_version (box, version, applied_at) values ('device-status', 1, cast(extract(epoch from clock_timestamp()) * 1000 as bigint));
 
+-- sub-devices 1
+alter table device add sub_device_version bigint default 0 not null;
+create table sub_device_change (
+  device_id varchar(256) collate "C" not null, gateway_id varchar(256) collate "C" not null, version bigint not null, node_id varchar(256) collate "C" not null, parent_id varchar(256) collate "C" not null,
+  deleted_at bigint, primary key (gateway_id, device_id));
+create index sub_device_change_in_order on sub_device_change (gateway_id, version);
+insert into sub_device_change (device_id, gateway_id, version, node_id, parent_id)
+  select device_id, root_id, row_number() over (partition by root_id order by record_id), node_id, gateway_id
+  from device where root_id is not null and gateway_id is not null and phase = 0;
+update device set sub_device_version =
+  (select count(*) from sub_device_change c where c.gateway_id = device.device_id)
+  where gateway_since is not null;
+insert into schema_version (box, version, applied_at) values ('sub-devices', 1, cast(extract(epoch from clock_timestamp()) * 1000 as bigint));
+
 -- certificate 1
 create table certificate (
   certificate_id varchar(256) collate "C" not null primary key, record_id varchar(256) collate "C" not null, project_id varchar(256) collate "C" not null, app_id varchar(256) collate "C", content text not null, created_at bigint not null);

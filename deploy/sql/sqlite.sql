@@ -80,6 +80,20 @@ create table device_status_change (
 create index device_status_change_in_order on device_status_change (changed_at);
 insert into schema_version (box, version, applied_at) values ('device-status', 1, cast((julianday('now') - 2440587.5) * 86400000 as integer));
 
+-- sub-devices 1
+alter table device add sub_device_version integer default 0 not null;
+create table sub_device_change (
+  device_id text not null, gateway_id text not null, version integer not null, node_id text not null, parent_id text not null,
+  deleted_at integer, primary key (gateway_id, device_id));
+create index sub_device_change_in_order on sub_device_change (gateway_id, version);
+insert into sub_device_change (device_id, gateway_id, version, node_id, parent_id)
+  select device_id, root_id, row_number() over (partition by root_id order by record_id), node_id, gateway_id
+  from device where root_id is not null and gateway_id is not null and phase = 0;
+update device set sub_device_version =
+  (select count(*) from sub_device_change c where c.gateway_id = device.device_id)
+  where gateway_since is not null;
+insert into schema_version (box, version, applied_at) values ('sub-devices', 1, cast((julianday('now') - 2440587.5) * 86400000 as integer));
+
 -- certificate 1
 create table certificate (
   certificate_id text not null primary key, record_id text not null, project_id text not null, app_id text, content text not null, created_at integer not null);

@@ -49,13 +49,23 @@ public sealed class DeviceGateway(
     }
 
     /// <summary>Has the gateway's connection carry a sub-device, if there is one. Never fails: without it the message waits until the gateway comes or subscribes.</summary>
-    public async Task AttachSubDeviceAsync(DeviceId gateway, DeviceId subDevice, CancellationToken cancel)
+    public Task AttachSubDeviceAsync(DeviceId gateway, DeviceId subDevice, CancellationToken cancel) =>
+        HintAsync(new ToDevice.AttachSubDevice(gateway, subDevice), cancel);
+
+    /// <summary>Has the gateway's connection tell it what changed, if there is one. Never fails: a gateway that comes asks.</summary>
+    public Task SubDevicesChangedAsync(DeviceId gateway, long version, CancellationToken cancel) =>
+        HintAsync(new ToDevice.SubDevicesChanged(gateway, version), cancel);
+
+    /// <summary>For what is repeated by the sender until it is answered: attach, acknowledgements, acknowledged notifications.</summary>
+    public void Tell(ToDevice message, IActorRef sender) => region().Tell(message, sender);
+
+    private async Task HintAsync(ToDevice hint, CancellationToken cancel)
     {
         for (var attempt = 0; attempt < 2; attempt++)
         {
             try
             {
-                await region().Ask<OutboxReply>(new ToDevice.AttachSubDevice(gateway, subDevice), _askTimeout / 2, cancel);
+                await region().Ask<OutboxReply>(hint, _askTimeout / 2, cancel);
                 return;
             }
             catch (AskTimeoutException)
@@ -64,7 +74,4 @@ public sealed class DeviceGateway(
             }
         }
     }
-
-    /// <summary>For what is repeated by the sender until it is answered: attach, acknowledgements, acknowledged notifications.</summary>
-    public void Tell(ToDevice message, IActorRef sender) => region().Tell(message, sender);
 }

@@ -100,6 +100,13 @@ public abstract record ToDevice(DeviceId DeviceId)
     /// </summary>
     public sealed record AttachSubDevice(DeviceId DeviceId, DeviceId SubDevice) : ToDevice(DeviceId);
 
+    /// <summary>
+    /// A sub-device was created under this gateway, or deleted: its connection is to tell it. The answer is
+    /// <see cref="OutboxReply.Done"/>, as soon as the connection knows or it is clear that there is none.
+    /// </summary>
+    /// <param name="Version">That of the gateway's list since then.</param>
+    public sealed record SubDevicesChanged(DeviceId DeviceId, long Version) : ToDevice(DeviceId);
+
     /// <summary>The connection is gone. <see cref="SessionExpiry"/> is what the client's DISCONNECT made of it; null if it said nothing.</summary>
     public sealed record Detach(DeviceId DeviceId, Guid ConnectionId, TimeSpan? SessionExpiry = null) : ToDevice(DeviceId);
 
@@ -192,6 +199,9 @@ public abstract record ToConnection
 
     /// <summary>Attach this sub-device, too, and then answer the sender with <see cref="OutboxReply.Done"/>.</summary>
     public sealed record AttachSubDevice(DeviceId SubDevice) : ToConnection;
+
+    /// <summary>Tell the gateway how its list of sub-devices changed, and answer the sender with <see cref="OutboxReply.Done"/>.</summary>
+    public sealed record SubDevicesChanged(long Version) : ToConnection;
 
     /// <summary>A younger connection took over (MQTT 5: DISCONNECT 0x8E), or the device was deleted, frozen or given a new secret (0x98).</summary>
     public sealed record Evicted(bool TakenOver) : ToConnection

@@ -2,6 +2,7 @@ using System.Diagnostics;
 using IoTDelivery.Devices;
 using IoTDelivery.Domain;
 using IoTDelivery.Registry;
+using IoTDelivery.Storage;
 
 namespace IoTDelivery.Host;
 
@@ -20,7 +21,7 @@ namespace IoTDelivery.Host;
 //   freeze, new secret ──► row changed: number drawn and kept ──► Disconnect(number) ──► number no longer kept
 //
 public sealed class DeviceLives(
-    Registry.Devices registry, DeviceGateway devices, TimeProvider clock, ILogger<DeviceLives> logger)
+    Registry.Devices registry, SubDeviceList subDevices, DeviceGateway devices, TimeProvider clock, ILogger<DeviceLives> logger)
     : BackgroundService
 {
     /// <summary>How often each node looks for what is unfinished.</summary>
@@ -62,8 +63,9 @@ public sealed class DeviceLives(
             var register = new ToDevice.Command(DeviceId.Parse(row.DeviceId), new OutboxCommand.Register(row.Life));
             if (await devices.AskAsync(register, cancel) is not OutboxReply.Refused refused)
             {
-                var isOurs = await registry.CompleteAsync(row, cancel);
-                return isOurs ? new(row with { Phase = DevicePhase.Ready }) : default;
+                if (!await registry.CompleteAsync(row, cancel)) return default;
+                await TellGatewayAsync(row, cancel);
+                return new(row with { Phase = DevicePhase.Ready });
             }
 
             if (refused.Reason != RefusalReason.NoSuchDevice) return new(null, refused.Reason);
@@ -155,6 +157,22 @@ public sealed class DeviceLives(
         var retire = new ToDevice.Command(deviceId, new OutboxCommand.Retire(device.Header, device.Life));
         if (await devices.AskAsync(retire, cancel) is OutboxReply.Refused refused) return refused.Reason;
         await registry.RemoveAsync(device, cancel);
+        await TellGatewayAsync(device, cancel);
         return null;
+    }
+
+    // Its gateway knows a sub-device only if it is told. If it is away, or does not hear of it now, it asks when it comes.
+    private async Task TellGatewayAsync(Device device, CancellationToken cancel)
+    {
+        if (device.RootId is not { } root) return;
+        var gateway = DeviceId.Parse(root);
+        try
+        {
+            await devices.SubDevicesChangedAsync(gateway, await subDevices.VersionAsync(gateway, cancel), cancel);
+        }
+        catch (Exception cause) when (SqlErrors.IsOfDatabase(cause))
+        {
+            logger.GatewayNotTold(gateway, cause.GetBaseException().Message);
+        }
     }
 }

@@ -1,4 +1,5 @@
 using System.Net;
+using IoTDelivery.Domain;
 
 namespace IoTDelivery.Host;
 
@@ -16,4 +17,7 @@ internal static partial class Log
 
     [LoggerMessage(6004, LogLevel.Warning, "Unfinished creations and deletions of devices cannot be resumed yet.")]
     public static partial void DoesNotResume(this ILogger logger, Exception cause);
+
+    [LoggerMessage(6005, LogLevel.Warning, "Gateway {Gateway} is not told now which sub-devices it has: {Reason}")]
+    public static partial void GatewayNotTold(this ILogger logger, DeviceId gateway, string reason);
 }

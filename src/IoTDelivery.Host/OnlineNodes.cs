@@ -10,10 +10,9 @@ public sealed class OnlineNodes(ActorSystem system)
     /// <summary>This start of this node.</summary>
     public static NodeIncarnation Self(ActorSystem system) => new(Cluster.Get(system).SelfUniqueAddress.Uid.ToString());
 
-    /// <summary>FROZEN, INACTIVE (never connected), ONLINE or OFFLINE. A sub-device is where <paramref name="root"/>, whose connection carries it, is.</summary>
-    public string StatusOf(Device device, Device? root) =>
-        root is not null ? StatusOf(root, null)
-        : device.FrozenAt is not null ? "FROZEN"
+    /// <summary>FROZEN, INACTIVE (never connected), ONLINE or OFFLINE. Of a sub-device it is what its gateway said: <see cref="ConnectionLog"/>.</summary>
+    public string StatusOf(Device device) =>
+        device.FrozenAt is not null ? "FROZEN"
         : device.ActiveAt is null ? "INACTIVE"
         : device.OnlineNode is { } node && Cluster.Get(system).State.Members.Any(m => m.UniqueAddress.Uid.ToString() == node) ? "ONLINE"
         : "OFFLINE";

@@ -88,6 +88,8 @@ public static class Platform
             services.AddSingleton(s => OnlineNodes.Self(s.GetRequiredService<ActorSystem>()));
             services.AddSingleton<OnlineNodes>();
             services.AddSingleton<DeviceLives>();
+            services.AddSingleton<DeviceRequests>();
+            services.AddSingleton<IGatewayRequests, GatewayRequests>();
             services.AddHostedService(s => s.GetRequiredService<DeviceLives>());
             services.AddAkka(ClusterSettings.SystemName, akka => akka
                 .ConfigureLoggers(loggers =>

@@ -27,6 +27,12 @@ internal static partial class Log
     [LoggerMessage(3007, LogLevel.Warning, "Which sub-devices of gateway {DeviceId} have something waiting cannot be read ({Reason}); asking again.")]
     public static partial void SubDevicesUnknown(this ILogger logger, DeviceId deviceId, string reason);
 
+    [LoggerMessage(3030, LogLevel.Warning, "The list of sub-devices of gateway {DeviceId} cannot be read ({Reason}); asking again.")]
+    public static partial void SubDeviceListUnknown(this ILogger logger, DeviceId deviceId, string reason);
+
+    [LoggerMessage(3031, LogLevel.Error, "A request of gateway {DeviceId} about a sub-device failed; the gateway is told.")]
+    public static partial void SubDeviceRequestFailed(this ILogger logger, Exception cause, DeviceId deviceId);
+
     [LoggerMessage(3008, LogLevel.Error, "Connection {ConnectionId} of device {DeviceId} ends by an internal error.")]
     public static partial void Faulted(this ILogger logger, Exception fault, DeviceId deviceId, Guid connectionId);
 }

@@ -40,6 +40,10 @@ public sealed record Device
     [Column("root_id")] public string? RootId { get; init; }
     /// <summary>When the first sub-device was created that is carried by this device's connection; null if there never was one.</summary>
     [Column("gateway_since")] public long? GatewaySince { get; init; }
+
+    /// <summary>Of a gateway: counts the changes of its list of sub-devices, <see cref="SubDeviceList"/>.</summary>
+    [Column("sub_device_version")] public long SubDeviceVersion { get; init; }
+
     [Column("device_name")] public string? DeviceName { get; init; }
     [Column("description")] public string? Description { get; init; }
 
@@ -113,10 +117,12 @@ public readonly record struct DeviceChange(string? DeviceName, string? Descripti
 public readonly record struct LoginsEnd(string DeviceId, long Generation);
 
 /// <summary>The devices of this site. Reading one that has not changed costs no query: <see cref="DeviceCache"/>.</summary>
-public sealed class Devices(SqlDatabase database, Secrets secrets, DeviceCache cache)
+public sealed class Devices(SqlDatabase database, Secrets secrets, DeviceCache cache, TimeProvider? clock = null)
 {
     // The second attempt sees an id that was taken at the same moment; more are for an id that comes and goes.
     private const int BeginAttemptsMax = 5;
+
+    private readonly TimeProvider _clock = clock ?? TimeProvider.System;
 
     /// <summary>
     /// First step of a creation: takes the id and draws the number of the new life. A creation that nobody has
@@ -154,15 +160,15 @@ public sealed class Devices(SqlDatabase database, Secrets secrets, DeviceCache c
     public async Task<bool> CompleteAsync(Device begun, CancellationToken cancel)
     {
         await using var db = database.Open();
-        var completed = await MoveAsync(db, begun, DevicePhase.Creating, DevicePhase.Ready, cancel);
-        if (completed && begun.RootId is { } root)
-        {
-            await db.GetTable<Device>().Where(d => d.DeviceId == root && d.GatewaySince == null)
-                .Set(d => d.GatewaySince, begun.CreatedAt).UpdateAsync(cancel);
-            await cache.ForgetAsync(root);
-        }
-
-        return completed;
+        if (begun.RootId is not { } root) return await MoveAsync(db, begun, DevicePhase.Creating, DevicePhase.Ready, cancel);
+        await using var transaction = await db.BeginTransactionAsync(cancel);
+        if (!await MoveAsync(db, begun, DevicePhase.Creating, DevicePhase.Ready, cancel)) return false;
+        await db.GetTable<Device>().Where(d => d.DeviceId == root && d.GatewaySince == null)
+            .Set(d => d.GatewaySince, begun.CreatedAt).UpdateAsync(cancel);
+        await SubDeviceList.AddedAsync(db, begun, cancel);
+        await transaction.CommitAsync(cancel);
+        await cache.ForgetAsync(root);
+        return true;
     }
 
     /// <summary>
@@ -274,15 +280,6 @@ public sealed class Devices(SqlDatabase database, Secrets secrets, DeviceCache c
         return (items, await all.CountAsync(cancel));
     }
 
-    /// <summary>The rows of the devices whose connections carry these sub-devices, by id; a device that connects by itself needs none.</summary>
-    public async Task<IReadOnlyDictionary<string, Device>> RootsAsync(IEnumerable<Device> devices, CancellationToken cancel)
-    {
-        var ids = devices.Select(d => d.RootId).OfType<string>().Distinct().ToArray();
-        if (ids.Length == 0) return new Dictionary<string, Device>();
-        await using var db = database.Open();
-        return await db.GetTable<Device>().Where(d => ids.Contains(d.DeviceId)).ToDictionaryAsync(d => d.DeviceId, cancel);
-    }
-
     /// <summary>
     /// First step of a deletion: this life is over for everybody but the one that retires its outbox. Null if this
     /// project has none of this id. A life that begins meanwhile is not touched.
@@ -352,6 +349,7 @@ public sealed class Devices(SqlDatabase database, Secrets secrets, DeviceCache c
         await using var transaction = await db.BeginTransactionAsync(cancel);
         if (await Same(db, device).Where(d => d.Phase == DevicePhase.Deleting).DeleteAsync(cancel) == 0) return;
         await db.GetTable<DeviceGroupMember>().Where(m => m.DeviceId == device.DeviceId).DeleteAsync(cancel);
+        await SubDeviceList.RemovedAsync(db, device, _clock.GetUtcNow().ToUnixTimeMilliseconds(), cancel);
         await transaction.CommitAsync(cancel);
         await cache.ForgetAsync(device.DeviceId);
     }

@@ -24,6 +24,7 @@ public static class RegistryHosting
             .AddSingleton<Products>()
             .AddSingleton<DeviceGroups>()
             .AddSingleton<Devices>()
+            .AddSingleton<SubDeviceList>()
             .AddSingleton<Rules>()
             .AddSingleton<RuleBook>()
             .AddSingleton<StatusChanges>()

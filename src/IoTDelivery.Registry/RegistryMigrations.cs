@@ -63,6 +63,7 @@ public static class RegistryMigrations
         new("registry", 6,
             "alter table device add logins_ended_by {bigint} default 0 not null"),
         .. StatusChanges.Migrations,
+        .. SubDeviceList.Migrations,
         .. Certificates.Migrations,
         .. AmqpQueues.Migrations,
     ];

@@ -80,7 +80,8 @@ public sealed class ClusterSpec(PostgreSqlDatabase server) : IClassFixture<Postg
     {
         Skip.If(server.SkipReason is not null, server.SkipReason);
         string[] roles = ["device", "mqtt", "api"];
-        await using var nodes = await ThreeNodes.StartAsync(server, [], i => [$"--Cluster:Roles:0={roles[i]}"]);
+        string[] settings = ["--Mqtt:ImplicitSubscriptionOf:lamp=true", "--Mqtt:ImplicitSubscriptionGrace=00:00:01"];
+        await using var nodes = await ThreeNodes.StartAsync(server, settings, i => [$"--Cluster:Roles:0={roles[i]}"]);
         await using var receiver = await Receiver.StartAsync();
         var api = nodes[2].Api;
         await api.CreateProductAsync();
@@ -92,6 +93,10 @@ public sealed class ClusterSpec(PostgreSqlDatabase server) : IClassFixture<Postg
             Assert.Equal("waits", (await lamp.NextAsync()).Content);
             await receiver.UntilAsync(all => all.Count(p => p.MessageId == "m1" && p.Status is "PENDING" or "DELIVERED") == 2, "PENDING and DELIVERED");
         }
+
+        // A gateway on one node hears what an application does on another, by way of a third.
+        await api.PushToAsync(receiver.Url, "device.status", "update");
+        await GatewaySpec.LiveAsync(api, nodes[1].MqttPort, receiver);
 
         // What a node does not do it does not offer.
         Assert.Equal(HttpStatusCode.NotFound, (await nodes[0].Api.GetAsync("devices")).Status);

@@ -43,9 +43,72 @@ public sealed class GatewaySpec
             await ToldAsync(receiver, id, "DELIVERED");
         }
 
-        Assert.Equal("ONLINE", await StatusAsync(node, "bulb"));
+        Assert.Equal("INACTIVE", await StatusAsync(node, "bulb")); // its gateway has not said that it is there
         var header = receiver.Pushes.First(p => p.MessageId == "f1");
         Assert.Equal("fan", header.DeviceId);
+    }
+
+    /// <summary>
+    /// The life of a gateway of the official SDKs: its list, a new child, that this is online, its message; a child it makes
+    /// and one it deletes; and what happened while it was away.
+    /// </summary>
+    internal static async Task LiveAsync(Api api, int mqttPort, Receiver receiver)
+    {
+        await CreateAsync(api, "hub", null);
+        await CreateAsync(api, "lamp_plug", "hub", nodeId: "plug");
+        long version;
+        await using (var hub = await OfficialGateway.ConnectAsync(mqttPort, "hub"))
+        {
+            await hub.UntilAsync("plug");
+            await CreateAsync(api, "lamp_bulb", "hub", nodeId: "bulb");
+            await hub.UntilAsync("bulb", "plug");
+
+            var updated = await hub.UpdateStatusAsync(("lamp_bulb", "ONLINE"), ("lamp_bulb", "AWAY"), ("stranger", "ONLINE"));
+            Assert.Equal("lamp_bulb", Assert.Single(updated.GetProperty("successful_devices").EnumerateArray()).GetProperty("device_id").GetString());
+            Assert.Equal(["IOTDA.000006", "IOTDA.014000"], updated.GetProperty("failed_devices").EnumerateArray().Select(f => f.GetProperty("error_code").GetString()));
+            await hub.UpdateStatusAsync(("lamp_bulb", "ONLINE"));
+            await receiver.UntilAsync(all => all.Any(p => p.DeviceId == "lamp_bulb" && p.Status == "ONLINE"), "ONLINE of the bulb");
+            Assert.Equal("ONLINE", await StatusAsync(api, "lamp_bulb"));
+            Assert.Equal("INACTIVE", await StatusAsync(api, "lamp_plug"));
+
+            Api.Expect(HttpStatusCode.Created, await api.SendMessageAsync("lamp_bulb", "shine"));
+            Assert.Equal(("bulb", "shine"), await hub.NextAsync());
+
+            // The gateway makes one itself, asks twice because the answer was lost, and is told what was wrong with others.
+            var led = new { node_id = "led", product_id = "lamp", name = "LED", extension_info = new { color = "red" } };
+            var added = await hub.AddAsync(led, new { node_id = "no product" }, new { node_id = "x", product_id = "unknown" }, 5);
+            var made = Assert.Single(added.GetProperty("successful_devices").EnumerateArray());
+            Assert.Equal(("lamp_led", "hub", "red"), (made.GetProperty("device_id").GetString(), made.GetProperty("parent_device_id").GetString(), made.GetProperty("extension_info").GetProperty("color").GetString()));
+            Assert.Equal(["IOTDA.000006", "IOTDA.014204", "IOTDA.000006"], added.GetProperty("failed_devices").EnumerateArray().Select(f => f.GetProperty("error_code").GetString()));
+            Assert.Equal("lamp_led", Assert.Single((await hub.AddAsync(led)).GetProperty("successful_devices").EnumerateArray()).GetProperty("device_id").GetString());
+            await hub.UntilAsync("bulb", "led", "plug");
+            var deleted = await hub.DeleteAsync("lamp_led", "lamp_led", "hub");
+            Assert.Equal("lamp_led", Assert.Single(deleted.GetProperty("successful_devices").EnumerateArray()).GetString());
+            Assert.Equal(["lamp_led", "hub"], deleted.GetProperty("failed_devices").EnumerateArray().Select(f => f.GetProperty("device_id").GetString()));
+            await hub.UntilAsync("bulb", "plug");
+            Assert.Equal(HttpStatusCode.NotFound, (await api.GetAsync("devices/lamp_led")).Status);
+            version = hub.Version;
+        }
+
+        // The bulb is away with its gateway, and what REST shows is what applications are told.
+        await receiver.UntilAsync(all => all.Any(p => p.DeviceId == "lamp_bulb" && p.Status == "OFFLINE"), "OFFLINE of the bulb");
+        Assert.Equal("OFFLINE", await StatusAsync(api, "lamp_bulb"));
+        Assert.Equal(["ONLINE", "OFFLINE"], receiver.Pushes.Where(p => p.DeviceId == "lamp_bulb" && p.Status.EndsWith("LINE", StringComparison.Ordinal)).DistinctBy(p => p.RequestId).Select(p => p.Status));
+
+        Api.Expect(HttpStatusCode.NoContent, await api.DeleteAsync("devices/lamp_plug"));
+        await CreateAsync(api, "lamp_fan", "hub", nodeId: "fan");
+        await using var again = await OfficialGateway.ConnectAsync(mqttPort, "hub", version);
+        await again.UntilAsync("fan"); // what it knew it keeps: here nothing, and nothing of it is told again
+        Assert.Equal(version + 2, again.Version);
+    }
+
+    [Fact]
+    public async Task A_gateway_as_the_official_classes_are_written_knows_its_sub_devices_and_says_which_are_there()
+    {
+        await using var receiver = await Receiver.StartAsync();
+        await using var node = await NodeAsync(receiver, "--Mqtt:ImplicitSubscription=true", "--Mqtt:ImplicitSubscriptionGrace=00:00:00.300");
+        await node.Api.PushToAsync(receiver.Url, "device.status", "update");
+        await LiveAsync(node.Api, node.MqttPort, receiver);
     }
 
     [Fact]
@@ -133,12 +196,20 @@ public sealed class GatewaySpec
         return node;
     }
 
-    private static async Task<Answer> CreateAsync(Node node, string id, string? gateway, HttpStatusCode expected = HttpStatusCode.Created) => Api.Expect(expected, await node.Api.PostAsync(
-        "devices", new { device_id = id, node_id = id, product_id = "lamp", gateway_id = gateway, auth_info = new { secret = Device.Secret } }));
+    private static Task<Answer> CreateAsync(Node node, string id, string? gateway, HttpStatusCode expected = HttpStatusCode.Created) =>
+        CreateAsync(node.Api, id, gateway, expected);
+
+    private static async Task<Answer> CreateAsync(
+        Api api, string id, string? gateway, HttpStatusCode expected = HttpStatusCode.Created, string? nodeId = null) =>
+        Api.Expect(expected, await api.PostAsync(
+            "devices",
+            new { device_id = id, node_id = nodeId ?? id, product_id = "lamp", gateway_id = gateway, auth_info = new { secret = Device.Secret } }));
 
     private static async Task<Answer> SendAsync(Node node, string device, string id) => Api.Expect(HttpStatusCode.Created, await node.Api.SendMessageAsync(device, $"content of {id}", id));
 
-    private static async Task<string?> StatusAsync(Node node, string id) => (await node.Api.GetAsync($"devices/{id}")).Body.GetProperty("status").GetString();
+    private static Task<string?> StatusAsync(Node node, string id) => StatusAsync(node.Api, id);
+
+    private static async Task<string?> StatusAsync(Api api, string id) => (await api.GetAsync($"devices/{id}")).Body.GetProperty("status").GetString();
 
     private static Task ToldAsync(Receiver receiver, string id, string status) => receiver.UntilAsync(p => p.Any(x => x.MessageId == id && x.Status == status), $"{status} of {id}");
 }

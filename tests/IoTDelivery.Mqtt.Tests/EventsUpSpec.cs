@@ -29,6 +29,48 @@ public sealed class EventsUpSpec
         Read("""{"services":[{"service_id":"$log"},7,{"service_id":"$sdk_info","event_type":"sdk_info_report","paras":{"fw_version":"f"}},{"service_id":"$time_sync","event_type":"time_sync_request","paras":{"device_send_time":5}}]}"""));
 
     [Theory]
+    [InlineData("$sub_device_manager", """{"version":7}""", 7)]
+    [InlineData("sub_device_manager", """{"version":7}""", 7)] // as the Java SDK says it
+    [InlineData("$sub_device_manager", """{}""", 0)]
+    [InlineData("$sub_device_manager", """{"version":null}""", 0)]
+    [InlineData("$sub_device_manager", """{"version":"7"}""", 0)]
+    [InlineData("$sub_device_manager", "null", 0)]
+    public void A_gateway_asks_for_its_list(string service, string paras, long version) =>
+        Assert.Equal([new GatewayRequest.Sync(null, version)], Asked("sub_device_sync_request", paras, service));
+
+    [Theory]
+    [InlineData("\"e-1\"", "e-1")]
+    [InlineData("\"\"", null)] // as the Python SDK says that it has none
+    [InlineData("null", null)]
+    [InlineData("5", null)]
+    public void A_gateway_asks_to_add_and_delete_and_says_who_is_there(string given, string? eventId)
+    {
+        var add = Assert.IsType<GatewayRequest.Add>(Assert.Single(Asked("add_sub_device_request", """{"devices":[{"node_id":"n"},5]}""", eventId: given)));
+        Assert.Equal((eventId, 2, "n"), (add.EventId, add.Devices.Length, add.Devices[0].GetProperty("node_id").GetString()));
+
+        var delete = Assert.IsType<GatewayRequest.Delete>(Assert.Single(Asked("delete_sub_device_request", """{"devices":["a",null,{},"\ud800"]}""", eventId: given)));
+        Assert.Equal(eventId, delete.EventId);
+        Assert.Equal((string[])["a", "", "", ""], delete.DeviceIds);
+
+        var update = Assert.IsType<GatewayRequest.UpdateStatus>(Assert.Single(
+            Asked("sub_device_update_status", """{"device_statuses":[{"device_id":"a","status":"ONLINE"},{"status":"OFF"},7]}""", eventId: given)));
+        Assert.Equal(eventId, update.EventId);
+        Assert.Equal((SubDeviceStatus[])[new("a", "ONLINE"), new("", "OFF"), new("", "")], update.Statuses);
+    }
+
+    [Theory]
+    [InlineData("add_sub_device_request")]
+    [InlineData("delete_sub_device_request")]
+    [InlineData("sub_device_update_status")]
+    public void A_request_without_its_list_is_one_about_nobody(string type)
+    {
+        foreach (var paras in (string[])["null", "{}", "5", """{"devices":5,"device_statuses":{}}"""]) Assert.Single(Asked(type, paras));
+    }
+
+    private static IReadOnlyList<GatewayRequest> Asked(string type, string paras, string service = "$sub_device_manager", string eventId = "null") =>
+        Read($$"""{"services":[{"service_id":"{{service}}","event_type":"{{type}}","event_id":{{eventId}},"paras":{{paras}}}]}""").Gateway!;
+
+    [Theory]
     [InlineData("")]
     [InlineData("{")]
     [InlineData("not JSON")]
@@ -51,7 +93,7 @@ public sealed class EventsUpSpec
         const string request = """{"service_id":"$time_sync","event_type":"time_sync_request","paras":{"device_send_time":5}}""";
 
         Assert.Equal(default, Read($$"""{"deep":{{new string('[', 20)}}{{new string(']', 20)}},"services":[{{request}}]}"""));
-        Assert.Equal(default, Read($$"""{"long":"{{new string('x', 64 * 1024)}}","services":[{{request}}]}"""));
+        Assert.Equal(default, Read($$"""{"long":"{{new string('x', 256 * 1024)}}","services":[{{request}}]}"""));
         Assert.Equal(default, Read($$"""{"services":[{{string.Join(',', Enumerable.Repeat("{}", 32))}},{{request}}]}"""));
         Assert.Null(Read($$$"""{"services":[{"service_id":"$sdk_info","event_type":"sdk_info_report","paras":{"sw_version":"{{{new string('v', 257)}}}"}}]}""").SdkInfo!.SwVersion);
     }

@@ -89,6 +89,75 @@ public abstract class StatusChangesSpec<TDatabase>(TDatabase server) : IClassFix
         Assert.Equal(["node-2"], await changes.HoldersAsync(DateTimeOffset.UtcNow.AddSeconds(10), default));
     }
 
+    // What the gateway says ("+plug"), what becomes of its connection ("+" and "-"), and what applications are told of the
+    // sub-device: each letter is a batch of its own or one with what stands beside it.
+    [SkippableTheory]
+    [InlineData("+ +plug", "ONLINE", "ONLINE")]
+    [InlineData("+ +plug +plug", "ONLINE", "ONLINE")]
+    [InlineData("+ -plug", null, "INACTIVE")]
+    [InlineData("+ +plug -plug", "OFFLINE", "OFFLINE")]
+    [InlineData("+ +plug -", "OFFLINE", "OFFLINE")]
+    [InlineData("++plug -", "OFFLINE", "OFFLINE")]
+    [InlineData("+ +plug-", "OFFLINE", "OFFLINE")]
+    [InlineData("+ +plug - +", "OFFLINE", "OFFLINE")]
+    [InlineData("+ +plug -+", "ONLINE", "ONLINE")] // back before anybody heard that it had gone
+    [InlineData("+ +plug -+ -plug", "OFFLINE", "OFFLINE")]
+    [InlineData("+ +plug -+ -", "OFFLINE", "OFFLINE")]
+    [InlineData("+ +plug - + +plug", "ONLINE", "ONLINE")]
+    public async Task A_sub_device_is_what_its_gateway_said_last_and_away_when_that_goes(string story, string? told, string shown)
+    {
+        var database = await SiteAsync();
+        var (gateway, plug) = (DeviceId.Parse("lamp"), DeviceId.Parse("plug"));
+        await using (var node = Node(database)) await node.GetRequiredService<Devices>().AddAsync(Device("plug") with { GatewayId = "lamp", RootId = "lamp" }, default);
+        var (connection, second) = (Guid.Empty, 0);
+        foreach (var batch in story.Split(' '))
+        {
+            await using var node = Node(database);
+            var log = node.GetRequiredService<ConnectionLog>();
+            for (var rest = batch; rest.Length > 0;)
+            {
+                var (isOnline, at) = (rest[0] == '+', At.AddSeconds(++second));
+                var isOfPlug = rest.Length > 1 && rest[1] == 'p';
+                if (isOfPlug) log.ReportSubDevice(gateway, connection, plug, isOnline, at);
+                else log.Report(gateway, connection = isOnline ? Guid.NewGuid() : connection, isOnline, at);
+                rest = rest[(isOfPlug ? 5 : 1)..];
+            }
+
+            await log.DisposeAsync();
+        }
+
+        Assert.Equal(told, (await ChangesAsync(database)).SingleOrDefault(c => c.DeviceId == "plug")?.Status);
+        await using var reader = Node(database);
+        var row = (await reader.GetRequiredService<Devices>().ReadAsync(Project, plug, default))!;
+        Assert.Equal(shown, row.ActiveAt is null ? "INACTIVE" : row.OnlineNode is null ? "OFFLINE" : "ONLINE");
+    }
+
+    [SkippableFact]
+    public async Task What_is_said_again_of_a_sub_device_is_not_told_again_and_a_stranger_says_nothing()
+    {
+        var database = await SiteAsync();
+        var (gateway, plug) = (DeviceId.Parse("lamp"), DeviceId.Parse("plug"));
+        await using var node = Node(database);
+        await node.GetRequiredService<Devices>().AddAsync(Device("plug") with { GatewayId = "lamp", RootId = "lamp" }, default);
+        await ReportAsync(log => log.ReportSubDevice(DeviceId.Parse("stranger"), Connection, plug, isOnline: true, At));
+        Assert.Empty(await ChangesAsync(database));
+
+        await ReportAsync(log => log.ReportSubDevice(gateway, Connection, plug, isOnline: true, At));
+        var told = await ChangesAsync(database);
+        Assert.Single(told);
+        await node.GetRequiredService<StatusChanges>().ForgetAsync(told, default);
+        await ReportAsync(log => log.ReportSubDevice(gateway, Connection, plug, isOnline: true, At.AddSeconds(9)));
+        Assert.Empty(await ChangesAsync(database));
+
+        async Task ReportAsync(Action<ConnectionLog> report)
+        {
+            await using var writer = Node(database);
+            var log = writer.GetRequiredService<ConnectionLog>();
+            report(log);
+            await log.DisposeAsync();
+        }
+    }
+
     private async Task<SqlDatabase> SiteAsync(bool withRule = true)
     {
         var database = await DatabaseAsync(server);

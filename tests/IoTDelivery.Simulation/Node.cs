@@ -114,7 +114,7 @@ internal sealed class Node : ISnapshotLog
         _mqtt = new MqttServices(
             Site.System, Gateway, (gateway, _) => world.Disk.FindWaiting(this, gateway), Start(Props.Create(typeof(DeviceWatch))), world.MqttOptions, clock,
             NullLogger.Instance, (_, _) => { }, (_, _, _) => ValueTask.CompletedTask, new UplinkBytes(world.MqttOptions.UplinkBytesMax), ActorRefs.Nobody,
-            new HandOver(Site.System, world.MqttOptions));
+            new HandOver(Site.System, world.MqttOptions), NoSubDevices.Instance);
         OneThread.Instance.Drain();
         StartPusher();
     }

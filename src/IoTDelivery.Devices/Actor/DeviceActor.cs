@@ -178,7 +178,8 @@ public sealed class DeviceActor : UntypedPersistentActor
             case ToDevice.PacketAcknowledged acknowledged: OnAcknowledged(acknowledged); break;
             case ToDevice.ReserveSubDeviceIds reserve: OnReserveSubDeviceIds(reserve); break;
             case ToDevice.ReturnSubDeviceIds back: OnReturnSubDeviceIds(back); break;
-            case ToDevice.AttachSubDevice attach: OnAttachSubDevice(attach); break;
+            case ToDevice.AttachSubDevice attach: Forward(new ToConnection.AttachSubDevice(attach.SubDevice)); break;
+            case ToDevice.SubDevicesChanged changed: Forward(new ToConnection.SubDevicesChanged(changed.Version)); break;
             case ToDevice.NotificationsAcknowledged acknowledged: OnNotificationsAcknowledged(acknowledged.UpTo); break;
             case ToDevice.Reminder reminder: OnReminder(reminder); break;
             case Tick: OnTick(); break;
@@ -292,9 +293,9 @@ public sealed class DeviceActor : UntypedPersistentActor
     }
 
     // No activity of this device.
-    private void OnAttachSubDevice(ToDevice.AttachSubDevice attach)
+    private void Forward(ToConnection toGateway)
     {
-        if (_connection.Ref is { } carrier) carrier.Forward(new ToConnection.AttachSubDevice(attach.SubDevice));
+        if (_connection.Ref is { } connection) connection.Forward(toGateway);
         else Sender.Tell(OutboxReply.Done.Instance);
     }
 

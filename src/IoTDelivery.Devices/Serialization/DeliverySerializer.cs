@@ -30,6 +30,7 @@ public sealed class DeliverySerializer(ExtendedActorSystem system) : SerializerW
         ToDevice.Detach => "dD",
         ToDevice.Disconnect => "dX",
         ToDevice.AttachSubDevice => "dK",
+        ToDevice.SubDevicesChanged => "dV",
         ToDevice.PacketAcknowledged => "dP",
         ToDevice.ReserveSubDeviceIds => "dI",
         ToDevice.ReturnSubDeviceIds => "dJ",
@@ -43,6 +44,7 @@ public sealed class DeliverySerializer(ExtendedActorSystem system) : SerializerW
         ToConnection.SubDeviceIdsReserved => "cI",
         ToConnection.Evicted => "cE",
         ToConnection.AttachSubDevice => "cK",
+        ToConnection.SubDevicesChanged => "cV",
         OutboxReply.Accepted => "rA",
         OutboxReply.Done => "rD",
         OutboxReply.Messages => "rM",
@@ -63,6 +65,7 @@ public sealed class DeliverySerializer(ExtendedActorSystem system) : SerializerW
         ToDevice.Attach o => Write(o),
         ToDevice.Disconnect o => Write(o),
         ToDevice.AttachSubDevice o => new Proto.AttachSubDevice { DeviceId = o.DeviceId.Value, SubDeviceId = o.SubDevice.Value },
+        ToDevice.SubDevicesChanged o => new Proto.SubDevicesChanged { DeviceId = o.DeviceId.Value, Version = o.Version },
         ToDevice.Detach o => Write(o),
         ToDevice.PacketAcknowledged o => Write(o),
         ToDevice.ReserveSubDeviceIds o => new Proto.ReserveSubDeviceIds
@@ -94,6 +97,7 @@ public sealed class DeliverySerializer(ExtendedActorSystem system) : SerializerW
         ToConnection.SubDeviceIdsReserved o => new Proto.SubDeviceIdsReserved { Request = o.Request, From = o.From, UpTo = o.UpTo },
         ToConnection.Evicted o => new Proto.Evicted { TakenOver = o.TakenOver },
         ToConnection.AttachSubDevice o => new Proto.SubDeviceToAttach { SubDeviceId = o.SubDevice.Value },
+        ToConnection.SubDevicesChanged o => new Proto.SubDevicesToTell { Version = o.Version },
         OutboxReply.Accepted o => new Proto.Accepted { MessageId = o.MessageId.Value, Status = Write(o.Status), CreatedAt = o.CreatedAt.UtcTicks },
         OutboxReply.Done => new Proto.Done(),
         OutboxReply.Messages o => new Proto.Messages { Items = { o.Items.Select(Write) }, More = o.More },
@@ -115,6 +119,7 @@ public sealed class DeliverySerializer(ExtendedActorSystem system) : SerializerW
         "dD" => Read(Proto.Detach.Parser.ParseFrom(bytes)),
         "dX" => Read(Proto.Disconnect.Parser.ParseFrom(bytes)),
         "dK" => Read(Proto.AttachSubDevice.Parser.ParseFrom(bytes)),
+        "dV" => Read(Proto.SubDevicesChanged.Parser.ParseFrom(bytes)),
         "dP" => Read(Proto.PacketAcknowledged.Parser.ParseFrom(bytes)),
         "dI" => Read(Proto.ReserveSubDeviceIds.Parser.ParseFrom(bytes)),
         "dJ" => Read(Proto.ReturnSubDeviceIds.Parser.ParseFrom(bytes)),
@@ -128,6 +133,7 @@ public sealed class DeliverySerializer(ExtendedActorSystem system) : SerializerW
         "cI" => Read(Proto.SubDeviceIdsReserved.Parser.ParseFrom(bytes)),
         "cE" => new ToConnection.Evicted(Proto.Evicted.Parser.ParseFrom(bytes).TakenOver),
         "cK" => new ToConnection.AttachSubDevice(Device(Proto.SubDeviceToAttach.Parser.ParseFrom(bytes).SubDeviceId)),
+        "cV" => new ToConnection.SubDevicesChanged(Proto.SubDevicesToTell.Parser.ParseFrom(bytes).Version),
         "rA" => Read(Proto.Accepted.Parser.ParseFrom(bytes)),
         "rD" => OutboxReply.Done.Instance,
         "rM" => Read(Proto.Messages.Parser.ParseFrom(bytes)),
@@ -346,6 +352,8 @@ public sealed class DeliverySerializer(ExtendedActorSystem system) : SerializerW
         new(Device(m.DeviceId), m.HasGeneration ? m.Generation : null, Time(m.At));
 
     private static ToDevice.AttachSubDevice Read(Proto.AttachSubDevice m) => new(Device(m.DeviceId), Device(m.SubDeviceId));
+
+    private static ToDevice.SubDevicesChanged Read(Proto.SubDevicesChanged m) => new(Device(m.DeviceId), m.Version);
 
     private static Proto.Command Write(ToDevice.Command o) => o.Ask switch
     {

@@ -1,4 +1,3 @@
-using System.Security.Cryptography;
 using System.Text.Json;
 using IoTDelivery.Devices;
 using IoTDelivery.Domain;
@@ -9,9 +8,6 @@ namespace IoTDelivery.Host.Api;
 /// <summary>Devices: create, list, show, update, delete, secrets, freezing, sub-devices (API manual, "Device Management").</summary>
 public static class DevicesApi
 {
-    // API manual, "Creating a Device".
-    private const int SecretMin = 8, SecretMax = 32;
-
     public static void MapDevices(this RouteGroupBuilder project)
     {
         var devices = project.MapGroup("/devices");
@@ -34,57 +30,16 @@ public static class DevicesApi
     }
 
     private static async Task<IResult> CreateAsync(
-        string project_id, HttpRequest request, Registry.Devices registry, Products products, DeviceLives lives,
-        OnlineNodes nodes, TimeProvider clock, CancellationToken cancel)
+        string project_id, HttpRequest request, DeviceRequests devices, OnlineNodes nodes, CancellationToken cancel)
     {
         using var body = await RequestBody.ReadAsync(request, cancel);
         if (body.Error is not null) return body.Error;
         var fields = new RequestFields(body.Root);
-        var nodeId = fields.Id("node_id", 64, required: true);
-        var productId = fields.Id("product_id", 36, required: true);
-        var givenId = fields.Id("device_id", 128);
-        var deviceName = fields.Text("device_name", 256);
-        var description = fields.Text("description", 2048, min: 0);
-        var appId = fields.Id("app_id", 36);
-        var gatewayId = fields.Id("gateway_id", 128);
-        var extensionInfo = fields.Json("extension_info", 1024, JsonValueKind.Object);
-        var auth = fields.Object("auth_info");
-        var secret = auth?.Id("secret", SecretMax, min: SecretMin);
-        auth?.OneOf("auth_type", ["SECRET"]);
-        fields.Adopt(auth);
+        var asked = NewDevice.OfRequest(fields);
         if (fields.Problem is { } problem) return ApiError.Invalid(problem);
-        if (await products.FindAsync(project_id, productId!, cancel) is not { } product) return ApiError.NoSuchProduct;
-
-        var deviceId = DeviceId.Parse(givenId ?? $"{productId}_{nodeId}");
-        if (gatewayId == deviceId.Value) gatewayId = null; // how the answer names a device that connects by itself
-        var gateway = gatewayId is null ? null : await registry.FindAsync(project_id, DeviceId.Parse(gatewayId));
-        if (gatewayId is not null && gateway is null) return ApiError.Invalid($"gateway_id: there is no device {gatewayId}.");
-        if (gateway is { RootId: not null } && gateway.RootId != gateway.GatewayId) return ApiError.Invalid($"gateway_id: {gatewayId} is a sub-device of a sub-device; there are at most two levels.");
-        var now = clock.GetUtcNow();
-        var device = new Device
-        {
-            DeviceId = deviceId.Value,
-            RecordId = RecordIds.New(now),
-            ProjectId = project_id,
-            ProductId = productId!,
-            NodeId = nodeId!,
-            AppId = appId,
-            GatewayId = gatewayId,
-            RootId = gateway is null ? null : gateway.RootId ?? gateway.DeviceId,
-            DeviceName = deviceName,
-            Description = description,
-            ExtensionInfo = extensionInfo,
-            Secret = secret ?? NewSecret(),
-            CreatedAt = now.ToUnixTimeMilliseconds(),
-        };
-
-        return await lives.CreateAsync(device, cancel) switch
-        {
-            { Device: { } created } =>
-                new JsonResult(201, json => Write(json, created, product.Name, nodes.StatusOf(created, root: null))),
-            { Refused: { } reason } => ApiError.For(reason),
-            _ => ApiError.DeviceExists,
-        };
+        var (created, error) = await devices.CreateAsync(project_id, asked, cancel);
+        if (created is null) return error!;
+        return new JsonResult(201, json => Write(json, created.Device, created.Product.Name, nodes.StatusOf(created.Device)));
     }
 
     private static async Task<IResult> ListAsync(
@@ -98,7 +53,6 @@ public static class DevicesApi
         var filter = new DeviceFilter(
             Filter("product_id"), Filter("gateway_id"), Filter("node_id"), Filter("device_name"), Filter("app_id"), isCascade, from, to is null ? null : to + 999);
         var (items, count) = await registry.ListAsync(project_id, filter, page, cancel);
-        var roots = await registry.RootsAsync(items, cancel);
         return new JsonResult(200, json =>
         {
             json.WriteStartObject();
@@ -107,7 +61,7 @@ public static class DevicesApi
             {
                 json.WriteStartObject();
                 WriteIds(json, device);
-                json.WriteString("status", nodes.StatusOf(device, Root(device, roots)));
+                json.WriteString("status", nodes.StatusOf(device));
                 json.WriteStartArray("tags");
                 json.WriteEndArray();
                 json.WriteEndObject();
@@ -133,7 +87,7 @@ public static class DevicesApi
     {
         if (!DeviceId.TryParse(device_id, out var deviceId)) return ApiError.Invalid($"device_id must be {DeviceId.Pattern}.");
         if (await registry.ReadAsync(project_id, deviceId, cancel) is not { } device) return ApiError.NoSuchDevice;
-        return await ShownAsync(device, registry, products, nodes, cancel);
+        return await ShownAsync(device, products, nodes, cancel);
     }
 
     private static async Task<IResult> UpdateAsync(
@@ -145,7 +99,7 @@ public static class DevicesApi
         var fields = new RequestFields(body.Root);
         var change = new DeviceChange(fields.Text("device_name", 256), fields.Text("description", 2048, min: 0), fields.Json("extension_info", 1024, JsonValueKind.Object));
         if (fields.Problem is { } problem) return ApiError.Invalid(problem);
-        return await registry.UpdateAsync(project_id, deviceId, change, cancel) is { } device ? await ShownAsync(device, registry, products, nodes, cancel) : ApiError.NoSuchDevice;
+        return await registry.UpdateAsync(project_id, deviceId, change, cancel) is { } device ? await ShownAsync(device, products, nodes, cancel) : ApiError.NoSuchDevice;
     }
 
     private static async Task<IResult> ActAsync(
@@ -157,7 +111,7 @@ public static class DevicesApi
         using var body = await RequestBody.ReadAsync(request, cancel);
         if (body.Error is not null) return body.Error;
         var fields = new RequestFields(body.Root);
-        var secret = fields.Id("secret", SecretMax, min: SecretMin) ?? NewSecret();
+        var secret = fields.Id("secret", NewDevice.SecretMax, min: NewDevice.SecretMin) ?? NewDevice.NewSecret();
         var type = fields.OneOf("secret_type", ["PRIMARY", "SECONDARY"]) ?? "PRIMARY";
         var disconnects = fields.Bool("force_disconnect") ?? false;
         if (fields.Problem is { } problem) return ApiError.Invalid(problem);
@@ -203,26 +157,16 @@ public static class DevicesApi
     }
 
     private static async Task<IResult> DeleteAsync(
-        string project_id, string device_id, Registry.Devices registry, DeviceLives lives, CancellationToken cancel)
+        string project_id, string device_id, DeviceRequests devices, CancellationToken cancel)
     {
         if (!DeviceId.TryParse(device_id, out var deviceId)) return ApiError.Invalid($"device_id must be {DeviceId.Pattern}.");
-        if (await registry.HasSubDevicesAsync(deviceId, cancel)) return await registry.FindAsync(project_id, deviceId) is null ? ApiError.NoSuchDevice : ApiError.HasSubDevices;
-        return await lives.DeleteAsync(project_id, deviceId, cancel) switch
-        {
-            null => Results.NoContent(),
-            { } reason => ApiError.For(reason),
-        };
+        return await devices.DeleteAsync(project_id, deviceId, cancel) is { } error ? error : Results.NoContent();
     }
 
-    private static string NewSecret() => RandomNumberGenerator.GetHexString(SecretMax, lowercase: true);
-
-    private static Device? Root(Device device, IReadOnlyDictionary<string, Device> roots) => device.RootId is { } root ? roots.GetValueOrDefault(root) : null;
-
-    private static async Task<IResult> ShownAsync(Device device, Registry.Devices registry, Products products, OnlineNodes nodes, CancellationToken cancel)
+    private static async Task<IResult> ShownAsync(Device device, Products products, OnlineNodes nodes, CancellationToken cancel)
     {
         var product = await products.FindAsync(device.ProjectId, device.ProductId, cancel);
-        var status = nodes.StatusOf(device, Root(device, await registry.RootsAsync([device], cancel)));
-        return new JsonResult(200, json => Write(json, device, product?.Name, status));
+        return new JsonResult(200, json => Write(json, device, product?.Name, nodes.StatusOf(device)));
     }
 
     private static void WriteIds(Utf8JsonWriter json, Device device)

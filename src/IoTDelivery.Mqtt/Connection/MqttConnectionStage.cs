@@ -85,7 +85,7 @@ internal sealed class MqttConnectionStage(ConnectionContext connection, Accepted
         private readonly Action _runLater;
         private MqttSession _session;
         private SessionEnd? _end;
-        private IActorRef? _subDevices;
+        private readonly GatewayActors _gateway;
         private bool _runsLater;
         private CancellationTokenRegistration _shutdown;
 
@@ -103,6 +103,7 @@ internal sealed class MqttConnectionStage(ConnectionContext connection, Accepted
             {
                 MayOutlive = connect.KeepsSession,
             };
+            _gateway = new GatewayActors(services.System);
             _runLater = GetAsyncCallback(OnRunLater);
             SetHandler(stage._nothing, TotallyIgnorantInput);
         }
@@ -132,7 +133,7 @@ internal sealed class MqttConnectionStage(ConnectionContext connection, Accepted
         public override void PostStop()
         {
             _shutdown.Dispose();
-            if (_subDevices is not null) _services.System.Stop(_subDevices);
+            _gateway.Stop();
             Listen([]);
 
             // Behind the acknowledgements, and as they straight to the actor: the end of this stage would overtake what the client said.
@@ -227,6 +228,7 @@ internal sealed class MqttConnectionStage(ConnectionContext connection, Accepted
             for (var round = 0; round < RoundsMax; round++)
             {
                 if (Write() == WriteState.Pending) return; // backpressure: nothing is read until the transport has taken the bytes
+                _gateway.Written(StageActor.Ref);
                 if (_end is not null)
                 {
                     Leave();
@@ -326,9 +328,14 @@ internal sealed class MqttConnectionStage(ConnectionContext connection, Accepted
         private void OnEvents(EventsUp events)
         {
             if (events.SdkInfo is { } info) _services.ReportSdkInfo(_connect.DeviceId, info);
-            if (events.TimeSync is not { } request) return;
+            if (events.Gateway is { } requests)
+            {
+                foreach (var request in requests) Dialogue().Tell(request, StageActor.Ref);
+            }
+
+            if (events.TimeSync is not { } timeSync) return;
             var now = _services.Clock.GetUtcNow();
-            _writer.Replies.Enqueue(TimeSyncResponse.To(_connect.DeviceId, request, now, now));
+            _writer.Replies.Enqueue(TimeSyncResponse.To(_connect.DeviceId, timeSync, now, now));
         }
 
         private void AcknowledgeUplinks()
@@ -400,8 +407,16 @@ internal sealed class MqttConnectionStage(ConnectionContext connection, Accepted
                     return true;
                 case ToConnection.AttachSubDevice attach:
                     if (!_writer.IsOpen) sender.Tell(OutboxReply.Done.Instance); // asked about when the session is known
-                    else Gateway().Tell(attach, sender);
+                    else Carrier().Tell(attach, sender);
                     return false;
+                case ToConnection.SubDevicesChanged changed:
+                    if (!_writer.IsOpen) sender.Tell(OutboxReply.Done.Instance); // a gateway that comes asks
+                    else Dialogue().Tell(changed, sender);
+                    return false;
+                case GatewayDialogue.Say say:
+                    foreach (var said in say.Packets) _writer.Replies.Enqueue(said);
+                    if (say.IsAwaited) _gateway.AwaitWritten();
+                    return true;
                 case BroadcastHub.Deliver broadcast:
                     _writer.Enqueue(broadcast.Packet);
                     RunLater();
@@ -454,7 +469,7 @@ internal sealed class MqttConnectionStage(ConnectionContext connection, Accepted
         {
             if (tag > PacketIds.Max)
             {
-                _subDevices?.Tell(new SubDevices.Acknowledged(tag, qos, reasonCode, isSkipped), StageActor.Ref);
+                _gateway.SubDevices?.Tell(new SubDevices.Acknowledged(tag, qos, reasonCode, isSkipped), StageActor.Ref);
                 return;
             }
 
@@ -478,7 +493,7 @@ internal sealed class MqttConnectionStage(ConnectionContext connection, Accepted
             _subscriptions.Add(_attachment.Revise(), subscribed, heldReply);
             Attach();
             var carried = _subscriptions.ForSubDevices(_session);
-            _subDevices?.Tell(new SubDevices.Subscribed(carried, _subscriptions.IsImplicit ? carried : subscribed), StageActor.Ref);
+            _gateway.SubDevices?.Tell(new SubDevices.Subscribed(carried, _subscriptions.IsImplicit ? carried : subscribed), StageActor.Ref);
             Listen(BroadcastHub.FiltersOf(_session.Subscriptions));
         }
 
@@ -489,8 +504,11 @@ internal sealed class MqttConnectionStage(ConnectionContext connection, Accepted
             _services.Broadcasts.Tell(new BroadcastHub.Listen(_connect, filters), StageActor.Ref);
         }
 
-        private IActorRef Gateway() => _subDevices ??= _services.System.ActorOf(
+        private IActorRef Carrier() => _gateway.Carry(() =>
             Props.Create(typeof(SubDevices), _connect, _subscriptions.ForSubDevices(_session), StageActor.Ref, _services, _acceptedAt));
+
+        private IActorRef Dialogue() => _gateway.Talk(() =>
+            Props.Create(typeof(GatewayDialogue), _connect, StageActor.Ref, _services));
 
         private void Attach()
         {
@@ -598,7 +616,7 @@ internal sealed class MqttConnectionStage(ConnectionContext connection, Accepted
             _writer.Replies.Enqueue(ConnAck.Accept(_connect, sessionPresent, Options));
             _reader.Heard();
             ScheduleOnce(KeepAliveTimer, _connect.KeepAlive * 1.5);
-            if (_connect.IsGateway) Gateway();
+            if (_connect.IsGateway) Carrier();
             if (_connect.IsImplicit) ScheduleOnce(ImplicitTimer, Options.ImplicitSubscriptionGrace);
         }
 

@@ -30,4 +30,5 @@ internal sealed record MqttServices(
     TakeUplink TakeUplink,
     UplinkBytes UplinkBytes,
     IActorRef Broadcasts,
-    HandOver HandOver);
+    HandOver HandOver,
+    IGatewayRequests GatewayRequests);

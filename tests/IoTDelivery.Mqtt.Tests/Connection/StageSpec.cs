@@ -58,6 +58,9 @@ public abstract class StageSpec : Akka.TestKit.Xunit2.TestKit
 
     private MqttConnections? _connections;
 
+    /// <summary>Does what gateways ask; null for a site without sub-devices.</summary>
+    private protected IGatewayRequests? GatewayRequests { get; init; }
+
     private protected static MqttOptions Options { get; } = new() { AttachRetryMin = TimeSpan.FromSeconds(20), AttachRetryMax = TimeSpan.FromSeconds(20) };
 
     private protected Running Run(AcceptedConnect? connect = null, MqttOptions? options = null, long window = 64 * 1024, TimeProvider? clock = null)
@@ -65,7 +68,7 @@ public abstract class StageSpec : Akka.TestKit.Xunit2.TestKit
         connect ??= Given.Connect();
         _connections ??= new MqttConnections(
             Sys, new DeviceGateway(() => Region.Ref), (gateway, _) => Task.FromResult(WaitingOf(gateway)), options ?? Options, clock ?? TimeProvider.System, NullLogger<MqttConnections>.Instance,
-            ReportSdkInfo, TakeUplink);
+            ReportSdkInfo, TakeUplink, GatewayRequests);
         var client = new Client(connect.Version, window);
         return new Running(connect, client, _connections.RunAsync(client.Connection, connect));
     }
