@@ -23,7 +23,7 @@ public static class AmqpListener
             if (options.TlsPort == 0) return;
             kestrel.Listen(address, options.TlsPort, listener =>
             {
-                listener.UseTls(kestrel.ApplicationServices.GetRequiredService<ServerCertificate>(), TlsHandshakeTimeout);
+                listener.UseTls(kestrel.ApplicationServices.GetRequiredService<TlsCertificate>(), TlsHandshakeTimeout);
                 Serve(listener);
             });
 

@@ -1,4 +1,5 @@
 using System.Net;
+using System.Runtime.InteropServices;
 using Akka.Actor;
 using Akka.Cluster.Hosting;
 using Akka.Configuration;
@@ -30,6 +31,8 @@ public static class Platform
     /// <summary>Runs the platform. The exit code is 0 after SIGTERM or Ctrl-C, 1 if it could not start.</summary>
     public static async Task<int> RunAsync(string[] args)
     {
+        // SIGHUP asks for the certificate to be read anew (TlsRenewal does) and never ends a node, from its first moment on.
+        using var hangUp = PosixSignalRegistration.Create(PosixSignal.SIGHUP, signal => signal.Cancel = true);
         try
         {
             await using var app = Build(args);
@@ -78,6 +81,7 @@ public static class Platform
             services.AddSingleton<WaitingSubDevices>();
             services.AddSingleton<FindWaitingSubDevices>(s => s.GetRequiredService<WaitingSubDevices>().FindAsync);
             services.AddSingleton<TakeUplink>(s => s.GetRequiredService<UplinkNotifications>().TakeAsync);
+            _ = TlsOptions.Read(settings); // wrong is wrong, even where nothing listens with TLS
             services.AddMqtt(settings, listens: cluster.RolesTaken.Contains(MqttHosting.Role));
             var addresses = Addresses(settings["Urls"] ?? "http://127.0.0.1:8080");
             if (Array.Find(addresses, a => a.Scheme == "https") is { } secure) services.AddServerCertificate(settings, $"Urls = {secure}");
@@ -221,7 +225,7 @@ public static class Platform
 
             void Listen(ListenOptions listener)
             {
-                if (address.Scheme == "https") listener.UseTls(kestrel.ApplicationServices.GetRequiredService<ServerCertificate>(), TlsHandshakeTimeout, isHttp: true);
+                if (address.Scheme == "https") listener.UseTls(kestrel.ApplicationServices.GetRequiredService<TlsCertificate>(), TlsHandshakeTimeout, isHttp: true);
             }
         }
     }

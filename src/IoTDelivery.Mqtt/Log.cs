@@ -35,4 +35,13 @@ internal static partial class Log
 
     [LoggerMessage(3008, LogLevel.Error, "Connection {ConnectionId} of device {DeviceId} ends by an internal error.")]
     public static partial void Faulted(this ILogger logger, Exception fault, DeviceId deviceId, Guid connectionId);
+
+    [LoggerMessage(3021, LogLevel.Information, "New connections are shown the certificate with serial number {SerialNumber}, valid to {ValidTo:u}.")]
+    public static partial void CertificateRenewed(this ILogger logger, string serialNumber, DateTime validTo);
+
+    [LoggerMessage(3022, LogLevel.Information, "The certificate with serial number {SerialNumber}, valid to {ValidTo:u}, stays in use: its files have not changed.")]
+    public static partial void CertificateUnchanged(this ILogger logger, string serialNumber, DateTime validTo);
+
+    [LoggerMessage(3023, LogLevel.Error, "The certificate with serial number {SerialNumber}, valid to {ValidTo:u}, stays in use: its files cannot serve. {Problem}")]
+    public static partial void CertificateRefused(this ILogger logger, string serialNumber, DateTime validTo, string problem);
 }

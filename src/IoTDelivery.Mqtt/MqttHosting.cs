@@ -77,7 +77,7 @@ public sealed class MqttEndpoint(MqttOptions options, IServiceProvider services)
         if (options.TlsPort == 0) return;
         kestrel.Listen(address, options.TlsPort, listener =>
         {
-            listener.UseTls(services.GetRequiredService<ServerCertificate>(), options.ConnectTimeout);
+            listener.UseTls(services.GetRequiredService<TlsCertificate>(), options.ConnectTimeout);
             Serve(listener);
         });
     }

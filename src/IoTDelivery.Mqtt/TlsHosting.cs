@@ -3,31 +3,36 @@ using Microsoft.AspNetCore.Hosting;
 using Microsoft.AspNetCore.Server.Kestrel.Core;
 using Microsoft.Extensions.Configuration;
 using Microsoft.Extensions.DependencyInjection;
-using Microsoft.Extensions.DependencyInjection.Extensions;
 
 namespace IoTDelivery.Mqtt;
 
 public static class TlsHosting
 {
-    /// <summary>Reads the certificate of section <c>Tls</c>, once for all listeners.</summary>
+    /// <summary>Reads the certificate of section <c>Tls</c>, once for all listeners, and renews it while the node runs.</summary>
     /// <exception cref="ArgumentException">It cannot be used; the message names the setting.</exception>
     public static void AddServerCertificate(this IServiceCollection services, IConfiguration configuration, string neededBy)
     {
-        if (services.Any(s => s.ServiceType == typeof(ServerCertificate))) return;
-        var options = configuration.GetSection(TlsOptions.Section).Get<TlsOptions>() ?? new TlsOptions();
-        services.TryAddSingleton(ServerCertificate.Read(options, neededBy, DateTimeOffset.UtcNow));
+        if (services.Any(s => s.ServiceType == typeof(TlsCertificate))) return;
+        var options = TlsOptions.Read(configuration);
+        if (options.CertificateFile is not { Length: > 0 }) throw new ArgumentException($"Tls:CertificateFile is missing: {neededBy} needs a certificate.");
+        services.AddSingleton(new TlsCertificate(options, DateTimeOffset.UtcNow));
+        services.AddHostedService<TlsRenewal>();
     }
 
-    /// <summary>This listener speaks TLS 1.2 and 1.3.</summary>
-    public static void UseTls(this ListenOptions listener, ServerCertificate certificate, TimeSpan handshakeTimeout, bool isHttp = false) =>
+    /// <summary>This listener speaks TLS 1.2 and 1.3, with the certificate that is current when a connection comes.</summary>
+    public static void UseTls(this ListenOptions listener, TlsCertificate certificate, TimeSpan handshakeTimeout, bool isHttp = false) =>
         listener.UseHttps(https =>
         {
-            https.ServerCertificate = certificate.Certificate;
-            https.ServerCertificateChain = certificate.Chain;
+            https.ServerCertificateSelector = (_, _) => certificate.Current.Certificate; // Kestrel insists on it; Apply says it all
             https.SslProtocols = SslProtocols.Tls12 | SslProtocols.Tls13;
             https.HandshakeTimeout = handshakeTimeout;
+            https.OnAuthenticate = (_, handshake) =>
+            {
+                handshake.ServerCertificateSelectionCallback = null;
+                certificate.Apply(handshake);
 
-            // Kestrel offers HTTP's names: a device that asks for "mqtt" would find nothing in common and be cut off.
-            if (!isHttp) https.OnAuthenticate = (_, ssl) => ssl.ApplicationProtocols = null;
+                // Kestrel offers HTTP's names: a device that asks for "mqtt" would find nothing in common and be cut off.
+                if (!isHttp) handshake.ApplicationProtocols = null;
+            };
         });
 }

@@ -61,10 +61,12 @@ public sealed class LifeAndDeathSpec(PostgreSqlDatabase database, ITestOutputHel
     }
 
     [Fact]
-    public async Task After_SIGTERM_a_node_with_nothing_to_do_is_gone_at_once()
+    public async Task After_SIGHUP_a_node_without_TLS_serves_on_and_after_SIGTERM_with_nothing_to_do_it_is_gone_at_once()
     {
         await using var node = await Node.StartAsync();
 
+        node.HangUp();
+        for (var i = 0; i < 20; i++) Api.Expect(HttpStatusCode.OK, await node.Api.GetAsync("products")); // exit code 129 below, if it is only slow to die
         var (exitCode, took) = await node.TerminateAsync();
 
         output.WriteLine($"exit code {exitCode} after {took.TotalSeconds:0.0} s");
@@ -101,6 +103,7 @@ public sealed class LifeAndDeathSpec(PostgreSqlDatabase database, ITestOutputHel
     [InlineData("Api:Token", "short")]
     [InlineData("Storage:Provider", "Oracle")]
     [InlineData("Storage:Provider", "PostgreSql")]
+    [InlineData("Tls:CipherSuites", "Old")]
     [InlineData("Urls", "nonsense")]
     [InlineData("Urls", "https://127.0.0.1:8443")]
     public async Task A_wrong_setting_is_named_on_stderr_and_the_exit_code_is_1(string setting, string value)

@@ -1,3 +1,4 @@
+using System.Diagnostics;
 using System.Net;
 using System.Net.Security;
 using System.Net.Sockets;
@@ -8,34 +9,109 @@ using MQTTnet;
 
 namespace IoTDelivery.EndToEnd;
 
-/// <summary>A node with a certificate on every port.</summary>
-public sealed class TlsSite : IAsyncLifetime
+/// <summary>A node that shows its certificate on three ports.</summary>
+public sealed class TlsNode(Node node) : IAsyncDisposable
 {
-    public Certificates Certificates { get; } = new();
+    public Node Node => node;
 
-    public int TlsPort { get; } = Node.FreePort();
+    public int MqttPort { get; } = Node.FreePort();
 
     public int HttpsPort { get; } = Node.FreePort();
 
-    public Node Node { get; private set; } = null!;
+    public int AmqpPort { get; } = Node.FreePort();
+
+    public IReadOnlyList<(string Name, int Port)> Doors => [("MQTT", MqttPort), ("REST", HttpsPort), ("AMQP", AmqpPort)];
+
+    public Task StartAsync() => node.StartAgainAsync(
+        $"--urls=http://127.0.0.1:{node.RestPort};https://localhost:{HttpsPort}", $"--Mqtt:TlsPort={MqttPort}", $"--Amqp:TlsPort={AmqpPort}",
+        "--Logging:LogLevel:IoTDelivery.Mqtt.TlsRenewal=Information");
+
+    public ValueTask DisposeAsync() => node.DisposeAsync();
+}
+
+/// <summary>A node with each setting of <c>Tls:CipherSuites</c>; both show the same certificate.</summary>
+public sealed class TlsSite : IAsyncLifetime
+{
+    private string _keyType = "ECDSA";
+
+    public Certificates Certificates { get; } = new();
+
+    public TlsNode Modern { get; private set; } = null!;
+
+    public TlsNode Vendor { get; private set; } = null!;
+
+    public Node Node => Modern.Node;
+
+    public int TlsPort => Modern.MqttPort;
+
+    public int HttpsPort => Modern.HttpsPort;
 
     public async Task InitializeAsync()
     {
-        Node = Node.Create([.. Certificates.Pem, $"--Mqtt:TlsPort={TlsPort}"]);
-        await Node.StartAgainAsync($"--urls=http://127.0.0.1:{Node.RestPort};https://localhost:{HttpsPort}");
+        Modern = new TlsNode(Node.Create(Certificates.Pem));
+        Vendor = new TlsNode(Node.Create([.. Certificates.Pem, "--Tls:CipherSuites=Vendor"]));
+
+        // What Modern is depends on the machine's openssl.cnf; what is tested is the product on a machine that has no opinion.
+        foreach (var node in new[] { Modern, Vendor }) node.Node.Variables["OPENSSL_CONF"] = "/dev/null";
+        await Task.WhenAll(Modern.StartAsync(), Vendor.StartAsync());
         await Node.Api.CreateProductAsync();
     }
 
     public async Task DisposeAsync()
     {
-        await Node.DisposeAsync();
+        await Modern.DisposeAsync();
+        await Vendor.DisposeAsync();
         Certificates.Dispose();
+    }
+
+    /// <summary>Both nodes show a certificate with such a key.</summary>
+    public async Task UseKeyAsync(string keyType)
+    {
+        if (keyType == _keyType) return;
+        var serialNumber = Certificates.Renew(keyType);
+        foreach (var node in new[] { Modern, Vendor })
+        {
+            node.Node.HangUp();
+            foreach (var door in node.Doors) await UntilShownAsync(door.Port, serialNumber, TimeSpan.FromSeconds(10));
+        }
+
+        _keyType = keyType;
+    }
+
+    /// <summary>The serial number of what a port shows to a client that checks name and chain.</summary>
+    public async Task<string> ShownAsync(int port)
+    {
+        await using var tls = await ConnectAsync(port);
+        return tls.RemoteCertificate!.GetSerialNumberString();
+    }
+
+    /// <summary>Connects until the port shows this certificate; before, it may only show the one it showed first.</summary>
+    public async Task UntilShownAsync(int port, string serialNumber, TimeSpan patience)
+    {
+        var clock = Stopwatch.StartNew();
+        var first = await ShownAsync(port);
+        for (var shown = first; shown != serialNumber; shown = await ShownAsync(port))
+        {
+            Assert.Equal(first, shown);
+            Assert.True(clock.Elapsed < patience, $"Port {port} still shows {shown} after {clock.Elapsed}.");
+        }
+    }
+
+    public async Task<SslStream> ConnectAsync(int port)
+    {
+        var socket = new TcpClient();
+        await socket.ConnectAsync(IPAddress.Loopback, port);
+        var tls = new SslStream(socket.GetStream(), false, (_, certificate, _, errors) => Certificates.IsTrusted(certificate, errors));
+        await tls.AuthenticateAsClientAsync("localhost");
+        return tls;
     }
 }
 
 /// <summary>TLS on every port: the host's name and the chain are checked, as a careful client does.</summary>
 public sealed class TlsSpec(TlsSite site) : IClassFixture<TlsSite>
 {
+    private const string Unchanged = "stays in use: its files have not changed.", Refused = "stays in use: its files cannot serve.";
+
     [Theory]
     [InlineData(SslProtocols.Tls12)] // one device SDK is pinned to it
     [InlineData(SslProtocols.Tls13)]
@@ -126,6 +202,152 @@ public sealed class TlsSpec(TlsSite site) : IClassFixture<TlsSite>
         }
     }
 
+    // ---- cipher suites: what s_client of OpenSSL offers, and nothing else
+
+    public static TheoryData<string, string, string, bool, bool> Suites => new()
+    {
+        // key, protocol, suite, spoken by Modern, by Vendor
+        { "ECDSA", "tls1_3", "TLS_AES_256_GCM_SHA384", true, true },
+        { "ECDSA", "tls1_3", "TLS_CHACHA20_POLY1305_SHA256", true, true },
+        { "ECDSA", "tls1_3", "TLS_AES_128_GCM_SHA256", true, true },
+        { "ECDSA", "tls1_2", "ECDHE-ECDSA-AES256-GCM-SHA384", true, true },
+        { "ECDSA", "tls1_2", "ECDHE-ECDSA-AES128-GCM-SHA256", true, true },
+        { "ECDSA", "tls1_2", "ECDHE-ECDSA-AES256-SHA384", true, true },
+        { "ECDSA", "tls1_2", "ECDHE-ECDSA-AES128-SHA256", true, true },
+        { "ECDSA", "tls1_2", "ECDHE-ECDSA-AES256-SHA", false, true },
+        { "ECDSA", "tls1_2", "ECDHE-ECDSA-AES128-SHA", false, true },
+        { "ECDSA", "tls1_2", "ECDHE-RSA-AES128-GCM-SHA256", false, false }, // the certificate is of the other kind
+        { "RSA", "tls1_3", "TLS_AES_256_GCM_SHA384", true, true },
+        { "RSA", "tls1_3", "TLS_AES_128_GCM_SHA256", true, true },
+        { "RSA", "tls1_2", "ECDHE-RSA-AES256-GCM-SHA384", true, true },
+        { "RSA", "tls1_2", "ECDHE-RSA-AES128-GCM-SHA256", true, true },
+        { "RSA", "tls1_2", "ECDHE-RSA-AES256-SHA384", true, true },
+        { "RSA", "tls1_2", "ECDHE-RSA-AES128-SHA256", true, true },
+        { "RSA", "tls1_2", "ECDHE-RSA-AES256-SHA", false, true },
+        { "RSA", "tls1_2", "ECDHE-RSA-AES128-SHA", false, true },
+        { "RSA", "tls1_2", "AES128-SHA", false, false }, // no forward secrecy
+        { "RSA", "tls1_2", "AES128-GCM-SHA256", false, false },
+        { "RSA", "tls1_2", "DHE-RSA-AES128-GCM-SHA256", false, false },
+        { "RSA", "tls1_1", "ECDHE-RSA-AES128-SHA:@SECLEVEL=0", false, false },
+    };
+
+    [SkippableTheory]
+    [MemberData(nameof(Suites))]
+    public async Task A_client_that_knows_one_suite_is_served_as_the_setting_says(string key, string protocol, string suite, bool byModern, bool byVendor)
+    {
+        Skip.If(Command.Find("openssl") is null, "openssl is not installed (apt-get install openssl).");
+        await site.UseKeyAsync(key);
+        string[] offer = ["s_client", "-brief", $"-{protocol}", protocol == "tls1_3" ? "-ciphersuites" : "-cipher", suite];
+
+        var doors = site.Modern.Doors.Select(d => ($"Modern, {d.Name}", d.Port, byModern)).Concat(site.Vendor.Doors.Select(d => ($"Vendor, {d.Name}", d.Port, byVendor)));
+        await Task.WhenAll(doors.Select(async door =>
+        {
+            var (name, port, isSpoken) = door;
+            await using var client = Command.Start(Path.GetTempPath(), "sh", ["-c", "exec openssl \"$@\" </dev/null", "openssl", .. offer, "-connect", $"127.0.0.1:{port}"]);
+            Assert.True((await client.ExitAsync() == 0) == isSpoken, $"{name}: {client.Errors}");
+            if (isSpoken) Assert.Contains($"Ciphersuite: {suite}", client.Errors);
+            else Assert.Contains("alert", client.Errors); // refused in TLS's words, not cut off
+        }));
+    }
+
+    // ---- renewal
+
+    [Fact]
+    public async Task A_renewed_certificate_is_shown_at_every_door_within_five_seconds_and_no_connected_device_notices()
+    {
+        const int count = 200;
+        await Parallel.ForAsync(0, count, async (i, _) => await site.Node.Api.CreateDeviceAsync($"lamp_r{i}"));
+        var devices = new SslStream[count];
+        await Parallel.ForAsync(0, count, async (i, _) => devices[i] = await ConnectedAsync($"lamp_r{i}"));
+        var refused = Logged(site.Node, Refused);
+        var isOver = false;
+        var pings = Task.WhenAll(devices.Select(async device =>
+        {
+            var answers = 0;
+            while (!Volatile.Read(ref isOver)) answers += await PingAsync(device);
+            return answers;
+        }));
+
+        foreach (var isAsked in new[] { false, true })
+        {
+            var serialNumber = site.Certificates.Renew();
+            if (isAsked) site.Node.HangUp();
+            var patience = TimeSpan.FromSeconds(5);
+            await Task.WhenAll(site.Modern.Doors.Select(door => site.UntilShownAsync(door.Port, serialNumber, patience)));
+            await Task.WhenAll(site.Vendor.Doors.Select(door => site.UntilShownAsync(door.Port, serialNumber, patience))); // they came with the same file
+        }
+
+        var unchanged = Logged(site.Node, Unchanged);
+        site.Node.HangUp(); // asked for without a need: it is told so
+        await UntilLoggedAsync(site.Node, Unchanged, unchanged + 1);
+        Assert.Equal(refused, Logged(site.Node, Refused)); // certificate and key were written one after the other
+
+        Volatile.Write(ref isOver, true);
+        Assert.All(await pings, answers => Assert.True(answers > 0));
+        foreach (var device in devices)
+        {
+            Assert.Equal(1, await PingAsync(device));
+            await device.DisposeAsync();
+        }
+    }
+
+    [Theory]
+    [InlineData("server.pem", "this is no certificate", "Tls:CertificateFile: {folder}/server.pem cannot be read as PFX")]
+    [InlineData("server.pem", null, "Tls:CertificateFile: {folder}/server.pem cannot be read.")]
+    [InlineData("server.key", null, "Tls:KeyFile: {folder}/server.key cannot be read.")]
+    [InlineData("server.key", "{other}", "Tls:KeyFile: {folder}/server.key holds no private key that fits")]
+    public async Task A_broken_file_leaves_the_old_certificate_in_use_and_is_named_in_the_log(string name, string? content, string says)
+    {
+        var (file, shown) = (site.Certificates.File(name), await site.ShownAsync(site.TlsPort));
+        var good = await File.ReadAllTextAsync(file);
+        try
+        {
+            if (content is null) File.Delete(file);
+            else site.Certificates.Write(name, content == "{other}" ? site.Certificates.Issue().Key : content);
+            site.Node.HangUp();
+
+            await UntilLoggedAsync(site.Node, says.Replace("{folder}", site.Certificates.Folder), 1);
+            foreach (var door in site.Modern.Doors) Assert.Equal(shown, await site.ShownAsync(door.Port));
+        }
+        finally
+        {
+            site.Certificates.Write(name, good);
+        }
+    }
+
+    private static int Logged(Node node, string text) => node.Output.Split('\n').Count(line => line.Contains(text));
+
+    private static async Task UntilLoggedAsync(Node node, string text, int times)
+    {
+        var clock = Stopwatch.StartNew();
+        while (Logged(node, text) < times)
+        {
+            Assert.True(clock.Elapsed < TimeSpan.FromSeconds(10), $"'{text}' is not {times} times in the log:\n{node.Output}");
+            await Task.Delay(20); // the log of another process: there is nothing to await
+        }
+    }
+
+    private async Task<SslStream> ConnectedAsync(string lamp)
+    {
+        var device = await site.ConnectAsync(site.TlsPort);
+        await device.WriteAsync(RawMqtt.Connect(lamp));
+        var connAck = new byte[4];
+        await device.ReadExactlyAsync(connAck);
+        Assert.Equal([0x20, 2, 0, 0], connAck);
+        return device;
+    }
+
+    // PINGREQ, PINGRESP.
+    private static async Task<int> PingAsync(SslStream device)
+    {
+        using var patience = new CancellationTokenSource(TimeSpan.FromSeconds(30));
+        await device.WriteAsync(new byte[] { 0xC0, 0 }, patience.Token);
+        var answer = new byte[2];
+        await device.ReadExactlyAsync(answer, patience.Token);
+        Assert.Equal([0xD0, 0], answer);
+        return 1;
+    }
+
     private Action<MqttClientTlsOptionsBuilder> Trusting(SslProtocols protocol) => tls => tls
         .UseTls().WithSslProtocols(protocol).WithTargetHost("localhost").WithCertificateValidationHandler(e => site.Certificates.IsTrusted(e.Certificate, e.SslPolicyErrors));
 }
@@ -147,9 +369,20 @@ public sealed class TlsSettingsSpec : IDisposable
         { "another key", ["--Mqtt:TlsPort=8883", "--Tls:CertificateFile={good}/server.pem", "--Tls:KeyFile={good}/other.key"], "Tls:KeyFile: {good}/other.key holds no private key that fits" },
         { "wrong password", ["--Mqtt:TlsPort=8883", "--Tls:CertificateFile={good}/server.pfx", "--Tls:Password=wrong"], "Tls:CertificateFile: {good}/server.pfx cannot be read as PFX" },
         { "expired", ["--Mqtt:TlsPort=8883", "--Tls:CertificateFile={old}/server.pem", "--Tls:KeyFile={old}/server.key"], "expired at" },
+        { "not for servers", ["--Mqtt:TlsPort=8883", "--Tls:CertificateFile={good}/client.pem"], "is not for servers" },
+        { "a key too short for TLS", ["--Mqtt:TlsPort=8883", "--Tls:CertificateFile={good}/short.pem"], "Tls:CertificateFile: TLS cannot be spoken with the certificate in {good}/short.pem." },
+        { "unknown suites", ["--Tls:CipherSuites=Old"], "Tls:CipherSuites must be one of Modern, Vendor." },
+        { "suites by number", ["--Tls:CipherSuites=1"], "Tls:CipherSuites must be one of Modern, Vendor." },
         { "port out of range", ["--Mqtt:TlsPort=70000"], "Mqtt:TlsPort must be from 0 to 65535." },
         { "no http", ["--urls=ftp://127.0.0.1:0"], "only http and https are offered" },
     };
+
+    public TlsSettingsSpec()
+    {
+        var (client, @short) = (_good.Issue(usage: Certificates.ClientAuthentication), _good.Issue("short RSA"));
+        _good.Write("client.pem", client.Certificate + "\n" + client.Key);
+        _good.Write("short.pem", @short.Certificate + "\n" + @short.Key);
+    }
 
     [Theory]
     [MemberData(nameof(Wrong))]

@@ -24,6 +24,7 @@ public sealed partial class DeployFilesSpec(RunningPlatform platform) : IClassFi
         ["Api"] = typeof(ApiOptions),
         ["Mqtt"] = typeof(MqttOptions),
         ["Amqp"] = typeof(AmqpOptions),
+        ["Tls"] = typeof(TlsOptions),
         ["Cluster"] = typeof(ClusterSettings),
         ["Delivery"] = typeof(DeliveryPolicy),
         ["Devices"] = typeof(DeviceOptions),

@@ -146,6 +146,12 @@ public sealed class Node : IAsyncDisposable
         return (await ExitAsync(), clock.Elapsed);
     }
 
+    /// <summary>SIGHUP.</summary>
+    public void HangUp()
+    {
+        if (kill(_process!.Id, 1) != 0) throw new InvalidOperationException("SIGHUP was not delivered.");
+    }
+
     public async ValueTask DisposeAsync()
     {
         await KillAsync();
