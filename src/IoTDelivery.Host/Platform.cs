@@ -15,6 +15,7 @@ using IoTDelivery.Mqtt;
 using IoTDelivery.Push;
 using IoTDelivery.Registry;
 using IoTDelivery.Storage;
+using Microsoft.AspNetCore.HttpOverrides;
 using Microsoft.AspNetCore.Server.Kestrel.Core;
 using Microsoft.Extensions.Options;
 
@@ -86,6 +87,7 @@ public static class Platform
             var addresses = Addresses(settings["Urls"] ?? "http://127.0.0.1:8080");
             if (Array.Find(addresses, a => a.Scheme == "https") is { } secure) services.AddServerCertificate(settings, $"Urls = {secure}");
             services.AddApi(api);
+            if (api.ForwardedHeaders) services.AddTrustedProxies(settings, "Api:ForwardedHeaders = true");
             services.AddHealth();
             services.AddSingleton<ReadDocument>(BatchTasksApi.Read);
             services.AddBatch(Options<BatchOptions>(settings, BatchOptions.Section, o => o.Problem()));
@@ -135,6 +137,11 @@ public static class Platform
 
         var app = builder.Build();
         started = app.Lifetime.ApplicationStarted;
+        if (app.Services.GetRequiredService<ApiOptions>().ForwardedHeaders)
+        {
+            app.UseForwardedHeaders(Forwarded(app.Services.GetRequiredService<TrustedProxies>()));
+        }
+
         app.Use(Farewell.SayAsync);
         var roles = app.Services.GetRequiredService<ClusterSettings>().RolesTaken;
         if (roles.Contains(MqttHosting.Role)) app.MapMqtt();
@@ -181,6 +188,16 @@ public static class Platform
         }
     }
 
+    // The nearest proxy's word counts, nobody's beyond: what a client writes there itself is never believed.
+    private static ForwardedHeadersOptions Forwarded(TrustedProxies proxies)
+    {
+        var forwarded = new ForwardedHeadersOptions { ForwardedHeaders = ForwardedHeaders.XForwardedFor, ForwardLimit = 1 };
+        forwarded.KnownProxies.Clear();
+        forwarded.KnownIPNetworks.Clear();
+        foreach (var network in proxies.Networks) forwarded.KnownIPNetworks.Add(network);
+        return forwarded;
+    }
+
     private static T Options<T>(ConfigurationManager settings, string section, Func<T, string?> problem) where T : class, new()
     {
         var options = settings.GetSection(section).Get<T>() ?? new T();
@@ -216,7 +233,7 @@ public static class Platform
     private static void ListenForApplications(KestrelServerOptions kestrel, BindingAddress[] addresses)
     {
         kestrel.AddServerHeader = false;
-        kestrel.Limits.MaxRequestBodySize = ApiOptions.BodyBytesMax;
+        kestrel.Limits.MaxRequestBodySize = ApiOptions.DrainedBytesMax; // what is taken is less: RequestBody
         foreach (var address in addresses)
         {
             if (address.Host is "localhost") kestrel.ListenLocalhost(address.Port, Listen);

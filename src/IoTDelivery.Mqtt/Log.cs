@@ -15,6 +15,9 @@ internal static partial class Log
     [LoggerMessage(3003, LogLevel.Information, "A connection from {RemoteEndPoint} with client id '{ClientId}' was refused: {Reason}.")]
     public static partial void Refused(this ILogger logger, string? remoteEndPoint, string? clientId, string reason);
 
+    [LoggerMessage(3009, LogLevel.Information, "A connection from {RemoteEndPoint} to {LocalEndPoint}, where proxies connect, was refused: {Problem}.")]
+    public static partial void NotFromProxy(this ILogger logger, string? remoteEndPoint, string? localEndPoint, string problem);
+
     [LoggerMessage(3004, LogLevel.Warning, "Device {DeviceId} is not let in: the registry does not answer ({Reason}).")]
     public static partial void RegistryUnavailable(this ILogger logger, DeviceId deviceId, string reason); // no stack: there are thousands of these
 

@@ -34,6 +34,8 @@ public static class MqttHosting
         // Not only when the first listener asks: a wrong certificate stops the start with a sentence.
         if (options.TlsPort > 0) services.AddServerCertificate(configuration, $"Mqtt:TlsPort = {options.TlsPort}");
 
+        if (options.ProxyProtocol) services.AddTrustedProxies(configuration, "Mqtt:ProxyProtocol = true");
+
         services.TryAddSingleton(TimeProvider.System);
         services.TryAddSingleton<FindDevice>(s => s.GetRequiredService<Registry.Devices>().FindAsync);
         services.TryAddSingleton<FindWaitingSubDevices>((_, _) => Task.FromResult<IReadOnlyList<Domain.DeviceId>>([]));
@@ -71,15 +73,22 @@ public sealed class MqttEndpoint(MqttOptions options, IServiceProvider services)
         var address = IPAddress.Parse(options.Address);
         kestrel.Listen(address, options.Port, listener =>
         {
+            BehindProxy(listener);
             Serve(listener);
             _listener = listener;
         });
         if (options.TlsPort == 0) return;
         kestrel.Listen(address, options.TlsPort, listener =>
         {
+            BehindProxy(listener);
             listener.UseTls(services.GetRequiredService<TlsCertificate>(), options.ConnectTimeout);
             Serve(listener);
         });
+    }
+
+    private void BehindProxy(ListenOptions listener)
+    {
+        if (options.ProxyProtocol) listener.UseProxyProtocol(options.ConnectTimeout, MqttConnectionHandler.CountNotFromProxy);
     }
 
     // Devices do not send HTTP. Asked for with the first connection: the actor system is not there yet while Kestrel is being configured.

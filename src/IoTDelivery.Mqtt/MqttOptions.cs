@@ -18,6 +18,13 @@ public sealed record MqttOptions
     public int TlsPort { get; init; }
 
     /// <summary>
+    /// True: every connection to <see cref="Port"/> and <see cref="TlsPort"/> begins with a PROXY header (version 1 or 2) of a proxy
+    /// among <c>Proxy:TrustedAddresses</c>, before TLS; what does not is closed. Limits and logs then know the client behind
+    /// the proxy. Default false.
+    /// </summary>
+    public bool ProxyProtocol { get; init; }
+
+    /// <summary>
     /// Connections of this node at once, those that have not logged in included. One more is closed unheard. Default 100,000 (about 14 KB each when idle).
     /// </summary>
     public int ConnectionsMax { get; init; } = 100_000;

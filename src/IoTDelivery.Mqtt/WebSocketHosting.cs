@@ -8,7 +8,10 @@ namespace IoTDelivery.Mqtt;
 
 public static class WebSocketHosting
 {
-    private const string Path = "/mqtt", Subprotocol = "mqtt";
+    private const string Path = "/mqtt";
+
+    // The first that a client offers too is taken. The second is what clients of MQTT 3.1 ask for: libmosquitto, paho, mqtt.js.
+    private static readonly string[] Subprotocols = ["mqtt", "mqttv3.1"];
 
     /// <summary>
     /// MQTT over WebSocket at <c>/mqtt</c> on every HTTP listener. Comes before the REST API's limits and login: a device proves itself by its CONNECT, and a
@@ -27,18 +30,21 @@ public static class WebSocketHosting
             return;
         }
 
-        if (!http.WebSockets.WebSocketRequestedProtocols.Contains(Subprotocol, StringComparer.Ordinal))
+        var options = http.RequestServices.GetRequiredService<MqttOptions>();
+        var handler = http.RequestServices.GetRequiredService<MqttConnectionHandler>();
+        var offered = http.WebSockets.WebSocketRequestedProtocols;
+        if (Subprotocols.FirstOrDefault(known => offered.Contains(known, StringComparer.Ordinal)) is not { } subprotocol)
         {
+            handler.RefuseUpgrade(http, "Sec-WebSocket-Protocol offers neither mqtt nor mqttv3.1");
             http.Response.StatusCode = StatusCodes.Status400BadRequest; // [MQTT-6.0.0-3]
-            await http.Response.WriteAsync($"Sec-WebSocket-Protocol must offer \"{Subprotocol}\".");
+            await http.Response.WriteAsync("Sec-WebSocket-Protocol must offer \"mqtt\" or \"mqttv3.1\".");
             return;
         }
 
         // How slow a device may be is said by MQTT's keep-alive and our own write time-out, as on TCP.
         if (http.Features.Get<IHttpMinResponseDataRateFeature>() is { } rate) rate.MinDataRate = null;
-        var accept = new WebSocketAcceptContext { SubProtocol = Subprotocol, KeepAliveInterval = TimeSpan.Zero }; // [MQTT-6.0.0-4]
+        var accept = new WebSocketAcceptContext { SubProtocol = subprotocol, KeepAliveInterval = TimeSpan.Zero }; // [MQTT-6.0.0-4]
         using var socket = await http.WebSockets.AcceptWebSocketAsync(accept);
-        var (options, handler) = (http.RequestServices.GetRequiredService<MqttOptions>(), http.RequestServices.GetRequiredService<MqttConnectionHandler>());
         await WebSocketConnection.RunAsync(http, socket, options.CloseTimeout, handler.OnConnectedAsync);
     }
 }

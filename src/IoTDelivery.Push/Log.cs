@@ -51,8 +51,8 @@ internal static partial class Log
     [LoggerMessage(5009, LogLevel.Information, "Node {Incarnation} is gone: {Devices} devices it held are offline.")]
     public static partial void ConnectionsEnded(this ILogger logger, string incarnation, int devices);
 
-    [LoggerMessage(5010, LogLevel.Warning, "An AMQP consumer was refused ({User}): {Problem}.")]
-    public static partial void AmqpRefused(this ILogger logger, string user, string problem);
+    [LoggerMessage(5010, LogLevel.Warning, "An AMQP consumer from {RemoteEndPoint} was refused ({User}): {Problem}.")]
+    public static partial void AmqpRefused(this ILogger logger, string? remoteEndPoint, string user, string problem);
 
     [LoggerMessage(5030, LogLevel.Warning, "{Count} deliveries that AMQP consumers have not settled within {Time} were taken back.")]
     public static partial void AmqpTakenBack(this ILogger logger, int count, TimeSpan time);

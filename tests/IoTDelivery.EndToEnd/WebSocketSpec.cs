@@ -35,6 +35,41 @@ public sealed class WebSocketSpec(OneRequestAtATime site) : IClassFixture<OneReq
         Assert.True((await device.Client.PublishStringAsync($"$oc/devices/{lamp}/sys/messages/up", large)).IsSuccess);
     }
 
+    // What clients of MQTT 3.1 offer.
+    [Theory]
+    [InlineData(MqttProtocolVersion.V310)]
+    [InlineData(MqttProtocolVersion.V311)]
+    public async Task A_device_that_offers_mqttv3_1_gets_its_message(MqttProtocolVersion version)
+    {
+        var (lamp, id) = (await site.NewDeviceAsync(), $"old_{version}");
+        await using var device = await Device.ConnectAsync(
+            site.Node.RestPort, lamp, version, more: o => o.WithWebSocketServer(w => w.WithUri(site.WebSocket.AbsoluteUri).WithSubProtocols(["mqttv3.1"])));
+        await device.SubscribeAsync();
+
+        Assert.Equal("DELIVERED", Api.Expect(HttpStatusCode.Created, await site.Api.SendMessageAsync(lamp, "as of old", id)).MessageStatus);
+
+        Assert.Equal("as of old", (await device.NextAsync()).Content);
+        await site.ToldAsync(id, "DELIVERED");
+    }
+
+    // [MQTT-6.0.0-4]
+    [Theory]
+    [InlineData("mqtt", "mqtt")]
+    [InlineData("mqttv3.1", "mqttv3.1")]
+    [InlineData("mqttv3.1 mqtt", "mqtt")]
+    [InlineData("mqtt mqttv3.1", "mqtt")]
+    [InlineData("graphql-ws mqttv3.1", "mqttv3.1")]
+    [InlineData("graphql-ws mqtt soap", "mqtt")]
+    public async Task Of_the_subprotocols_a_client_offers_mqtt_is_taken_before_mqttv3_1(string offered, string taken)
+    {
+        using var socket = new ClientWebSocket();
+        foreach (var subprotocol in offered.Split(' ')) socket.Options.AddSubProtocol(subprotocol);
+
+        await socket.ConnectAsync(site.WebSocket, default);
+
+        Assert.Equal(taken, socket.SubProtocol);
+    }
+
     [Fact]
     public async Task A_younger_connection_takes_over_whichever_way_it_comes()
     {
@@ -118,6 +153,8 @@ public sealed class WebSocketSpec(OneRequestAtATime site) : IClassFixture<OneReq
     [Theory]
     [InlineData(null)]
     [InlineData("graphql-ws")]
+    [InlineData("MQTT")]
+    [InlineData("mqttv3.1.1")]
     public async Task A_client_that_does_not_offer_the_subprotocol_is_refused(string? subprotocol)
     {
         using var socket = new ClientWebSocket();

@@ -25,6 +25,7 @@ public sealed partial class DeployFilesSpec(RunningPlatform platform) : IClassFi
         ["Mqtt"] = typeof(MqttOptions),
         ["Amqp"] = typeof(AmqpOptions),
         ["Tls"] = typeof(TlsOptions),
+        ["Proxy"] = typeof(ProxyOptions),
         ["Cluster"] = typeof(ClusterSettings),
         ["Delivery"] = typeof(DeliveryPolicy),
         ["Devices"] = typeof(DeviceOptions),
@@ -80,6 +81,19 @@ public sealed partial class DeployFilesSpec(RunningPlatform platform) : IClassFi
         Assert.All(nodes, n => Assert.Equal(n, services[n]["environment"]["Cluster__Hostname"].ToString()));
         var servers = Server().Matches(Read("docker/haproxy.cfg")).Select(m => (Name: m.Groups[1].Value, Address: m.Groups[2].Value)).ToList();
         Assert.Equal(nodes.Select(n => (n, $"{n}:8080")).Concat(nodes.Select(n => (n, $"{n}:1883"))), servers);
+    }
+
+    // One without the other: no device is let in, or anybody says where he is.
+    [Fact]
+    public void What_haproxy_says_of_clients_the_nodes_of_the_containers_believe()
+    {
+        var (haproxy, settings) = (Read("docker/haproxy.cfg"), (YamlMappingNode)((YamlMappingNode)Documents(Read("docker/compose.yaml")).Single())["x-settings"]);
+        var trusted = new ProxyOptions { TrustedAddresses = [settings["Proxy__TrustedAddresses__0"].ToString(), settings["Proxy__TrustedAddresses__1"].ToString()] };
+
+        Assert.Equal(3, Regex.Count(haproxy, @"(?m)^  server node\d node\d:1883 .*\bsend-proxy-v2$"));
+        Assert.Contains("\n  option forwardfor\n", haproxy);
+        Assert.Equal(("true", "true"), (settings["Mqtt__ProxyProtocol"].ToString(), settings["Api__ForwardedHeaders"].ToString()));
+        Assert.True(TrustedProxies.Read(trusted, "the test").Contains(System.Net.IPAddress.Parse("172.18.0.7")));
     }
 
     [Fact]
@@ -169,6 +183,6 @@ public sealed partial class DeployFilesSpec(RunningPlatform platform) : IClassFi
     [GeneratedRegex("(?:--|`|\\()([A-Z][A-Za-z]+:[A-Z][A-Za-z]+(?::[0-9]+)?)(?=[=`])")]
     private static partial Regex CommandLine();
 
-    [GeneratedRegex(@"(?m)^  server (\S+) (\S+)(?: port 8080)?$")]
+    [GeneratedRegex(@"(?m)^  server (\S+) (\S+)(?: port 8080 send-proxy-v2)?$")]
     private static partial Regex Server();
 }

@@ -23,6 +23,11 @@ public class RunningPlatform : IAsyncLifetime
     /// <summary>More settings, as on the command line.</summary>
     protected virtual string[] Settings => [];
 
+    /// <summary>Where a test puts its own parts in.</summary>
+    protected virtual void Replace(IServiceCollection services)
+    {
+    }
+
     /// <summary>The services of the running node.</summary>
     public IServiceProvider Services => _app!.Services;
 
@@ -34,10 +39,10 @@ public class RunningPlatform : IAsyncLifetime
         [
             "--urls=http://127.0.0.1:0", "--Mqtt:Port=0", $"--Storage:DataFolder={_folder}", $"--Api:Token={Token}", "--Api:Projects:0=p1", "--Api:Projects:1=p2",
             "--Logging:LogLevel:Default=Warning", "--Devices:SleepAfter=00:00:00.5", .. Settings,
-        ]);
+        ], Replace);
         await Platform.StartAsync(_app);
-        var mqtt = _app.Services.GetRequiredService<MqttEndpoint>().BoundTo!.Port;
-        var rest = _app.Services.GetRequiredService<IServer>().Features.Get<IServerAddressesFeature>()!.Addresses.First(a => !a.EndsWith($":{mqtt}"));
+        var mqtt = _app.Services.GetRequiredService<MqttEndpoint>();
+        var rest = _app.Services.GetRequiredService<IServer>().Features.Get<IServerAddressesFeature>()!.Addresses.First(a => !mqtt.Owns(a));
         Http = new HttpClient { BaseAddress = new Uri($"{rest}/v5/iot/") };
         await SendAsync(HttpMethod.Post, "p1/products", """{"product_id":"lamp","name":"lamp","device_type":"lamp","protocol_type":"MQTT","data_format":"json","service_capabilities":[]}""");
         await SendAsync(HttpMethod.Post, "p1/devices", """{"product_id":"lamp","node_id":"1","auth_info":{"secret":"secret-1234"}}""");
@@ -61,7 +66,6 @@ public class RunningPlatform : IAsyncLifetime
         using var request = new HttpRequestMessage(method, path);
         if (token is not null) request.Headers.Add("X-Auth-Token", token);
         if (body is not null) request.Content = new StringContent(body, Encoding.UTF8, contentType);
-        if (body?.Length > 1024 * 1024) request.Headers.ExpectContinue = true; // or the refusal would come in the middle of the sending
         var response = await Http.SendAsync(request);
         var text = await response.Content.ReadAsStringAsync();
         return (response.StatusCode, text.Length == 0 ? default : JsonSerializer.Deserialize<JsonElement>(text), response);

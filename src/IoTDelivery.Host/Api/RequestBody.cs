@@ -1,5 +1,4 @@
 using System.Buffers;
-using System.IO.Pipelines;
 using System.Text.Json;
 
 namespace IoTDelivery.Host.Api;
@@ -34,7 +33,7 @@ public readonly struct RequestBody : IDisposable
 
         try
         {
-            var (bytes, length) = await ReadAllAsync(request.BodyReader, cancel);
+            var (bytes, length) = await ReadAllAsync(request, cancel);
             var (document, problem) = Parse(bytes.AsMemory(0, length));
             if (document is not null) return new RequestBody(document, bytes);
             ArrayPool<byte>.Shared.Return(bytes);
@@ -53,12 +52,23 @@ public readonly struct RequestBody : IDisposable
         ArrayPool<byte>.Shared.Return(_bytes!);
     }
 
-    // The server bounds it: ApiOptions.BodyBytesMax.
-    private static async ValueTask<(byte[] Bytes, int Length)> ReadAllAsync(PipeReader reader, CancellationToken cancel)
+    /// <summary>The whole body, in an array of the shared pool.</summary>
+    /// <exception cref="BadHttpRequestException">
+    /// It is larger than <see cref="ApiOptions.BodyBytesMax"/> (413). The rest of it is thrown away by the server, behind the answer.
+    /// </exception>
+    internal static async ValueTask<(byte[] Bytes, int Length)> ReadAllAsync(HttpRequest request, CancellationToken cancel)
     {
+        if (request.ContentLength > ApiOptions.BodyBytesMax) throw TooLarge(); // also before a client is asked for it (100 Continue)
+        var reader = request.BodyReader;
         while (true)
         {
             var read = await reader.ReadAsync(cancel);
+            if (read.Buffer.Length > ApiOptions.BodyBytesMax)
+            {
+                reader.AdvanceTo(read.Buffer.End);
+                throw TooLarge();
+            }
+
             if (!read.IsCompleted)
             {
                 reader.AdvanceTo(read.Buffer.Start, read.Buffer.End);
@@ -72,6 +82,8 @@ public readonly struct RequestBody : IDisposable
             return (bytes, length);
         }
     }
+
+    private static BadHttpRequestException TooLarge() => new(ApiError.BodyTooLarge.Message, StatusCodes.Status413PayloadTooLarge);
 
     private static (JsonDocument? Document, ApiError? Problem) Parse(ReadOnlyMemory<byte> bytes)
     {

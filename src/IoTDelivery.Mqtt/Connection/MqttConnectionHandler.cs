@@ -3,6 +3,7 @@ using System.IO.Pipelines;
 using IoTDelivery.Domain;
 using IoTDelivery.Registry;
 using Microsoft.AspNetCore.Connections;
+using Microsoft.AspNetCore.Http;
 using Microsoft.Extensions.Logging;
 using MQTTnet.Formatter;
 using MQTTnet.Packets;
@@ -47,6 +48,16 @@ public sealed class MqttConnectionHandler(
         }
     }
 
+    /// <summary>A WebSocket that was not opened.</summary>
+    internal void RefuseUpgrade(HttpContext http, string reason)
+    {
+        Count("subprotocol");
+        logger.Refused($"{http.Connection.RemoteIpAddress}:{http.Connection.RemotePort}", clientId: null, reason);
+    }
+
+    /// <summary>A connection that ended before it came here.</summary>
+    internal static void CountNotFromProxy() => Count("PROXY header");
+
     private async Task ServeAsync(ConnectionContext connection, AcceptedConnect connect)
     {
         MqttMeters.Connects.Add(1);
@@ -68,8 +79,11 @@ public sealed class MqttConnectionHandler(
     private async Task<AcceptedConnect?> AcceptAsync(ConnectionContext connection)
     {
         using var timeout = new CancellationTokenSource(options.ConnectTimeout, clock);
+        var speaks = false;
         try
         {
+            speaks = await FirstByte.ComesAsync(connection.Transport.Input, timeout.Token);
+            if (!speaks) return null;
             var (frame, version, connect) = await ReadConnectAsync(connection.Transport.Input, timeout.Token);
             if (frame == Frame.UnknownLevel)
             {
@@ -88,7 +102,7 @@ public sealed class MqttConnectionHandler(
         }
         catch (Exception cause) when (cause is OperationCanceledException or IOException or InvalidOperationException)
         {
-            Refused(connection, clientId: null, timeout.IsCancellationRequested ? "no CONNECT in time" : "connection lost", logged: false);
+            Refused(connection, clientId: null, timeout.IsCancellationRequested ? "no CONNECT in time" : "connection lost", logged: speaks);
             return null;
         }
     }
@@ -181,9 +195,11 @@ public sealed class MqttConnectionHandler(
 
     private void Refused(ConnectionContext connection, string? clientId, string reason, bool logged = true)
     {
-        MqttMeters.Refused.Add(1, new KeyValuePair<string, object?>("reason", reason));
+        Count(reason);
         if (logged) logger.Refused(connection.RemoteEndPoint?.ToString(), clientId, reason);
     }
+
+    private static void Count(string reason) => MqttMeters.Refused.Add(1, new KeyValuePair<string, object?>("reason", reason));
 
     // Our last words leave, then the client has a moment to close; one that does not read cannot hold the socket for ever.
     private async Task LetGoAsync(ConnectionContext connection)

@@ -26,9 +26,11 @@ public enum Frame
 }
 
 /// <summary>A DISCONNECT of MQTT 5 that names a session expiry in seconds (3.14.2.2.2). The codec's own packet cannot tell 0 from absent, and they mean opposite things.</summary>
-public sealed class DisconnectWithExpiry(uint sessionExpiryInterval) : MqttPacket
+public sealed class DisconnectWithExpiry(uint sessionExpiryInterval, byte reasonCode = 0) : MqttPacket
 {
     public uint SessionExpiryInterval { get; } = sessionExpiryInterval;
+
+    public byte ReasonCode { get; } = reasonCode;
 }
 
 /// <summary>
@@ -53,7 +55,13 @@ public static class MqttFraming
 
         var body = bytes.Slice(headerBytes, bodyBytes);
         frame = Decode(ref bytes, version, out packet);
-        if (packet is MqttDisconnectPacket disconnect && version == MqttProtocolVersion.V500 && NamesExpiry(body)) packet = new DisconnectWithExpiry(disconnect.SessionExpiryInterval);
+        if (version != MqttProtocolVersion.V500) return frame;
+        if (packet is MqttSubscribePacket && HasReservedOptions(body)) return Frame.Malformed;
+        if (packet is MqttDisconnectPacket left && NamesExpiry(body))
+        {
+            packet = new DisconnectWithExpiry(left.SessionExpiryInterval, (byte)left.ReasonCode);
+        }
+
         return frame;
     }
 
@@ -195,6 +203,28 @@ public static class MqttFraming
             if (property == sessionExpiryInterval) return true;
             if (property is not (reasonString or serverReference or userProperty) || !TrySkipText(ref reader)) return false;
             if (property == userProperty && !TrySkipText(ref reader)) return false;
+        }
+
+        return false;
+    }
+
+    // [MQTT-3.8.3-5] The reserved bits of the options are 0; the codec drops them. The packet is well formed, it has read it.
+    private static bool HasReservedOptions(in ReadOnlySequence<byte> body)
+    {
+        const byte reserved = 0b1100_0000;
+        var reader = new SequenceReader<byte>(body);
+        reader.Advance(2); // packet id
+        var (properties, shift, isMore) = (0, 0, true);
+        while (isMore && reader.TryRead(out var part))
+        {
+            properties |= (part & 0x7F) << shift;
+            (shift, isMore) = (shift + 7, (part & 0x80) != 0);
+        }
+
+        reader.Advance(Math.Min(properties, reader.Remaining));
+        while (TrySkipText(ref reader) && reader.TryRead(out var options))
+        {
+            if ((options & reserved) != 0) return true;
         }
 
         return false;

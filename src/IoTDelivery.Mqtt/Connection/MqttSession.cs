@@ -64,6 +64,7 @@ public sealed record MqttSession(DeviceId DeviceId, MqttProtocolVersion Version,
     /// <summary>What a packet of the device leads to.</summary>
     public SessionStep On(MqttPacket packet) => packet switch
     {
+        _ when !ReasonCodes.Exists(packet) => ProtocolError("reason code"),
         MqttPublishPacket publish => OnPublish(publish),
 
         // [MQTT-4.3.2-1] A PUBACK ends the flow for its packet id. One nobody waits for is a late duplicate: the device actor knows.
@@ -161,6 +162,7 @@ public sealed record MqttSession(DeviceId DeviceId, MqttProtocolVersion Version,
         foreach (var filter in subscribe.TopicFilters)
         {
             if (filter.QualityOfServiceLevel > MqttQualityOfServiceLevel.ExactlyOnce) return Malformed("QoS 3"); // [MQTT-3-8.3-4]
+            if (filter.RetainHandling > MqttRetainHandling.DoNotSendOnSubscribe) return ProtocolError("retain handling 3"); // 3.8.3.1
             if (Refusal(filter.Topic, subscribe, all) is { } refusal)
             {
                 codes.Add(refusal);

@@ -26,7 +26,9 @@ internal readonly record struct AmqpUser(string AccessKey, DateTimeOffset At)
 }
 
 /// <summary>SASL PLAIN of one connection: the access key, a time close to ours, the access code.</summary>
-internal sealed class AmqpLogin(AccessCodes codes, AmqpOptions options, Func<AccessCode, bool> admit, ILogger logger, TimeProvider clock) : SaslProfile("PLAIN")
+internal sealed class AmqpLogin(
+    AccessCodes codes, AmqpOptions options, Func<AccessCode, bool> admit, string? remoteEndPoint, ILogger logger, TimeProvider clock)
+    : SaslProfile("PLAIN")
 {
     /// <summary>As whom; null until then.</summary>
     public AccessCode? Access { get; private set; }
@@ -40,7 +42,7 @@ internal sealed class AmqpLogin(AccessCodes codes, AmqpOptions options, Func<Acc
     {
         var (user, access, problem) = Check(command);
         Access = problem is null ? access : null;
-        if (problem is not null) logger.AmqpRefused(user, problem);
+        if (problem is not null) logger.AmqpRefused(remoteEndPoint, user, problem);
         return new SaslOutcome { Code = problem is null ? SaslCode.Ok : SaslCode.Auth };
     }
 

@@ -17,6 +17,12 @@ public sealed record AmqpOptions
     /// <summary>Address of this machine both ports listen on. Default 127.0.0.1.</summary>
     public string Address { get; init; } = "127.0.0.1";
 
+    /// <summary>
+    /// True: every connection to both ports begins with a PROXY header (version 1 or 2) of a proxy among
+    /// <c>Proxy:TrustedAddresses</c>, before TLS; what does not is closed. Default false.
+    /// </summary>
+    public bool ProxyProtocol { get; init; }
+
     /// <summary>How far the <c>timestamp</c> of a user name may be from this node's clock. Default 5 min (manual).</summary>
     public TimeSpan ClockSkew { get; init; } = TimeSpan.FromMinutes(5);
 

@@ -39,7 +39,7 @@ public sealed class AmqpServer(AmqpQueues queues, AccessCodes codes, AmqpConsume
         {
             if (_sessions.Count >= _options.ConnectionsMax)
             {
-                _logger.AmqpRefused("", $"{_options.ConnectionsMax} connections are open");
+                _logger.AmqpRefused(connection.RemoteEndPoint?.ToString(), "", $"{_options.ConnectionsMax} connections are open");
                 return;
             }
 
@@ -107,7 +107,7 @@ public sealed class AmqpServer(AmqpQueues queues, AccessCodes codes, AmqpConsume
         public async Task RunAsync()
         {
             var listener = new ConnectionListener(new Address("kestrel://node:1"), this);
-            var login = new AmqpLogin(server._codes, server._options, access => server.Admit(this, access), server._logger, server._clock);
+            var login = new AmqpLogin(server._codes, server._options, access => server.Admit(this, access), connection.RemoteEndPoint?.ToString(), server._logger, server._clock);
             listener.SASL.EnableMechanism("PLAIN", login);
             listener.AMQP.IdleTimeout = (int)IdleTimeout.TotalMilliseconds;
             listener.AMQP.ContainerId = "iotdelivery";

@@ -1,3 +1,4 @@
+using System.Buffers;
 using System.Collections.Frozen;
 using Microsoft.AspNetCore.Http.Features;
 
@@ -44,13 +45,13 @@ public sealed class ApplicationLogin(ApiOptions options, ApiToken fixedToken, Us
         return signature.IsRight(signed, secretKey) ? null : wrong;
     }
 
-    // The signature is over the bytes as they came, and whoever handles the request reads them again. The server ends a body larger than ApiOptions.BodyBytesMax.
+    // The signature is over the bytes as they came, and whoever handles the request reads them again.
     private static async Task<ReadOnlyMemory<byte>> TakeBodyAsync(HttpRequest request)
     {
-        var body = new MemoryStream();
-        await request.Body.CopyToAsync(body, request.HttpContext.RequestAborted);
-        body.Position = 0;
-        request.Body = body;
-        return body.GetBuffer().AsMemory(0, (int)body.Length);
+        var (bytes, length) = await RequestBody.ReadAllAsync(request, request.HttpContext.RequestAborted);
+        var body = bytes.AsSpan(0, length).ToArray();
+        ArrayPool<byte>.Shared.Return(bytes);
+        request.Body = new MemoryStream(body);
+        return body;
     }
 }
