@@ -1,3 +1,4 @@
+using System.Diagnostics;
 using System.Text;
 using System.Text.Json;
 using Amqp;
@@ -212,7 +213,8 @@ public abstract class AmqpSpec<TDatabase>(TDatabase server) : PushSpec(server), 
         var closed = new TaskCompletionSource<Error>();
         link.Session.Connection.AddClosedCallback((_, error) => closed.TrySetResult(error));
         await _codes.CreateAsync(Given.Project, disconnect: true, default);
-        await closed.Task.WaitAsync(Patience);
+        var error = await closed.Task.WaitAsync(Patience);
+        Assert.Equal("Another access code was asked for, with force_disconnect.", error.Description);
     }
 
     [SkippableFact]
@@ -230,12 +232,12 @@ public abstract class AmqpSpec<TDatabase>(TDatabase server) : PushSpec(server), 
     public async Task A_connection_without_a_receiver_link_and_one_more_than_the_key_may_have_are_ended()
     {
         var idle = await ConnectAsync();
-        var closed = new TaskCompletionSource();
-        idle.AddClosedCallback((_, _) => closed.TrySetResult());
+        var closed = new TaskCompletionSource<Error>();
+        idle.AddClosedCallback((_, error) => closed.TrySetResult(error));
         await ReceiverAsync(1);
         await ReceiverAsync(1);
         await RefusedAsync(User(_world.Clock.GetUtcNow()), _access.Code);
-        await closed.Task.WaitAsync(Patience);
+        Assert.Equal("No receiver link within 00:00:02.", (await closed.Task.WaitAsync(Patience)).Description);
         await PushWorld.UntilAsync(async () =>
         {
             try
@@ -248,6 +250,78 @@ public abstract class AmqpSpec<TDatabase>(TDatabase server) : PushSpec(server), 
                 return false; // the server has not yet noticed that the other one is gone
             }
         });
+    }
+
+    // AMQP 1.0, 2.4.5. The consumer itself may be silent for longer: the node judges that by its own time-out.
+    [SkippableFact]
+    public async Task A_consumer_hears_an_empty_frame_at_half_of_the_idle_time_out_it_announced()
+    {
+        using var consumer = await RawAsync(idleTimeOut: 1000);
+        await consumer.AttachAsync(Queue, credit: 1);
+        await consumer.ReceiveAsync<Attach>();
+
+        var (began, last, gaps) = (Stopwatch.StartNew(), Stopwatch.StartNew(), new List<TimeSpan>());
+        while (began.Elapsed < TimeSpan.FromSeconds(3))
+        {
+            Assert.Null(await consumer.ReceiveAsync().WaitAsync(Patience));
+            gaps.Add(last.Elapsed);
+            last.Restart();
+        }
+
+        Assert.InRange(gaps.Count, 4, 7); // 6, if nothing is late
+        Assert.All(gaps, gap => Assert.InRange(gap, TimeSpan.Zero, TimeSpan.FromMilliseconds(999)));
+    }
+
+    [SkippableTheory]
+    [InlineData(1)]
+    [InlineData(99)]
+    public async Task An_idle_time_out_nobody_can_serve_is_refused_in_words(uint idleTimeOut)
+    {
+        using var consumer = await RawAsync(idleTimeOut);
+
+        var close = await consumer.ReceiveAsync<Close>().WaitAsync(Patience);
+
+        Assert.Equal($"idle-time-out must be 100 ms or more, not {idleTimeOut}.", close.Error.Description);
+        Assert.True(await consumer.IsEndedAsync().WaitAsync(Patience));
+    }
+
+    [SkippableFact]
+    public async Task A_consumer_that_is_silent_for_the_nodes_idle_time_out_is_ended_and_another_gets_what_it_had()
+    {
+        await ListenAgainAsync(new AmqpOptions { IdleTimeout = TimeSpan.FromSeconds(2) });
+        await ActionAsync("amqp");
+        _world.Notify(Given.Lamp, 1);
+        using var silent = await RawAsync(idleTimeOut: 0);
+        var open = await silent.ReceiveAsync<Open>().WaitAsync(Patience);
+        Assert.Equal(1000u, open.IdleTimeOut); // half of it is announced
+        await silent.AttachAsync(Queue, credit: 1);
+        await silent.ReceiveAsync<Transfer>().WaitAsync(Patience);
+
+        var close = await silent.ReceiveAsync<Close>().WaitAsync(Patience);
+        Assert.Equal(ErrorCode.ConnectionForced, close.Error.Condition.ToString());
+        Assert.Contains("idle timeout 2000 ms", close.Error.Description);
+        Assert.True(await silent.IsEndedAsync().WaitAsync(TimeSpan.FromSeconds(5))); // nobody waits for its CLOSE
+
+        var other = await ReceiverAsync(credit: 1);
+        other.Accept(await TakeAsync(other));
+        await PushWorld.UntilAsync(async () => await _world.RowsAsync("amqp") == 0);
+    }
+
+    [SkippableFact]
+    public async Task A_consumer_that_sends_empty_frames_as_often_as_the_node_announced_stays()
+    {
+        await ListenAgainAsync(new AmqpOptions { IdleTimeout = TimeSpan.FromSeconds(2) });
+        using var consumer = await RawAsync(idleTimeOut: 0);
+        await consumer.AttachAsync(Queue, credit: 1);
+        await consumer.ReceiveAsync<Attach>().WaitAsync(Patience);
+
+        var next = consumer.ReceiveAsync();
+        for (var i = 0; i < 6; i++)
+        {
+            await Task.WhenAny(next, Task.Delay(TimeSpan.FromMilliseconds(750))); // time itself is what is tested
+            Assert.False(next.IsCompleted);
+            await consumer.SendEmptyAsync();
+        }
     }
 
     [SkippableFact]
@@ -279,6 +353,13 @@ public abstract class AmqpSpec<TDatabase>(TDatabase server) : PushSpec(server), 
         await _amqp.StartAsync(default);
     }
 
+    private async Task ListenAgainAsync(AmqpOptions options)
+    {
+        await _amqp.StopAsync(default);
+        await _node.DisposeAsync();
+        await ListenAsync(options);
+    }
+
     private async Task ActionAsync(string actionId)
     {
         var rule = _world.NewRule();
@@ -296,10 +377,22 @@ public abstract class AmqpSpec<TDatabase>(TDatabase server) : PushSpec(server), 
 
     private Task<Connection> ConnectAsync() => ConnectAsync(User(_world.Clock.GetUtcNow()), _access.Code);
 
+    private int Port
+    {
+        get
+        {
+            var features = _node.Services.GetRequiredService<IServer>().Features;
+            return new Uri(features.Get<IServerAddressesFeature>()!.Addresses.Single()).Port;
+        }
+    }
+
+    private Task<RawAmqp> RawAsync(uint idleTimeOut) =>
+        RawAmqp.ConnectAsync(Port, User(_world.Clock.GetUtcNow()), _access.Code, idleTimeOut).WaitAsync(Patience);
+
     private async Task<Connection> ConnectAsync(string user, string code)
     {
-        var port = new Uri(_node.Services.GetRequiredService<IServer>().Features.Get<IServerAddressesFeature>()!.Addresses.Single()).Port;
-        var connection = await new ConnectionFactory().CreateAsync(new Address("127.0.0.1", port, user, code, "/", "amqp")).WaitAsync(Patience);
+        var address = new Address("127.0.0.1", Port, user, code, "/", "amqp");
+        var connection = await new ConnectionFactory().CreateAsync(address).WaitAsync(Patience);
         _connections.Add(connection);
         return connection;
     }

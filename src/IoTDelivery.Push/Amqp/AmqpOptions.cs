@@ -30,6 +30,12 @@ public sealed record AmqpOptions
     public TimeSpan LinkTimeout { get; init; } = TimeSpan.FromSeconds(15);
 
     /// <summary>
+    /// How long a consumer may be silent; then its connection is ended. Half of it is announced, so that a consumer sends
+    /// empty frames in time (AMQP 1.0, 2.4.5). From 1 s to 1 h. Default 1 min: ours, the manual names none.
+    /// </summary>
+    public TimeSpan IdleTimeout { get; init; } = TimeSpan.FromMinutes(1);
+
+    /// <summary>
     /// How long a consumer may leave a delivery unsettled; then it is taken back (released) and offered again. Default
     /// 10 min: ours, the manual names none.
     /// </summary>
@@ -53,6 +59,7 @@ public sealed record AmqpOptions
         _ when !IPAddress.TryParse(Address, out _) => "Amqp:Address must be an IP address.",
         { ClockSkew.Ticks: <= 0 } => "Amqp:ClockSkew must be more than zero.",
         { LinkTimeout.Ticks: <= 0 } => "Amqp:LinkTimeout must be more than zero.",
+        { IdleTimeout.TotalSeconds: < 1 or > 3600 } => "Amqp:IdleTimeout must be from 1 s to 1 h.",
         { SettleTimeout.Ticks: <= 0 } => "Amqp:SettleTimeout must be more than zero.",
         { LinksMax: < 1 } => "Amqp:LinksMax must be 1 or more.",
         { ConnectionsPerKeyMax: < 1 } => "Amqp:ConnectionsPerKeyMax must be 1 or more.",

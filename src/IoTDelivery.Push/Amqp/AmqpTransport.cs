@@ -12,10 +12,14 @@ internal sealed class AmqpTransport(ConnectionContext connection) : TransportPro
     private readonly TaskCompletionSource _negotiated = new(TaskCreationOptions.RunContinuationsAsynchronously);
     private readonly TaskCompletionSource _clientSpoke = new(TaskCreationOptions.RunContinuationsAsynchronously);
     private int _handedOut;
+    private int _sending;
     private int _headerBytes; // of the client's AMQP header that have come
 
     /// <summary>The library has let go of the connection.</summary>
     public Task Closed => _closed.Task;
+
+    /// <summary>Something is being sent, and the consumer has not taken enough of what came before.</summary>
+    public bool IsSending => Volatile.Read(ref _sending) > 0;
 
     /// <summary>Login is over, one way or the other.</summary>
     public Task Negotiated => _negotiated.Task;
@@ -37,8 +41,16 @@ internal sealed class AmqpTransport(ConnectionContext connection) : TransportPro
     {
         var isHeader = bufferList.Any(b => b.Buffer.AsSpan(b.Offset, b.Length).StartsWith(Header));
         if (isHeader && !_clientSpoke.Task.IsCompleted) await Task.WhenAny(_clientSpoke.Task, _closed.Task);
-        foreach (var buffer in bufferList) await _output.WriteAsync(buffer.Buffer.AsMemory(buffer.Offset, buffer.Length));
-        await _output.FlushAsync();
+        Interlocked.Increment(ref _sending);
+        try
+        {
+            foreach (var buffer in bufferList) await _output.WriteAsync(buffer.Buffer.AsMemory(buffer.Offset, buffer.Length));
+            await _output.FlushAsync();
+        }
+        finally
+        {
+            Interlocked.Decrement(ref _sending);
+        }
     }
 
     public async Task<int> ReceiveAsync(byte[] buffer, int offset, int count)
