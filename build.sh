@@ -17,6 +17,9 @@ install_what_tests_need() {
   command -v ip >/dev/null || missing+=(iproute2)
   ls /usr/lib/*/faketime/libfaketimeMT.so.1 >/dev/null 2>&1 || missing+=(libfaketime)
   PATH=$PATH:/usr/sbin command -v haproxy >/dev/null || missing+=(haproxy)
+  { command -v node && command -v npm; } >/dev/null || missing+=(nodejs npm)
+  /usr/bin/python3 -c 'import proton' 2>/dev/null || missing+=(python3-qpid-proton)
+  /usr/bin/python3 -c 'import paho.mqtt.client' 2>/dev/null || missing+=(python3-paho-mqtt)
   [ ${#missing[@]} -eq 0 ] && return
   local sudo=""
   if [ "$(id -u)" -ne 0 ]; then
