@@ -98,7 +98,7 @@ public sealed class ProxySpec(PlatformBehindProxy platform) : IClassFixture<Plat
 
             var line = await platform.LineAsync($"A connection from {socket.LocalEndPoint} to 127.0.0.1:{port}, where proxies connect, was refused: ");
             Assert.Contains(says, line);
-            Assert.Equal(0, await ReadAsync(socket));
+            await ClosedAsync(socket);
         }));
     }
 
@@ -112,13 +112,13 @@ public sealed class ProxySpec(PlatformBehindProxy platform) : IClassFixture<Plat
             {
                 using var silent = await DoorsPlatform.OpenAsync(port, from);
                 silent.Shutdown(SocketShutdown.Send);
-                Assert.Equal(0, await ReadAsync(silent));
+                await ClosedAsync(silent);
             }
 
             using var check = await DoorsPlatform.OpenAsync(port);
             await check.SendAsync(Local);
             check.Shutdown(SocketShutdown.Send);
-            Assert.Equal(0, await ReadAsync(check));
+            await ClosedAsync(check);
         }
 
         Assert.Empty(platform.Lines);
@@ -195,15 +195,16 @@ public sealed class ProxySpec(PlatformBehindProxy platform) : IClassFixture<Plat
 
     private static string Refusal(string door) => door == "MQTT" ? "with client id 'nobody_x_0_0_1' was refused" : "was refused (nobody)";
 
-    private static async Task<int> ReadAsync(Socket socket)
+    // AMQP's library greets before it is asked.
+    private static async Task ClosedAsync(Socket socket)
     {
         try
         {
-            return await socket.ReceiveAsync(new byte[64]).WaitAsync(TimeSpan.FromSeconds(20));
+            while (await socket.ReceiveAsync(new byte[64]).WaitAsync(TimeSpan.FromSeconds(20)) > 0) { }
         }
         catch (SocketException cause) when (cause.SocketErrorCode == SocketError.ConnectionReset)
         {
-            return 0; // closed with bytes unread
+            // closed with bytes unread
         }
     }
 
