@@ -17,6 +17,7 @@ public sealed class KillSpec(PostgreSqlDatabase postgres, ITestOutputHelper outp
     [SkippableFact]
     public async Task Two_thousand_messages_and_a_kill_in_the_middle_on_PostgreSQL_lose_nothing_that_was_answered()
     {
+        FullSize.OnlyIf(isSister: true); // FaultsSpec kills nodes on PostgreSQL
         Skip.If(postgres.SkipReason is not null, postgres.SkipReason);
         var storage = await postgres.CreateAsync();
         await RunAsync("PostgreSQL", devices: 100, each: 20, "--Storage:Provider=PostgreSql", $"--Storage:ConnectionString={storage.ConnectionString}");
