@@ -78,8 +78,10 @@ case "${1:-all}" in
     install_what_tests_need
     build
     # Style and analyzers are part of the build (EnforceCodeStyleInBuild, warnings are errors); what is left is white space.
-    dotnet format whitespace --verify-no-changes --no-restore || { echo "The format is not clean: run dotnet format."; exit 1; }
+    dotnet format whitespace --verify-no-changes --no-restore &
+    format=$!
     compile_ahead
+    wait $format || { echo "The format is not clean: run dotnet format."; exit 1; }
     run_tests -m:2 -p:WithoutEndToEnd=true
     run_tests tests/IoTDelivery.EndToEnd # alone: some of them measure
     total

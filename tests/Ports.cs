@@ -4,9 +4,9 @@ using System.Net.Sockets;
 namespace IoTDelivery.Tests;
 
 /// <summary>
-/// Ports for servers that tests start later, or again. The system hands out others to connections all the time, so a port
-/// that it called free may be taken a moment later; these it never hands out (Linux: below 32768), each process has a range
-/// of its own, and none comes twice.
+/// Ports for servers that tests start later, or again. The system hands out others to connections all the time, so a
+/// port that it called free may be taken a moment later; these it never hands out (Linux: below 32768), each process
+/// has a range of its own, and none comes twice.
 /// </summary>
 internal static class Ports
 {

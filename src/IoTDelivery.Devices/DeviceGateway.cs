@@ -52,11 +52,15 @@ public sealed class DeviceGateway(
     public Task AttachSubDeviceAsync(DeviceId gateway, DeviceId subDevice, CancellationToken cancel) =>
         HintAsync(new ToDevice.AttachSubDevice(gateway, subDevice), cancel);
 
-    /// <summary>Has the gateway's connection tell it what changed, if there is one. Never fails: a gateway that comes asks.</summary>
+    /// <summary>
+    /// Has the gateway's connection tell it what changed, if there is one. Never fails: a gateway that comes asks.
+    /// </summary>
     public Task SubDevicesChangedAsync(DeviceId gateway, long version, CancellationToken cancel) =>
         HintAsync(new ToDevice.SubDevicesChanged(gateway, version), cancel);
 
-    /// <summary>For what is repeated by the sender until it is answered: attach, acknowledgements, acknowledged notifications.</summary>
+    /// <summary>
+    /// For what is repeated by the sender until it is answered: attach, acknowledgements, acknowledged notifications.
+    /// </summary>
     public void Tell(ToDevice message, IActorRef sender) => region().Tell(message, sender);
 
     private async Task HintAsync(ToDevice hint, CancellationToken cancel)

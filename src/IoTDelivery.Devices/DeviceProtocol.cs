@@ -200,7 +200,9 @@ public abstract record ToConnection
     /// <summary>Attach this sub-device, too, and then answer the sender with <see cref="OutboxReply.Done"/>.</summary>
     public sealed record AttachSubDevice(DeviceId SubDevice) : ToConnection;
 
-    /// <summary>Tell the gateway how its list of sub-devices changed, and answer the sender with <see cref="OutboxReply.Done"/>.</summary>
+    /// <summary>
+    /// Tell the gateway how its list of sub-devices changed, and answer the sender with <see cref="OutboxReply.Done"/>.
+    /// </summary>
     public sealed record SubDevicesChanged(long Version) : ToConnection;
 
     /// <summary>A younger connection took over (MQTT 5: DISCONNECT 0x8E), or the device was deleted, frozen or given a new secret (0x98).</summary>

@@ -23,6 +23,7 @@ internal static partial class Log
     [LoggerMessage(2006, LogLevel.Warning, "The journal cannot be written, what devices have to store waits: {Why}")]
     public static partial void JournalWaits(this ILogger logger, string why);
 
-    [LoggerMessage(2007, LogLevel.Error, "What {PersistenceId} has to store the database refuses, and takes the others': {Why}")]
+    [LoggerMessage(2007, LogLevel.Error,
+        "What {PersistenceId} has to store the database refuses, and takes the others': {Why}")]
     public static partial void WriteRefused(this ILogger logger, string persistenceId, string why);
 }

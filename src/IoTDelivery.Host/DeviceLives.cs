@@ -21,7 +21,11 @@ namespace IoTDelivery.Host;
 //   freeze, new secret ──► row changed: number drawn and kept ──► Disconnect(number) ──► number no longer kept
 //
 public sealed class DeviceLives(
-    Registry.Devices registry, SubDeviceList subDevices, DeviceGateway devices, TimeProvider clock, ILogger<DeviceLives> logger)
+    Registry.Devices registry,
+    SubDeviceList subDevices,
+    DeviceGateway devices,
+    TimeProvider clock,
+    ILogger<DeviceLives> logger)
     : BackgroundService
 {
     /// <summary>How often each node looks for what is unfinished.</summary>
@@ -161,7 +165,8 @@ public sealed class DeviceLives(
         return null;
     }
 
-    // Its gateway knows a sub-device only if it is told. If it is away, or does not hear of it now, it asks when it comes.
+    // Its gateway knows a sub-device only if it is told. If it is away, or does not hear of it now, it asks when it
+    // comes.
     private async Task TellGatewayAsync(Device device, CancellationToken cancel)
     {
         if (device.RootId is not { } root) return;

@@ -26,7 +26,11 @@ public sealed record NewDevice(
     {
         var device = Of(fields, gatewayId: "gateway_id", name: "device_name");
         var auth = fields.Object("auth_info");
-        device = device with { AppId = fields.Id("app_id", 36), Secret = auth?.Id("secret", SecretMax, min: SecretMin) };
+        device = device with
+        {
+            AppId = fields.Id("app_id", 36),
+            Secret = auth?.Id("secret", SecretMax, min: SecretMin),
+        };
         auth?.OneOf("auth_type", ["SECRET"]);
         fields.Adopt(auth);
         return device;
@@ -57,16 +61,28 @@ public sealed class DeviceRequests(Registry.Devices registry, Products products,
     public sealed record Creation(Device Device, Product Product);
 
     /// <summary>The device, or why there is none.</summary>
-    public async Task<(Creation? Created, ApiError? Error)> CreateAsync(string projectId, NewDevice asked, CancellationToken cancel)
+    public async Task<(Creation? Created, ApiError? Error)> CreateAsync(
+        string projectId, NewDevice asked, CancellationToken cancel)
     {
-        if (await products.FindAsync(projectId, asked.ProductId!, cancel) is not { } product) return (null, ApiError.NoSuchProduct);
+        if (await products.FindAsync(projectId, asked.ProductId!, cancel) is not { } product)
+        {
+            return (null, ApiError.NoSuchProduct);
+        }
+
         var deviceId = asked.DeviceId ?? $"{asked.ProductId}_{asked.NodeId}";
-        var gatewayId = asked.GatewayId == deviceId ? null : asked.GatewayId; // how the answer names a device that connects by itself
+
+        // How the answer names a device that connects by itself.
+        var gatewayId = asked.GatewayId == deviceId ? null : asked.GatewayId;
         var gateway = gatewayId is null ? null : await registry.FindAsync(projectId, DeviceId.Parse(gatewayId));
-        if (gatewayId is not null && gateway is null) return (null, ApiError.Invalid($"gateway_id: there is no device {gatewayId}."));
+        if (gatewayId is not null && gateway is null)
+        {
+            return (null, ApiError.Invalid($"gateway_id: there is no device {gatewayId}."));
+        }
+
         if (gateway is { RootId: not null } && gateway.RootId != gateway.GatewayId)
         {
-            return (null, ApiError.Invalid($"gateway_id: {gatewayId} is a sub-device of a sub-device; there are at most two levels."));
+            return (null, ApiError.Invalid(
+                $"gateway_id: {gatewayId} is a sub-device of a sub-device; there are at most two levels."));
         }
 
         var now = clock.GetUtcNow();
@@ -99,7 +115,9 @@ public sealed class DeviceRequests(Registry.Devices registry, Products products,
     {
         if (await registry.HasSubDevicesAsync(deviceId, cancel))
         {
-            return await registry.FindAsync(projectId, deviceId) is null ? ApiError.NoSuchDevice : ApiError.HasSubDevices;
+            return await registry.FindAsync(projectId, deviceId) is null
+                ? ApiError.NoSuchDevice
+                : ApiError.HasSubDevices;
         }
 
         return await lives.DeleteAsync(projectId, deviceId, cancel) is { } reason ? ApiError.For(reason) : null;

@@ -10,7 +10,10 @@ public sealed class OnlineNodes(ActorSystem system)
     /// <summary>This start of this node.</summary>
     public static NodeIncarnation Self(ActorSystem system) => new(Cluster.Get(system).SelfUniqueAddress.Uid.ToString());
 
-    /// <summary>FROZEN, INACTIVE (never connected), ONLINE or OFFLINE. Of a sub-device it is what its gateway said: <see cref="ConnectionLog"/>.</summary>
+    /// <summary>
+    /// FROZEN, INACTIVE (never connected), ONLINE or OFFLINE. Of a sub-device it is what its gateway said:
+    /// <see cref="ConnectionLog"/>.
+    /// </summary>
     public string StatusOf(Device device) =>
         device.FrozenAt is not null ? "FROZEN"
         : device.ActiveAt is null ? "INACTIVE"

@@ -32,7 +32,8 @@ public static class Platform
     /// <summary>Runs the platform. The exit code is 0 after SIGTERM or Ctrl-C, 1 if it could not start.</summary>
     public static async Task<int> RunAsync(string[] args)
     {
-        // SIGHUP asks for the certificate to be read anew (TlsRenewal does) and never ends a node, from its first moment on.
+        // SIGHUP asks for the certificate to be read anew (TlsRenewal does) and never ends a node, from its first
+        // moment on.
         using var hangUp = PosixSignalRegistration.Create(PosixSignal.SIGHUP, signal => signal.Cancel = true);
         try
         {
@@ -191,7 +192,11 @@ public static class Platform
     // The nearest proxy's word counts, nobody's beyond: what a client writes there itself is never believed.
     private static ForwardedHeadersOptions Forwarded(TrustedProxies proxies)
     {
-        var forwarded = new ForwardedHeadersOptions { ForwardedHeaders = ForwardedHeaders.XForwardedFor, ForwardLimit = 1 };
+        var forwarded = new ForwardedHeadersOptions
+        {
+            ForwardedHeaders = ForwardedHeaders.XForwardedFor,
+            ForwardLimit = 1,
+        };
         forwarded.KnownProxies.Clear();
         forwarded.KnownIPNetworks.Clear();
         foreach (var network in proxies.Networks) forwarded.KnownIPNetworks.Add(network);
@@ -242,7 +247,13 @@ public static class Platform
 
             void Listen(ListenOptions listener)
             {
-                if (address.Scheme == "https") listener.UseTls(kestrel.ApplicationServices.GetRequiredService<TlsCertificate>(), TlsHandshakeTimeout, isHttp: true);
+                if (address.Scheme == "https")
+                {
+                    listener.UseTls(
+                        kestrel.ApplicationServices.GetRequiredService<TlsCertificate>(),
+                        TlsHandshakeTimeout,
+                        isHttp: true);
+                }
             }
         }
     }

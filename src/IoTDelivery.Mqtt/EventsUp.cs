@@ -11,14 +11,15 @@ namespace IoTDelivery.Mqtt;
 public sealed record TimeSyncRequest(string? ObjectDeviceId, long DeviceSendTime);
 
 /// <summary>
-/// What the platform itself understands of an uplink on <c>sys/events/up</c> (manual, "Platform events"): <c>$time_sync</c>,
-/// <c>$sdk_info</c> and <c>$sub_device_manager</c>. Every other service, and whatever is not JSON, is acknowledged and passed
-/// over: an event is never a reason to close a connection.
+/// What the platform itself understands of an uplink on <c>sys/events/up</c> (manual, "Platform events"):
+/// <c>$time_sync</c>, <c>$sdk_info</c> and <c>$sub_device_manager</c>. Every other service, and whatever is not JSON,
+/// is acknowledged and passed over: an event is never a reason to close a connection.
 /// </summary>
 /// <param name="TimeSync">The first request for the time.</param>
 /// <param name="SdkInfo">The last report of the device's own software; a sub-device's is not this connection's affair.</param>
 /// <param name="Gateway">What it asks about its sub-devices, in order; null if nothing.</param>
-public readonly record struct EventsUp(TimeSyncRequest? TimeSync, SdkInfo? SdkInfo, IReadOnlyList<GatewayRequest>? Gateway = null)
+public readonly record struct EventsUp(
+    TimeSyncRequest? TimeSync, SdkInfo? SdkInfo, IReadOnlyList<GatewayRequest>? Gateway = null)
 {
     /// <summary>The service of gateways.</summary>
     internal const string SubDeviceManager = "$sub_device_manager";
@@ -70,7 +71,8 @@ public readonly record struct EventsUp(TimeSyncRequest? TimeSync, SdkInfo? SdkIn
                     break;
 
                 // The Java SDK leaves the $ out when it asks for the list.
-                case (SubDeviceManager or "sub_device_manager", { } type) when Request(type, Text(service, "event_id", 128), paras) is { } request:
+                case (SubDeviceManager or "sub_device_manager", { } type)
+                    when Request(type, Text(service, "event_id", 128), paras) is { } request:
                     events = events with { Gateway = [.. events.Gateway ?? [], request] };
                     break;
             }
@@ -82,11 +84,16 @@ public readonly record struct EventsUp(TimeSyncRequest? TimeSync, SdkInfo? SdkIn
     private static GatewayRequest? Request(string type, string? eventId, JsonElement? paras) => type switch
     {
         "sub_device_sync_request" => new GatewayRequest.Sync(eventId, Whole(paras, "version") ?? 0),
-        "add_sub_device_request" => new GatewayRequest.Add(eventId, [.. Items(paras, "devices").Select(d => d.Clone())]),
-        "delete_sub_device_request" => new GatewayRequest.Delete(eventId, [.. Items(paras, "devices").Select(d => Text(d, IdMax) ?? "")]),
+        "add_sub_device_request" => new GatewayRequest.Add(
+            eventId, [.. Items(paras, "devices").Select(d => d.Clone())]),
+        "delete_sub_device_request" => new GatewayRequest.Delete(
+            eventId, [.. Items(paras, "devices").Select(d => Text(d, IdMax) ?? "")]),
         "sub_device_update_status" => new GatewayRequest.UpdateStatus(
             eventId,
-            [.. Items(paras, "device_statuses").Select(s => new SubDeviceStatus(Text(s, "device_id", IdMax) ?? "", Text(s, "status", 32) ?? ""))]),
+            [
+                .. Items(paras, "device_statuses").Select(
+                    s => new SubDeviceStatus(Text(s, "device_id", IdMax) ?? "", Text(s, "status", 32) ?? "")),
+            ]),
         _ => null,
     };
 
@@ -106,7 +113,8 @@ public readonly record struct EventsUp(TimeSyncRequest? TimeSync, SdkInfo? SdkIn
     }
 
     // What is no text (bytes that are no UTF-8, half a surrogate pair, U+0000) counts as not said, and the rest of the event stands.
-    internal static string? Text(JsonElement? of, string name, int max) => Member(of, name) is { } member ? Text(member, max) : null;
+    internal static string? Text(JsonElement? of, string name, int max) =>
+        Member(of, name) is { } member ? Text(member, max) : null;
 
     private static string? Text(JsonElement member, int max)
     {

@@ -88,7 +88,10 @@ public sealed class MqttEndpoint(MqttOptions options, IServiceProvider services)
 
     private void BehindProxy(ListenOptions listener)
     {
-        if (options.ProxyProtocol) listener.UseProxyProtocol(options.ConnectTimeout, MqttConnectionHandler.CountNotFromProxy);
+        if (options.ProxyProtocol)
+        {
+            listener.UseProxyProtocol(options.ConnectTimeout, MqttConnectionHandler.CountNotFromProxy);
+        }
     }
 
     // Devices do not send HTTP. Asked for with the first connection: the actor system is not there yet while Kestrel is being configured.

@@ -18,9 +18,9 @@ public sealed record MqttOptions
     public int TlsPort { get; init; }
 
     /// <summary>
-    /// True: every connection to <see cref="Port"/> and <see cref="TlsPort"/> begins with a PROXY header (version 1 or 2) of a proxy
-    /// among <c>Proxy:TrustedAddresses</c>, before TLS; what does not is closed. Limits and logs then know the client behind
-    /// the proxy. Default false.
+    /// True: every connection to <see cref="Port"/> and <see cref="TlsPort"/> begins with a PROXY header (version 1
+    /// or 2) of a proxy among <c>Proxy:TrustedAddresses</c>, before TLS; what does not is closed. Limits and logs then
+    /// know the client behind the proxy. Default false.
     /// </summary>
     public bool ProxyProtocol { get; init; }
 

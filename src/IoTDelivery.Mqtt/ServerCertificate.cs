@@ -5,7 +5,10 @@ using System.Text;
 
 namespace IoTDelivery.Mqtt;
 
-/// <summary>What a TLS listener shows: a certificate with its private key, and the intermediates for clients that know the root only.</summary>
+/// <summary>
+/// What a TLS listener shows: a certificate with its private key, and the intermediates for clients that know the root
+/// only.
+/// </summary>
 public sealed class ServerCertificate
 {
     private const string ServerAuthentication = "1.3.6.1.5.5.7.3.1"; // RFC 5280, 4.2.1.12
@@ -34,39 +37,67 @@ public sealed class ServerCertificate
         const string setting = "Tls:CertificateFile";
         var file = options.CertificateFile;
         var (certificate, chain) = Parse(files, options);
-        if (!certificate.HasPrivateKey) throw new ArgumentException($"{setting}: {file} holds no certificate with a private key.");
-        if (now > certificate.NotAfter) throw new ArgumentException($"{setting}: the certificate in {file} expired at {certificate.NotAfter.ToUniversalTime():u}.");
-        if (now < certificate.NotBefore) throw new ArgumentException($"{setting}: the certificate in {file} is valid from {certificate.NotBefore.ToUniversalTime():u}.");
-        if (certificate.Extensions.OfType<X509EnhancedKeyUsageExtension>().FirstOrDefault() is { } usage && usage.EnhancedKeyUsages[ServerAuthentication] is null)
+        if (!certificate.HasPrivateKey)
         {
-            throw new ArgumentException($"{setting}: the certificate in {file} is not for servers (its extended key usage lacks {ServerAuthentication}).");
+            throw new ArgumentException($"{setting}: {file} holds no certificate with a private key.");
+        }
+
+        if (now > certificate.NotAfter)
+        {
+            throw new ArgumentException(
+                $"{setting}: the certificate in {file} expired at {certificate.NotAfter.ToUniversalTime():u}.");
+        }
+
+        if (now < certificate.NotBefore)
+        {
+            throw new ArgumentException(
+                $"{setting}: the certificate in {file} is valid from {certificate.NotBefore.ToUniversalTime():u}.");
+        }
+
+        if (certificate.Extensions.OfType<X509EnhancedKeyUsageExtension>().FirstOrDefault() is { } usage
+            && usage.EnhancedKeyUsages[ServerAuthentication] is null)
+        {
+            throw new ArgumentException(
+                $"{setting}: the certificate in {file} is not for servers (its extended key usage lacks "
+                + $"{ServerAuthentication}).");
         }
 
         return new ServerCertificate(certificate, chain);
     }
 
-    private static (X509Certificate2 Certificate, X509Certificate2Collection Chain) Parse(CertificateFiles files, TlsOptions options)
+    private static (X509Certificate2 Certificate, X509Certificate2Collection Chain) Parse(
+        CertificateFiles files, TlsOptions options)
     {
         try
         {
-            return files.IsPem ? ParsePem(files, options) : Apart(X509CertificateLoader.LoadPkcs12Collection(files.Certificate, options.Password));
+            return files.IsPem
+                ? ParsePem(files, options)
+                : Apart(X509CertificateLoader.LoadPkcs12Collection(files.Certificate, options.Password));
         }
         catch (CryptographicException cause)
         {
             var format = files.IsPem ? "PEM" : "PFX";
-            throw new ArgumentException($"Tls:CertificateFile: {options.CertificateFile} cannot be read as {format} (Tls:Password fits what is encrypted). {cause.Message}");
+            throw new ArgumentException(
+                $"Tls:CertificateFile: {options.CertificateFile} cannot be read as {format} (Tls:Password fits what is "
+                + $"encrypted). {cause.Message}");
         }
     }
 
-    private static (X509Certificate2 Certificate, X509Certificate2Collection Chain) ParsePem(CertificateFiles files, TlsOptions options)
+    private static (X509Certificate2 Certificate, X509Certificate2Collection Chain) ParsePem(
+        CertificateFiles files, TlsOptions options)
     {
         var pem = Encoding.UTF8.GetString(files.Certificate);
         var key = files.Key is { } own ? Encoding.UTF8.GetString(own) : pem;
         var chain = new X509Certificate2Collection();
         chain.ImportFromPem(pem);
-        if (chain.Count == 0) throw new ArgumentException($"Tls:CertificateFile: {options.CertificateFile} holds no certificate.");
+        if (chain.Count == 0)
+        {
+            throw new ArgumentException($"Tls:CertificateFile: {options.CertificateFile} holds no certificate.");
+        }
 
-        var setting = files.Key is not null ? $"Tls:KeyFile: {options.KeyFile}" : $"Tls:CertificateFile (there is no Tls:KeyFile): {options.CertificateFile}";
+        var setting = files.Key is not null
+            ? $"Tls:KeyFile: {options.KeyFile}"
+            : $"Tls:CertificateFile (there is no Tls:KeyFile): {options.CertificateFile}";
         try
         {
             using var certificate = options.Password is { Length: > 0 } password
@@ -74,17 +105,24 @@ public sealed class ServerCertificate
                 : X509Certificate2.CreateFromPem(pem, key);
 
             // Windows does not serve with a key that was never imported.
-            return (X509CertificateLoader.LoadPkcs12(certificate.Export(X509ContentType.Pkcs12), password: null), [.. chain.Skip(1)]);
+            return (
+                X509CertificateLoader.LoadPkcs12(certificate.Export(X509ContentType.Pkcs12), password: null),
+                [.. chain.Skip(1)]);
         }
         catch (Exception cause) when (cause is CryptographicException or ArgumentException)
         {
-            throw new ArgumentException($"{setting} holds no private key that fits the certificate in {options.CertificateFile}, or Tls:Password does not open it. {cause.Message}");
+            throw new ArgumentException(
+                $"{setting} holds no private key that fits the certificate in {options.CertificateFile}, or "
+                + $"Tls:Password does not open it. {cause.Message}");
         }
     }
 
-    private static (X509Certificate2 Certificate, X509Certificate2Collection Chain) Apart(X509Certificate2Collection all)
+    private static (X509Certificate2 Certificate, X509Certificate2Collection Chain) Apart(
+        X509Certificate2Collection all)
     {
-        var certificate = all.FirstOrDefault(c => c.HasPrivateKey) ?? all.FirstOrDefault() ?? throw new CryptographicException("It is empty.");
+        var certificate = all.FirstOrDefault(c => c.HasPrivateKey)
+            ?? all.FirstOrDefault()
+            ?? throw new CryptographicException("It is empty.");
         return (certificate, [.. all.Where(c => !ReferenceEquals(c, certificate))]);
     }
 }
@@ -113,7 +151,11 @@ public sealed class CertificateFiles
     public static CertificateFiles Read(TlsOptions options)
     {
         var certificate = Bytes(options.CertificateFile!, "Tls:CertificateFile");
-        return new CertificateFiles(certificate, HoldsPem(certificate) && options.KeyFile is { Length: > 0 } keyFile ? Bytes(keyFile, "Tls:KeyFile") : null);
+        return new CertificateFiles(
+            certificate,
+            HoldsPem(certificate) && options.KeyFile is { Length: > 0 } keyFile
+                ? Bytes(keyFile, "Tls:KeyFile")
+                : null);
     }
 
     private static bool HoldsPem(byte[] bytes) => bytes.AsSpan().IndexOf("-----BEGIN "u8) >= 0;

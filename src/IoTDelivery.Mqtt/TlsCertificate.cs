@@ -5,10 +5,14 @@ using System.Security.Authentication;
 
 namespace IoTDelivery.Mqtt;
 
-/// <summary>The certificate that every TLS listener of this node shows to new connections. Connections that exist keep the one they were shown.</summary>
+/// <summary>
+/// The certificate that every TLS listener of this node shows to new connections. Connections that exist keep the one
+/// they were shown.
+/// </summary>
 public sealed class TlsCertificate
 {
-    private static readonly TimeSpan TrialTimeout = TimeSpan.FromSeconds(5); // it takes milliseconds where the machine is not overloaded
+    // It takes milliseconds where the machine is not overloaded.
+    private static readonly TimeSpan TrialTimeout = TimeSpan.FromSeconds(5);
 
     private readonly CipherSuitesPolicy? _suites;
     private volatile ServerCertificate _current;
@@ -18,7 +22,9 @@ public sealed class TlsCertificate
     public TlsCertificate(TlsOptions options, DateTimeOffset now)
     {
         Options = options;
-        _suites = options.CipherSuites == CipherSuites.Vendor && !OperatingSystem.IsWindows() ? new CipherSuitesPolicy(VendorSuites) : null;
+        _suites = options.CipherSuites == CipherSuites.Vendor && !OperatingSystem.IsWindows()
+            ? new CipherSuitesPolicy(VendorSuites)
+            : null;
         var files = CertificateFiles.Read(options);
         (_current, _digest) = (Usable(files, now), files.Digest);
     }
@@ -49,7 +55,9 @@ public sealed class TlsCertificate
     ];
 
     /// <summary>New connections are shown what these files hold. False: they are shown it already.</summary>
-    /// <exception cref="ArgumentException">The files cannot serve, and the certificate in use stays; the message names the setting.</exception>
+    /// <exception cref="ArgumentException">
+    /// The files cannot serve, and the certificate in use stays; the message names the setting.
+    /// </exception>
     public bool Use(CertificateFiles files, DateTimeOffset now)
     {
         if (files.Digest == _digest) return false;
@@ -74,7 +82,8 @@ public sealed class TlsCertificate
         return certificate;
     }
 
-    // What OpenSSL refuses at the machine's security level (a short key, SHA-1 in a signature), it refuses in a handshake only, and then in every one.
+    // What OpenSSL refuses at the machine's security level (a short key, SHA-1 in a signature), it refuses in a
+    // handshake only, and then in every one.
     private void Try(ServerCertificate certificate)
     {
         using var listener = new TcpListener(IPAddress.Loopback, 0);
@@ -87,14 +96,17 @@ public sealed class TlsCertificate
         using var here = new SslStream(server.GetStream());
         var handshake = new SslServerAuthenticationOptions();
         Apply(handshake, certificate);
-        _ = there.AuthenticateAsClientAsync(new SslClientAuthenticationOptions { TargetHost = "localhost", AllowTlsResume = false });
+        _ = there.AuthenticateAsClientAsync(
+            new SslClientAuthenticationOptions { TargetHost = "localhost", AllowTlsResume = false });
         try
         {
             here.AuthenticateAsServer(handshake);
         }
         catch (Exception cause) when (cause is AuthenticationException or IOException)
         {
-            throw new ArgumentException($"Tls:CertificateFile: TLS cannot be spoken with the certificate in {Options.CertificateFile}. {cause.GetBaseException().Message}");
+            throw new ArgumentException(
+                $"Tls:CertificateFile: TLS cannot be spoken with the certificate in {Options.CertificateFile}. "
+                + $"{cause.GetBaseException().Message}");
         }
     }
 }

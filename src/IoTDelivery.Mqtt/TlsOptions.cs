@@ -5,10 +5,16 @@ namespace IoTDelivery.Mqtt;
 /// <summary>What TLS 1.2 may be spoken with. The suites of TLS 1.3 are always allowed.</summary>
 public enum CipherSuites
 {
-    /// <summary>.NET's own: ECDHE with AES-GCM, and with AES-CBC and SHA-2. A <c>CipherString</c> in the machine's <c>openssl.cnf</c> takes their place.</summary>
+    /// <summary>
+    /// .NET's own: ECDHE with AES-GCM, and with AES-CBC and SHA-2. A <c>CipherString</c> in the machine's
+    /// <c>openssl.cnf</c> takes their place.
+    /// </summary>
     Modern = 0,
 
-    /// <summary>Those of <see cref="Modern"/>, and the vendor's list: ECDHE-RSA and ECDHE-ECDSA with AES128-SHA and AES256-SHA, which old modems know and nothing else.</summary>
+    /// <summary>
+    /// Those of <see cref="Modern"/>, and the vendor's list: ECDHE-RSA and ECDHE-ECDSA with AES128-SHA and AES256-SHA,
+    /// which old modems know and nothing else.
+    /// </summary>
     Vendor = 1,
 }
 
@@ -18,7 +24,10 @@ public sealed record TlsOptions
     /// <summary>Name of the section in <c>appsettings.json</c>.</summary>
     public const string Section = "Tls";
 
-    /// <summary>The certificate, PEM (intermediates behind it) or PFX. Default: none, and nothing listens with TLS. A renewed file is used while the node runs.</summary>
+    /// <summary>
+    /// The certificate, PEM (intermediates behind it) or PFX. Default: none, and nothing listens with TLS. A renewed
+    /// file is used while the node runs.
+    /// </summary>
     public string? CertificateFile { get; init; }
 
     /// <summary>Its private key, PEM. Default: none; the key lies in <see cref="CertificateFile"/>.</summary>
@@ -36,15 +45,18 @@ public sealed record TlsOptions
     {
         var section = configuration.GetSection(Section);
         var suites = section[nameof(CipherSuites)];
-        if (suites is { Length: > 0 } && !Enum.GetNames<CipherSuites>().Contains(suites, StringComparer.OrdinalIgnoreCase))
+        if (suites is { Length: > 0 }
+            && !Enum.GetNames<CipherSuites>().Contains(suites, StringComparer.OrdinalIgnoreCase))
         {
-            throw new ArgumentException($"Tls:CipherSuites must be one of {string.Join(", ", Enum.GetNames<CipherSuites>())}.");
+            throw new ArgumentException(
+                $"Tls:CipherSuites must be one of {string.Join(", ", Enum.GetNames<CipherSuites>())}.");
         }
 
         var options = section.Get<TlsOptions>() ?? new TlsOptions();
         if (options.CipherSuites != CipherSuites.Modern && OperatingSystem.IsWindows())
         {
-            throw new ArgumentException($"Tls:CipherSuites must be {CipherSuites.Modern} on Windows, where the machine's own list decides.");
+            throw new ArgumentException(
+                $"Tls:CipherSuites must be {CipherSuites.Modern} on Windows, where the machine's own list decides.");
         }
 
         return options;

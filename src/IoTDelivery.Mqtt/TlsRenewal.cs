@@ -5,14 +5,16 @@ using Microsoft.Extensions.Logging;
 namespace IoTDelivery.Mqtt;
 
 /// <summary>
-/// Renews the certificate while the node runs: within <see cref="PollInterval"/> after its files have changed, and at once after SIGHUP. Files that cannot serve leave
-/// the old one in use and are logged.
+/// Renews the certificate while the node runs: within <see cref="PollInterval"/> after its files have changed, and at
+/// once after SIGHUP. Files that cannot serve leave the old one in use and are logged.
 /// </summary>
-public sealed class TlsRenewal(TlsCertificate certificate, ILogger<TlsRenewal> logger, TimeProvider clock) : BackgroundService
+public sealed class TlsRenewal(TlsCertificate certificate, ILogger<TlsRenewal> logger, TimeProvider clock)
+    : BackgroundService
 {
     /// <summary>
-    /// How often the files are read. Their bytes are compared: that is a few KB, and neither a link that is swapped (Kubernetes, certbot) nor a date that was kept
-    /// hides a renewal, as it would from a watcher of files or of their dates.
+    /// How often the files are read. Their bytes are compared: that is a few KB, and neither a link that is swapped
+    /// (Kubernetes, certbot) nor a date that was kept hides a renewal, as it would from a watcher of files or of their
+    /// dates.
     /// </summary>
     public static readonly TimeSpan PollInterval = TimeSpan.FromSeconds(2);
 
@@ -47,8 +49,15 @@ public sealed class TlsRenewal(TlsCertificate certificate, ILogger<TlsRenewal> l
             try
             {
                 files = CertificateFiles.Read(certificate.Options);
-                if (certificate.Use(files, clock.GetUtcNow())) logger.CertificateRenewed(certificate.Current.SerialNumber, certificate.Current.ValidTo);
-                else if (isAsked) logger.CertificateUnchanged(certificate.Current.SerialNumber, certificate.Current.ValidTo);
+                if (certificate.Use(files, clock.GetUtcNow()))
+                {
+                    logger.CertificateRenewed(certificate.Current.SerialNumber, certificate.Current.ValidTo);
+                }
+                else if (isAsked)
+                {
+                    logger.CertificateUnchanged(certificate.Current.SerialNumber, certificate.Current.ValidTo);
+                }
+
                 _problem = default;
             }
             catch (Exception cause) // whatever it is, the listeners go on with the certificate they have

@@ -10,7 +10,8 @@ public static class WebSocketHosting
 {
     private const string Path = "/mqtt";
 
-    // The first that a client offers too is taken. The second is what clients of MQTT 3.1 ask for: libmosquitto, paho, mqtt.js.
+    // The first that a client offers too is taken. The second is what clients of MQTT 3.1 ask for: libmosquitto, paho,
+    // mqtt.js.
     private static readonly string[] Subprotocols = ["mqtt", "mqttv3.1"];
 
     /// <summary>
@@ -33,7 +34,8 @@ public static class WebSocketHosting
         var options = http.RequestServices.GetRequiredService<MqttOptions>();
         var handler = http.RequestServices.GetRequiredService<MqttConnectionHandler>();
         var offered = http.WebSockets.WebSocketRequestedProtocols;
-        if (Subprotocols.FirstOrDefault(known => offered.Contains(known, StringComparer.Ordinal)) is not { } subprotocol)
+        if (Subprotocols.FirstOrDefault(known => offered.Contains(known, StringComparer.Ordinal))
+            is not { } subprotocol)
         {
             handler.RefuseUpgrade(http, "Sec-WebSocket-Protocol offers neither mqtt nor mqttv3.1");
             http.Response.StatusCode = StatusCodes.Status400BadRequest; // [MQTT-6.0.0-3]
@@ -43,7 +45,9 @@ public static class WebSocketHosting
 
         // How slow a device may be is said by MQTT's keep-alive and our own write time-out, as on TCP.
         if (http.Features.Get<IHttpMinResponseDataRateFeature>() is { } rate) rate.MinDataRate = null;
-        var accept = new WebSocketAcceptContext { SubProtocol = subprotocol, KeepAliveInterval = TimeSpan.Zero }; // [MQTT-6.0.0-4]
+
+        // [MQTT-6.0.0-4]
+        var accept = new WebSocketAcceptContext { SubProtocol = subprotocol, KeepAliveInterval = TimeSpan.Zero };
         using var socket = await http.WebSockets.AcceptWebSocketAsync(accept);
         await WebSocketConnection.RunAsync(http, socket, options.CloseTimeout, handler.OnConnectedAsync);
     }

@@ -23,8 +23,8 @@ internal static partial class Log
         this ILogger logger, DeviceId deviceId, long number, string actionId, Exception cause);
 
     [LoggerMessage(5014, LogLevel.Error,
-        "Notification {Number} of device {DeviceId} is given up for action {ActionId}, and the database refuses its dead "
-        + "letter: it stays in the backlog and is tried again. The others go on.")]
+        "Notification {Number} of device {DeviceId} is given up for action {ActionId}, and the database refuses its "
+        + "dead letter: it stays in the backlog and is tried again. The others go on.")]
     public static partial void LetterRefused(
         this ILogger logger, string deviceId, long number, string actionId, Exception cause);
 

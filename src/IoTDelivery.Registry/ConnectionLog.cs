@@ -43,7 +43,8 @@ public sealed class ConnectionLog : IAsyncDisposable
         });
 
     /// <summary>A gateway says on this connection whether a sub-device is online. Never waits.</summary>
-    public void ReportSubDevice(DeviceId gateway, Guid connectionId, DeviceId subDevice, bool isOnline, DateTimeOffset at) =>
+    public void ReportSubDevice(
+        DeviceId gateway, Guid connectionId, DeviceId subDevice, bool isOnline, DateTimeOffset at) =>
         _changes.Report(subDevice.Value, (_, _) =>
             (true, new Change(isOnline, connectionId, at, OnlineAt: isOnline ? at : null, gateway.Value)));
 
@@ -76,7 +77,8 @@ public sealed class ConnectionLog : IAsyncDisposable
     // Few devices are gateways: the others cost no statement more.
     private static async Task<HashSet<string>> GatewaysAsync(DataConnection db, string[] ids) => ids.Length == 0
         ? []
-        : [.. await db.GetTable<Device>().Where(d => ids.Contains(d.DeviceId) && d.GatewaySince != null).Select(d => d.DeviceId).ToListAsync()];
+        : [.. await db.GetTable<Device>().Where(d => ids.Contains(d.DeviceId) && d.GatewaySince != null)
+            .Select(d => d.DeviceId).ToListAsync()];
 
     private async Task WriteOnlineAsync(DataConnection db, string id, Change change, bool isWanted)
     {
@@ -90,11 +92,18 @@ public sealed class ConnectionLog : IAsyncDisposable
     private static async Task WriteOfflineAsync(DataConnection db, string id, Change change, bool isWanted)
     {
         var at = change.At.ToUnixTimeMilliseconds();
-        var before = isWanted ? await db.GetTable<Device>().Where(d => d.DeviceId == id).Select(d => new { d.OnlineNode, d.StatusAt }).FirstOrDefaultAsync() : null;
-        var rows = await db.GetTable<Device>().Where(d => d.DeviceId == id && (d.ConnectionId == change.ConnectionId || d.ConnectionId == null))
-            .Set(d => d.OnlineNode, (string?)null).Set(d => d.StatusAt, at).Set(d => d.ActiveAt, d => d.ActiveAt ?? at).UpdateAsync();
+        var before = isWanted
+            ? await db.GetTable<Device>().Where(d => d.DeviceId == id)
+                .Select(d => new { d.OnlineNode, d.StatusAt }).FirstOrDefaultAsync()
+            : null;
+        var rows = await db.GetTable<Device>()
+            .Where(d => d.DeviceId == id && (d.ConnectionId == change.ConnectionId || d.ConnectionId == null))
+            .Set(d => d.OnlineNode, (string?)null).Set(d => d.StatusAt, at).Set(d => d.ActiveAt, d => d.ActiveAt ?? at)
+            .UpdateAsync();
         if (rows == 0 || before is null) return;
-        var lastOnlineAt = change.OnlineAt?.ToUnixTimeMilliseconds() ?? (before.OnlineNode is null ? null : before.StatusAt) ?? at;
+        var lastOnlineAt = change.OnlineAt?.ToUnixTimeMilliseconds()
+            ?? (before.OnlineNode is null ? null : before.StatusAt)
+            ?? at;
         await StatusChanges.NoteAsync(db, id, isOnline: false, at, lastOnlineAt);
     }
 
@@ -107,10 +116,14 @@ public sealed class ConnectionLog : IAsyncDisposable
     private static async Task EndSubDevicesAsync(DataConnection db, string id, Change change, bool isWanted)
     {
         var at = change.At.ToUnixTimeMilliseconds();
-        var below = db.GetTable<Device>().Where(d => d.RootId == id && d.ConnectionId == change.ConnectionId && d.OnlineNode != null);
+        var below = db.GetTable<Device>()
+            .Where(d => d.RootId == id && d.ConnectionId == change.ConnectionId && d.OnlineNode != null);
         var subDevices = isWanted ? await below.Select(d => new { d.DeviceId, d.StatusAt }).ToListAsync() : [];
         await below.Set(d => d.OnlineNode, (string?)null).Set(d => d.StatusAt, at).UpdateAsync();
-        foreach (var subDevice in subDevices) await StatusChanges.NoteAsync(db, subDevice.DeviceId, isOnline: false, at, subDevice.StatusAt ?? at);
+        foreach (var subDevice in subDevices)
+        {
+            await StatusChanges.NoteAsync(db, subDevice.DeviceId, isOnline: false, at, subDevice.StatusAt ?? at);
+        }
     }
 
     // Told when it changes, however often it is said.
@@ -120,7 +133,8 @@ public sealed class ConnectionLog : IAsyncDisposable
         var row = db.GetTable<Device>().Where(d => d.DeviceId == id && d.RootId == change.Gateway);
         var before = await row.Select(d => new { d.OnlineNode, d.StatusAt }).FirstOrDefaultAsync();
         if (before is null || (before.OnlineNode is not null) == change.IsOnline) return;
-        await row.Set(d => d.OnlineNode, change.IsOnline ? _node.Value : null).Set(d => d.ConnectionId, change.ConnectionId)
+        await row
+            .Set(d => d.OnlineNode, change.IsOnline ? _node.Value : null).Set(d => d.ConnectionId, change.ConnectionId)
             .Set(d => d.StatusAt, at).Set(d => d.ActiveAt, d => d.ActiveAt ?? at).UpdateAsync();
         var lastOnlineAt = change.IsOnline ? at : before.StatusAt ?? at;
         if (isWanted) await StatusChanges.NoteAsync(db, id, change.IsOnline, at, lastOnlineAt);

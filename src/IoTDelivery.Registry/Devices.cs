@@ -160,7 +160,11 @@ public sealed class Devices(SqlDatabase database, Secrets secrets, DeviceCache c
     public async Task<bool> CompleteAsync(Device begun, CancellationToken cancel)
     {
         await using var db = database.Open();
-        if (begun.RootId is not { } root) return await MoveAsync(db, begun, DevicePhase.Creating, DevicePhase.Ready, cancel);
+        if (begun.RootId is not { } root)
+        {
+            return await MoveAsync(db, begun, DevicePhase.Creating, DevicePhase.Ready, cancel);
+        }
+
         await using var transaction = await db.BeginTransactionAsync(cancel);
         if (!await MoveAsync(db, begun, DevicePhase.Creating, DevicePhase.Ready, cancel)) return false;
         await db.GetTable<Device>().Where(d => d.DeviceId == root && d.GatewaySince == null)

@@ -18,7 +18,9 @@ public enum PushShape
     Both = 2,
 }
 
-/// <summary>The shape an action asks for: <c>shape</c> in its channel's member of <c>channel_detail</c>. Ours, not the manual's.</summary>
+/// <summary>
+/// The shape an action asks for: <c>shape</c> in its channel's member of <c>channel_detail</c>. Ours, not the manual's.
+/// </summary>
 public static class PushShapes
 {
     /// <summary>The member's name.</summary>
@@ -33,6 +35,9 @@ public static class PushShapes
         var channel = action.Channel == RuleAction.HttpForwarding ? HttpForwarding.Member : AmqpForwarding.Member;
         using var detail = JsonDocument.Parse(action.ChannelDetail);
         return detail.RootElement.TryGetProperty(channel, out var of) && of.TryGetProperty(Member, out var shape)
-            && shape.ValueKind == JsonValueKind.String && Enum.TryParse<PushShape>(shape.GetString(), out var asked) ? asked : null;
+            && shape.ValueKind == JsonValueKind.String
+            && Enum.TryParse<PushShape>(shape.GetString(), out var asked)
+                ? asked
+                : null;
     }
 }

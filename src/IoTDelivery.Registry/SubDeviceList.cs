@@ -14,13 +14,15 @@ namespace IoTDelivery.Registry;
 public sealed record SubDeviceChange(long Version, string DeviceId, string NodeId, string ParentId, Device? Device);
 
 /// <summary>
-/// Which sub-devices a gateway has, as a list of changes with versions: a gateway says which version it knows and is told
-/// what came behind it. Of a sub-device only the last change is kept. That one was deleted is forgotten after
+/// Which sub-devices a gateway has, as a list of changes with versions: a gateway says which version it knows and is
+/// told what came behind it. Of a sub-device only the last change is kept. That one was deleted is forgotten after
 /// <see cref="DeletionsKept"/>, and with the gateway.
 /// </summary>
 public sealed class SubDeviceList(SqlDatabase database)
 {
-    /// <summary>A gateway that was away for longer does not hear of what was deleted meanwhile. Ours, the manual gives none.</summary>
+    /// <summary>
+    /// A gateway that was away for longer does not hear of what was deleted meanwhile. Ours, the manual gives none.
+    /// </summary>
     public static readonly TimeSpan DeletionsKept = TimeSpan.FromDays(90);
 
     /// <summary>The table. Those that are there already are numbered in the order they were created.</summary>
@@ -62,27 +64,37 @@ public sealed class SubDeviceList(SqlDatabase database)
         if (deletionsBehind > version) changes = changes.Where(c => c.DeletedAt == null || c.Version > deletionsBehind);
         var rows = await changes.OrderBy(c => c.Version).Take(limit).ToListAsync(cancel);
         var ids = rows.Where(r => r.DeletedAt is null).Select(r => r.DeviceId).ToArray();
-        var devices = ids.Length == 0 ? [] : await db.GetTable<Device>().Where(d => ids.Contains(d.DeviceId)).ToDictionaryAsync(d => d.DeviceId, cancel);
-        return [.. rows.Select(r => new SubDeviceChange(r.Version, r.DeviceId, r.NodeId, r.ParentId, devices.GetValueOrDefault(r.DeviceId)))];
+        var devices = ids.Length == 0
+            ? []
+            : await db.GetTable<Device>().Where(d => ids.Contains(d.DeviceId))
+                .ToDictionaryAsync(d => d.DeviceId, cancel);
+        return
+        [
+            .. rows.Select(r => new SubDeviceChange(
+                r.Version, r.DeviceId, r.NodeId, r.ParentId, devices.GetValueOrDefault(r.DeviceId))),
+        ];
     }
 
     /// <summary>
-    /// A gateway knows a later version than there is: its list was another one's, or another database's. All changes get
-    /// versions behind that, so that it does not take them for old.
+    /// A gateway knows a later version than there is: its list was another one's, or another database's. All changes
+    /// get versions behind that, so that it does not take them for old.
     /// </summary>
     public async Task ShiftAsync(DeviceId gateway, long version, CancellationToken cancel)
     {
         await using var db = database.Open();
         await using var transaction = await db.BeginTransactionAsync(cancel);
-        var shifted = await db.GetTable<Device>().Where(d => d.DeviceId == gateway.Value && d.SubDeviceVersion < version)
+        var shifted = await db.GetTable<Device>()
+            .Where(d => d.DeviceId == gateway.Value && d.SubDeviceVersion < version)
             .Set(d => d.SubDeviceVersion, d => d.SubDeviceVersion + version).UpdateAsync(cancel);
         if (shifted == 0) return; // somebody else did
-        await db.GetTable<Row>().Where(c => c.GatewayId == gateway.Value).Set(c => c.Version, c => c.Version + version).UpdateAsync(cancel);
+        await db.GetTable<Row>().Where(c => c.GatewayId == gateway.Value)
+            .Set(c => c.Version, c => c.Version + version).UpdateAsync(cancel);
         await transaction.CommitAsync(cancel);
     }
 
     /// <summary>Belongs into the transaction that completes the sub-device.</summary>
-    internal static Task AddedAsync(DataConnection db, Device subDevice, CancellationToken cancel) => NoteAsync(db, subDevice, deletedAt: null, cancel);
+    internal static Task AddedAsync(DataConnection db, Device subDevice, CancellationToken cancel) =>
+        NoteAsync(db, subDevice, deletedAt: null, cancel);
 
     /// <summary>Belongs into the transaction that removes the device, whatever it is.</summary>
     internal static async Task RemovedAsync(DataConnection db, Device device, long now, CancellationToken cancel)
@@ -94,11 +106,13 @@ public sealed class SubDeviceList(SqlDatabase database)
         }
 
         // One that was never completed was never told.
-        var isListed = await db.GetTable<Row>().AnyAsync(c => c.GatewayId == device.RootId && c.DeviceId == device.DeviceId, cancel);
+        var isListed = await db.GetTable<Row>()
+            .AnyAsync(c => c.GatewayId == device.RootId && c.DeviceId == device.DeviceId, cancel);
         if (!isListed) return;
         await NoteAsync(db, device, now, cancel);
         var forgotten = now - (long)DeletionsKept.TotalMilliseconds;
-        await db.GetTable<Row>().Where(c => c.GatewayId == device.RootId && c.DeletedAt < forgotten).DeleteAsync(cancel);
+        await db.GetTable<Row>().Where(c => c.GatewayId == device.RootId && c.DeletedAt < forgotten)
+            .DeleteAsync(cancel);
     }
 
     // The gateway's row is counted first: whoever changes the list next waits, and has a greater version.
@@ -121,7 +135,8 @@ public sealed class SubDeviceList(SqlDatabase database)
     }
 
     private static Task<long> VersionAsync(DataConnection db, string gateway, CancellationToken cancel) =>
-        db.GetTable<Device>().Where(d => d.DeviceId == gateway).Select(d => d.SubDeviceVersion).FirstOrDefaultAsync(cancel);
+        db.GetTable<Device>().Where(d => d.DeviceId == gateway)
+            .Select(d => d.SubDeviceVersion).FirstOrDefaultAsync(cancel);
 
     [Table("sub_device_change")]
     private sealed record Row

@@ -7,7 +7,9 @@ using MQTTnet.Protocol;
 
 namespace IoTDelivery.EndToEnd;
 
-/// <summary>A node with both AMQP ports, and a rule that forwards what devices publish to a queue for each client.</summary>
+/// <summary>
+/// A node with both AMQP ports, and a rule that forwards what devices publish to a queue for each client.
+/// </summary>
 public sealed class AmqpSite : IAsyncLifetime
 {
     private readonly Dictionary<string, string> _actions = []; // by queue
@@ -150,7 +152,8 @@ public sealed class AmqpClientsSpec(AmqpSite site) : IClassFixture<AmqpSite>
         var lamp = await site.Node.Api.CreateDeviceAsync("reconnected");
         var (first, second) = (Text(lamp, 1), Text(lamp, 2));
         await using var rhea = await site.ConsumerAsync("rhea", "rhea-node-killed", hold: $"2 of {lamp}:");
-        await using var proton = await site.ConsumerAsync("qpid-proton", "qpid-proton-node-killed", hold: $"2 of {lamp}:");
+        await using var proton = await site.ConsumerAsync(
+            "qpid-proton", "qpid-proton-node-killed", hold: $"2 of {lamp}:");
         await using (var device = await Device.ConnectAsync(site.Node.MqttPort, lamp))
         {
             await AmqpSite.PublishAsync(device, lamp, first);
@@ -164,7 +167,11 @@ public sealed class AmqpClientsSpec(AmqpSite site) : IClassFixture<AmqpSite>
         await site.Node.KillAsync();
         await site.Node.StartAgainAsync();
 
-        foreach (var consumer in both) await consumer.PrintedAsync(o => Messages(o, lamp).Count == 3, "the second again");
+        foreach (var consumer in both)
+        {
+            await consumer.PrintedAsync(o => Messages(o, lamp).Count == 3, "the second again");
+        }
+
         await site.AcceptedButAsync(0, "rhea-node-killed");
         await site.AcceptedButAsync(0, "qpid-proton-node-killed");
         Assert.All(both, consumer => Assert.Equal([first, second, second], Messages(consumer.Output, lamp)));

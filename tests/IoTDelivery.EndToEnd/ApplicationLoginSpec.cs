@@ -116,7 +116,8 @@ public sealed class ApplicationLoginSpec(ApplicationLoginSpec.LoginSite site) : 
     {
         using var application = await LoginAsync("plain");
 
-        var (status, answer, _) = await application.SendAsync(HttpMethod.Post, $"{V5}/devices/any/messages", new { message = new string('a', 1024 * 1024) });
+        var (status, answer, _) = await application.SendAsync(
+            HttpMethod.Post, $"{V5}/devices/any/messages", new { message = new string('a', 1024 * 1024) });
 
         Assert.Equal(HttpStatusCode.RequestEntityTooLarge, status);
         Assert.Equal("IOTDA.000008", answer.GetProperty("error_code").GetString());

@@ -5,7 +5,9 @@ using IoTDelivery.EndToEnd.Harness;
 
 namespace IoTDelivery.EndToEnd;
 
-/// <summary>A node that is reached through haproxy only, with the settings that docker/compose.yaml gives its nodes.</summary>
+/// <summary>
+/// A node that is reached through haproxy only, with the settings that docker/compose.yaml gives its nodes.
+/// </summary>
 public sealed class SiteBehindProxy : IAsyncLifetime
 {
     public const string Password = "a password";
@@ -20,8 +22,15 @@ public sealed class SiteBehindProxy : IAsyncLifetime
     {
         Node = await Node.StartAsync(
         [
-            .. Certificates.Pem, $"--Mqtt:TlsPort={TlsPort}", "--Mqtt:ProxyProtocol=true", "--Api:ForwardedHeaders=true", "--Proxy:TrustedAddresses:0=127.0.0.1",
-            "--Logging:LogLevel:IoTDelivery.Mqtt=Debug", "--Api:Users:0:Name=app", $"--Api:Users:0:PasswordHash={Host.Api.Authentication.Passwords.Hash(Password)}", "--Api:LoginFailuresMax=1",
+            .. Certificates.Pem,
+            $"--Mqtt:TlsPort={TlsPort}",
+            "--Mqtt:ProxyProtocol=true",
+            "--Api:ForwardedHeaders=true",
+            "--Proxy:TrustedAddresses:0=127.0.0.1",
+            "--Logging:LogLevel:IoTDelivery.Mqtt=Debug",
+            "--Api:Users:0:Name=app",
+            $"--Api:Users:0:PasswordHash={Host.Api.Authentication.Passwords.Hash(Password)}",
+            "--Api:LoginFailuresMax=1",
         ]);
         await Node.Api.CreateProductAsync();
     }
@@ -36,7 +45,8 @@ public sealed class SiteBehindProxy : IAsyncLifetime
 /// <summary>haproxy itself, with our own configuration: the node knows who is behind it.</summary>
 public sealed class BehindProxySpec(SiteBehindProxy site) : IClassFixture<SiteBehindProxy>
 {
-    private static readonly string Configuration = Path.GetFullPath(Path.Combine(AppContext.BaseDirectory, "../../../../../docker/haproxy.cfg"));
+    private static readonly string Configuration = Path.GetFullPath(
+        Path.Combine(AppContext.BaseDirectory, "../../../../../docker/haproxy.cfg"));
 
     [SkippableTheory]
     [InlineData("send-proxy-v2", false, "127.0.6.1")]
@@ -49,8 +59,13 @@ public sealed class BehindProxySpec(SiteBehindProxy site) : IClassFixture<SiteBe
         await using var haproxy = await HaproxyAsync(version, isTls ? site.TlsPort : site.Node.MqttPort);
         await using var device = await Device.ConnectAsync(haproxy.Mqtt, lamp, more: o =>
         {
-            o.WithTcpServer(t => (t.RemoteEndpoint, t.LocalEndpoint) = (new IPEndPoint(IPAddress.Loopback, haproxy.Mqtt), new IPEndPoint(IPAddress.Parse(from), 0)));
-            if (isTls) o.WithTlsOptions(t => t.UseTls().WithTargetHost("localhost").WithCertificateValidationHandler(e => site.Certificates.IsTrusted(e.Certificate, e.SslPolicyErrors)));
+            o.WithTcpServer(t => (t.RemoteEndpoint, t.LocalEndpoint) =
+                (new IPEndPoint(IPAddress.Loopback, haproxy.Mqtt), new IPEndPoint(IPAddress.Parse(from), 0)));
+            if (isTls)
+            {
+                o.WithTlsOptions(t => t.UseTls().WithTargetHost("localhost").WithCertificateValidationHandler(
+                    e => site.Certificates.IsTrusted(e.Certificate, e.SslPolicyErrors)));
+            }
         });
         await device.SubscribeAsync();
 
@@ -83,7 +98,9 @@ public sealed class BehindProxySpec(SiteBehindProxy site) : IClassFixture<SiteBe
                 },
             });
             if (claimed is not null) http.DefaultRequestHeaders.Add("X-Forwarded-For", claimed);
-            var login = new { auth = new { identity = new { methods = new[] { "password" }, password = new { user = new { name = "app", password } } } } };
+            var user = new { name = "app", password };
+            var identity = new { methods = new[] { "password" }, password = new { user } };
+            var login = new { auth = new { identity } };
             using var answer = await http.PostAsJsonAsync($"http://127.0.0.1:{haproxy.Rest}/v3/auth/tokens", login);
             return (int)answer.StatusCode;
         }
@@ -106,8 +123,13 @@ public sealed class BehindProxySpec(SiteBehindProxy site) : IClassFixture<SiteBe
         Skip.If(program is null, "haproxy is not installed (apt-get install haproxy).");
         var (rest, mqtt, state) = (Node.FreePort(), Node.FreePort(), Node.FreePort());
         var lines = File.ReadAllText(Configuration)
-            .Replace("bind :8080", $"bind 127.0.0.1:{rest}").Replace("bind :1883", $"bind 127.0.0.1:{mqtt}").Replace("bind :8404", $"bind 127.0.0.1:{state}")
-            .Replace("node1:8080", $"127.0.0.1:{site.Node.RestPort}").Replace("node1:1883 port 8080 send-proxy-v2", $"127.0.0.1:{behind} port {site.Node.RestPort} {version}")
+            .Replace("bind :8080", $"bind 127.0.0.1:{rest}")
+            .Replace("bind :1883", $"bind 127.0.0.1:{mqtt}")
+            .Replace("bind :8404", $"bind 127.0.0.1:{state}")
+            .Replace("node1:8080", $"127.0.0.1:{site.Node.RestPort}")
+            .Replace(
+                "node1:1883 port 8080 send-proxy-v2",
+                $"127.0.0.1:{behind} port {site.Node.RestPort} {version}")
             .Split('\n').Where(line => !line.Contains("server node2 ") && !line.Contains("server node3 ")).ToList();
         Assert.Contains($"  server node1 127.0.0.1:{behind} port {site.Node.RestPort} {version}", lines);
         var file = Path.Combine(site.Node.Folder, $"haproxy-{mqtt}.cfg");

@@ -49,8 +49,8 @@ public sealed class GatewaySpec
     }
 
     /// <summary>
-    /// The life of a gateway of the official SDKs: its list, a new child, that this is online, its message; a child it makes
-    /// and one it deletes; and what happened while it was away.
+    /// The life of a gateway of the official SDKs: its list, a new child, that this is online, its message; a child it
+    /// makes and one it deletes; and what happened while it was away.
     /// </summary>
     internal static async Task LiveAsync(Api api, int mqttPort, Receiver receiver)
     {
@@ -63,37 +63,74 @@ public sealed class GatewaySpec
             await CreateAsync(api, "lamp_bulb", "hub", nodeId: "bulb");
             await hub.UntilAsync("bulb", "plug");
 
-            var updated = await hub.UpdateStatusAsync(("lamp_bulb", "ONLINE"), ("lamp_bulb", "AWAY"), ("stranger", "ONLINE"));
-            Assert.Equal("lamp_bulb", Assert.Single(updated.GetProperty("successful_devices").EnumerateArray()).GetProperty("device_id").GetString());
-            Assert.Equal(["IOTDA.000006", "IOTDA.014000"], updated.GetProperty("failed_devices").EnumerateArray().Select(f => f.GetProperty("error_code").GetString()));
+            var updated = await hub.UpdateStatusAsync(
+                ("lamp_bulb", "ONLINE"), ("lamp_bulb", "AWAY"), ("stranger", "ONLINE"));
+            Assert.Equal(
+                "lamp_bulb",
+                Assert.Single(updated.GetProperty("successful_devices").EnumerateArray())
+                    .GetProperty("device_id").GetString());
+            Assert.Equal(
+                ["IOTDA.000006", "IOTDA.014000"],
+                updated.GetProperty("failed_devices").EnumerateArray()
+                    .Select(f => f.GetProperty("error_code").GetString()));
             await hub.UpdateStatusAsync(("lamp_bulb", "ONLINE"));
-            await receiver.UntilAsync(all => all.Any(p => p.DeviceId == "lamp_bulb" && p.Status == "ONLINE"), "ONLINE of the bulb");
+            await receiver.UntilAsync(
+                all => all.Any(p => p.DeviceId == "lamp_bulb" && p.Status == "ONLINE"), "ONLINE of the bulb");
             Assert.Equal("ONLINE", await StatusAsync(api, "lamp_bulb"));
             Assert.Equal("INACTIVE", await StatusAsync(api, "lamp_plug"));
 
             Api.Expect(HttpStatusCode.Created, await api.SendMessageAsync("lamp_bulb", "shine"));
             Assert.Equal(("bulb", "shine"), await hub.NextAsync());
 
-            // The gateway makes one itself, asks twice because the answer was lost, and is told what was wrong with others.
-            var led = new { node_id = "led", product_id = "lamp", name = "LED", extension_info = new { color = "red" } };
-            var added = await hub.AddAsync(led, new { node_id = "no product" }, new { node_id = "x", product_id = "unknown" }, 5);
+            // The gateway makes one itself, asks twice because the answer was lost, and is told what was wrong with
+            // others.
+            var led = new
+            {
+                node_id = "led",
+                product_id = "lamp",
+                name = "LED",
+                extension_info = new { color = "red" },
+            };
+            var added = await hub.AddAsync(
+                led, new { node_id = "no product" }, new { node_id = "x", product_id = "unknown" }, 5);
             var made = Assert.Single(added.GetProperty("successful_devices").EnumerateArray());
-            Assert.Equal(("lamp_led", "hub", "red"), (made.GetProperty("device_id").GetString(), made.GetProperty("parent_device_id").GetString(), made.GetProperty("extension_info").GetProperty("color").GetString()));
-            Assert.Equal(["IOTDA.000006", "IOTDA.014204", "IOTDA.000006"], added.GetProperty("failed_devices").EnumerateArray().Select(f => f.GetProperty("error_code").GetString()));
-            Assert.Equal("lamp_led", Assert.Single((await hub.AddAsync(led)).GetProperty("successful_devices").EnumerateArray()).GetProperty("device_id").GetString());
+            Assert.Equal(
+                ("lamp_led", "hub", "red"),
+                (
+                    made.GetProperty("device_id").GetString(),
+                    made.GetProperty("parent_device_id").GetString(),
+                    made.GetProperty("extension_info").GetProperty("color").GetString()));
+            Assert.Equal(
+                ["IOTDA.000006", "IOTDA.014204", "IOTDA.000006"],
+                added.GetProperty("failed_devices").EnumerateArray()
+                    .Select(f => f.GetProperty("error_code").GetString()));
+            Assert.Equal(
+                "lamp_led",
+                Assert.Single((await hub.AddAsync(led)).GetProperty("successful_devices").EnumerateArray())
+                    .GetProperty("device_id").GetString());
             await hub.UntilAsync("bulb", "led", "plug");
             var deleted = await hub.DeleteAsync("lamp_led", "lamp_led", "hub");
-            Assert.Equal("lamp_led", Assert.Single(deleted.GetProperty("successful_devices").EnumerateArray()).GetString());
-            Assert.Equal(["lamp_led", "hub"], deleted.GetProperty("failed_devices").EnumerateArray().Select(f => f.GetProperty("device_id").GetString()));
+            Assert.Equal(
+                "lamp_led",
+                Assert.Single(deleted.GetProperty("successful_devices").EnumerateArray()).GetString());
+            Assert.Equal(
+                ["lamp_led", "hub"],
+                deleted.GetProperty("failed_devices").EnumerateArray()
+                    .Select(f => f.GetProperty("device_id").GetString()));
             await hub.UntilAsync("bulb", "plug");
             Assert.Equal(HttpStatusCode.NotFound, (await api.GetAsync("devices/lamp_led")).Status);
             version = hub.Version;
         }
 
         // The bulb is away with its gateway, and what REST shows is what applications are told.
-        await receiver.UntilAsync(all => all.Any(p => p.DeviceId == "lamp_bulb" && p.Status == "OFFLINE"), "OFFLINE of the bulb");
+        await receiver.UntilAsync(
+            all => all.Any(p => p.DeviceId == "lamp_bulb" && p.Status == "OFFLINE"), "OFFLINE of the bulb");
         Assert.Equal("OFFLINE", await StatusAsync(api, "lamp_bulb"));
-        Assert.Equal(["ONLINE", "OFFLINE"], receiver.Pushes.Where(p => p.DeviceId == "lamp_bulb" && p.Status.EndsWith("LINE", StringComparison.Ordinal)).DistinctBy(p => p.RequestId).Select(p => p.Status));
+        Assert.Equal(
+            ["ONLINE", "OFFLINE"],
+            receiver.Pushes
+                .Where(p => p.DeviceId == "lamp_bulb" && p.Status.EndsWith("LINE", StringComparison.Ordinal))
+                .DistinctBy(p => p.RequestId).Select(p => p.Status));
 
         Api.Expect(HttpStatusCode.NoContent, await api.DeleteAsync("devices/lamp_plug"));
         await CreateAsync(api, "lamp_fan", "hub", nodeId: "fan");
@@ -106,7 +143,8 @@ public sealed class GatewaySpec
     public async Task A_gateway_as_the_official_classes_are_written_knows_its_sub_devices_and_says_which_are_there()
     {
         await using var receiver = await Receiver.StartAsync();
-        await using var node = await NodeAsync(receiver, "--Mqtt:ImplicitSubscription=true", "--Mqtt:ImplicitSubscriptionGrace=00:00:00.300");
+        await using var node = await NodeAsync(
+            receiver, "--Mqtt:ImplicitSubscription=true", "--Mqtt:ImplicitSubscriptionGrace=00:00:00.300");
         await node.Api.PushToAsync(receiver.Url, "device.status", "update");
         await LiveAsync(node.Api, node.MqttPort, receiver);
     }
@@ -196,20 +234,29 @@ public sealed class GatewaySpec
         return node;
     }
 
-    private static Task<Answer> CreateAsync(Node node, string id, string? gateway, HttpStatusCode expected = HttpStatusCode.Created) =>
+    private static Task<Answer> CreateAsync(
+        Node node, string id, string? gateway, HttpStatusCode expected = HttpStatusCode.Created) =>
         CreateAsync(node.Api, id, gateway, expected);
 
     private static async Task<Answer> CreateAsync(
         Api api, string id, string? gateway, HttpStatusCode expected = HttpStatusCode.Created, string? nodeId = null) =>
         Api.Expect(expected, await api.PostAsync(
             "devices",
-            new { device_id = id, node_id = nodeId ?? id, product_id = "lamp", gateway_id = gateway, auth_info = new { secret = Device.Secret } }));
+            new
+            {
+                device_id = id,
+                node_id = nodeId ?? id,
+                product_id = "lamp",
+                gateway_id = gateway,
+                auth_info = new { secret = Device.Secret },
+            }));
 
     private static async Task<Answer> SendAsync(Node node, string device, string id) => Api.Expect(HttpStatusCode.Created, await node.Api.SendMessageAsync(device, $"content of {id}", id));
 
     private static Task<string?> StatusAsync(Node node, string id) => StatusAsync(node.Api, id);
 
-    private static async Task<string?> StatusAsync(Api api, string id) => (await api.GetAsync($"devices/{id}")).Body.GetProperty("status").GetString();
+    private static async Task<string?> StatusAsync(Api api, string id) =>
+        (await api.GetAsync($"devices/{id}")).Body.GetProperty("status").GetString();
 
     private static Task ToldAsync(Receiver receiver, string id, string status) => receiver.UntilAsync(p => p.Any(x => x.MessageId == id && x.Status == status), $"{status} of {id}");
 }

@@ -66,7 +66,9 @@ public sealed class LifeAndDeathSpec(PostgreSqlDatabase database, ITestOutputHel
         await using var node = await Node.StartAsync();
 
         node.HangUp();
-        for (var i = 0; i < 20; i++) Api.Expect(HttpStatusCode.OK, await node.Api.GetAsync("products")); // exit code 129 below, if it is only slow to die
+
+        // Exit code 129 below, if it is only slow to die.
+        for (var i = 0; i < 20; i++) Api.Expect(HttpStatusCode.OK, await node.Api.GetAsync("products"));
         var (exitCode, took) = await node.TerminateAsync();
 
         output.WriteLine($"exit code {exitCode} after {took.TotalSeconds:0.0} s");

@@ -63,15 +63,20 @@ public sealed partial class ReadmeClusterSpec : IAsyncLifetime
         Directory.Delete(_folder, recursive: true);
     }
 
-    // Our own configuration; only the addresses are those of this cluster, and its nodes hear no PROXY header, because the README's
-    // device comes to them without haproxy: BehindProxySpec has that.
+    // Our own configuration; only the addresses are those of this cluster, and its nodes hear no PROXY header, because
+    // the README's device comes to them without haproxy: BehindProxySpec has that.
     private async Task BehindHaproxyAsync()
     {
         if (Command.Find("haproxy") is null && !File.Exists("/usr/sbin/haproxy")) return; // build.sh installs it where it may
         var (rest, mqtt, state) = (Node.FreePort(), Node.FreePort(), Node.FreePort());
         var configuration = File.ReadAllText(Path.Combine(Root, "docker/haproxy.cfg"))
             .Replace("bind :8080", $"bind 127.0.0.1:{rest}").Replace("bind :1883", $"bind 127.0.0.1:{mqtt}").Replace("bind :8404", $"bind 127.0.0.1:{state}");
-        for (var i = 1; i <= 3; i++) configuration = configuration.Replace($"node{i}:8080", $"127.0.0.1:{_port + i}").Replace($"node{i}:1883 port 8080 send-proxy-v2", $"127.0.0.1:{_port + 100 + i} port {_port + i}");
+        for (var i = 1; i <= 3; i++)
+        {
+            configuration = configuration.Replace($"node{i}:8080", $"127.0.0.1:{_port + i}").Replace(
+                $"node{i}:1883 port 8080 send-proxy-v2", $"127.0.0.1:{_port + 100 + i} port {_port + i}");
+        }
+
         await File.WriteAllTextAsync($"{_folder}/haproxy.cfg", configuration);
         await using var haproxy = Command.Start(_folder, File.Exists("/usr/sbin/haproxy") ? "/usr/sbin/haproxy" : "haproxy", "-db", "-f", $"{_folder}/haproxy.cfg");
         using var http = new HttpClient { BaseAddress = new Uri($"http://127.0.0.1:{rest}/v5/iot/demo/") };

@@ -21,10 +21,13 @@ public sealed class TlsNode(Node node) : IAsyncDisposable
 
     public int AmqpPort { get; } = Node.FreePort();
 
-    public IReadOnlyList<(string Name, int Port)> Doors => [("MQTT", MqttPort), ("REST", HttpsPort), ("AMQP", AmqpPort)];
+    public IReadOnlyList<(string Name, int Port)> Doors =>
+        [("MQTT", MqttPort), ("REST", HttpsPort), ("AMQP", AmqpPort)];
 
     public Task StartAsync() => node.StartAgainAsync(
-        $"--urls=http://127.0.0.1:{node.RestPort};https://localhost:{HttpsPort}", $"--Mqtt:TlsPort={MqttPort}", $"--Amqp:TlsPort={AmqpPort}",
+        $"--urls=http://127.0.0.1:{node.RestPort};https://localhost:{HttpsPort}",
+        $"--Mqtt:TlsPort={MqttPort}",
+        $"--Amqp:TlsPort={AmqpPort}",
         "--Logging:LogLevel:IoTDelivery.Mqtt.TlsRenewal=Information");
 
     public ValueTask DisposeAsync() => node.DisposeAsync();
@@ -53,7 +56,8 @@ public sealed class TlsSite : IAsyncLifetime
         Modern = new TlsNode(Node.Create(Certificates.Pem));
         Vendor = new TlsNode(Node.Create([.. Certificates.Pem, "--Tls:CipherSuites=Vendor"]));
 
-        // What Modern is depends on the machine's openssl.cnf; what is tested is the product on a machine that has no opinion.
+        // What Modern is depends on the machine's openssl.cnf; what is tested is the product on a machine that has no
+        // opinion.
         foreach (var node in new[] { Modern, Vendor }) node.Node.Variables["OPENSSL_CONF"] = "/dev/null";
         await Task.WhenAll(Modern.StartAsync(), Vendor.StartAsync());
         await Node.Api.CreateProductAsync();
@@ -76,7 +80,10 @@ public sealed class TlsSite : IAsyncLifetime
         foreach (var node in new[] { Modern, Vendor })
         {
             node.Node.HangUp();
-            foreach (var door in node.Doors) await UntilShownAsync(door.Port, issued.SerialNumber, TimeSpan.FromSeconds(10));
+            foreach (var door in node.Doors)
+            {
+                await UntilShownAsync(door.Port, issued.SerialNumber, TimeSpan.FromSeconds(10));
+            }
         }
 
         _keyType = keyType;
@@ -96,7 +103,9 @@ public sealed class TlsSite : IAsyncLifetime
         return tls.RemoteCertificate!.GetSerialNumberString();
     }
 
-    /// <summary>Connects until the port shows this certificate; before, it may only show the one it showed first.</summary>
+    /// <summary>
+    /// Connects until the port shows this certificate; before, it may only show the one it showed first.
+    /// </summary>
     public async Task UntilShownAsync(int port, string serialNumber, TimeSpan patience)
     {
         var clock = Stopwatch.StartNew();
@@ -113,7 +122,8 @@ public sealed class TlsSite : IAsyncLifetime
     {
         var socket = new TcpClient();
         await socket.ConnectAsync(IPAddress.Loopback, port);
-        var tls = new SslStream(socket.GetStream(), false, (_, certificate, _, errors) => Certificates.IsTrusted(certificate, errors));
+        var tls = new SslStream(
+            socket.GetStream(), false, (_, certificate, _, errors) => Certificates.IsTrusted(certificate, errors));
         await tls.AuthenticateAsClientAsync("localhost");
         return tls;
     }
@@ -122,7 +132,8 @@ public sealed class TlsSite : IAsyncLifetime
 /// <summary>TLS on every port: the host's name and the chain are checked, as a careful client does.</summary>
 public sealed class TlsSpec(TlsSite site) : IClassFixture<TlsSite>
 {
-    private const string Unchanged = "stays in use: its files have not changed.", Refused = "stays in use: its files cannot serve.";
+    private const string Unchanged = "stays in use: its files have not changed.";
+    private const string Refused = "stays in use: its files cannot serve.";
 
     // What docs/COMPATIBILITY.md claims of TLS. Without TLS it is MqttClientsSpec's.
     [Theory]
@@ -141,9 +152,16 @@ public sealed class TlsSpec(TlsSite site) : IClassFixture<TlsSite>
         var lamp = await site.Node.Api.CreateDeviceAsync($"lamp_{version}_{protocol}");
         await using var device = isWebSocket
             ? await Device.ConnectAsync(
-                site.HttpsPort, lamp, version, more: o => o.WithTlsOptions(Trusting(protocol)), webSocket: $"wss://localhost:{site.HttpsPort}/mqtt")
+                site.HttpsPort,
+                lamp,
+                version,
+                more: o => o.WithTlsOptions(Trusting(protocol)),
+                webSocket: $"wss://localhost:{site.HttpsPort}/mqtt")
             : await Device.ConnectAsync(
-                site.TlsPort, lamp, version, more: o => o.WithTcpServer("localhost", site.TlsPort).WithTlsOptions(Trusting(protocol)));
+                site.TlsPort,
+                lamp,
+                version,
+                more: o => o.WithTcpServer("localhost", site.TlsPort).WithTlsOptions(Trusting(protocol)));
         await device.SubscribeAsync();
 
         Api.Expect(HttpStatusCode.Created, await site.Node.Api.SendMessageAsync(lamp, "over TLS"));
@@ -211,7 +229,8 @@ public sealed class TlsSpec(TlsSite site) : IClassFixture<TlsSite>
             var port = Node.FreePort();
             await using var node = await Node.StartAsync([.. settings, $"--Mqtt:TlsPort={port}"]);
             using var socket = new TcpClient("localhost", port);
-            await using var tls = new SslStream(socket.GetStream(), false, (_, certificate, _, errors) => files.IsTrusted(certificate, errors));
+            await using var tls = new SslStream(
+                socket.GetStream(), false, (_, certificate, _, errors) => files.IsTrusted(certificate, errors));
             await tls.AuthenticateAsClientAsync("localhost");
         }
     }
@@ -247,17 +266,25 @@ public sealed class TlsSpec(TlsSite site) : IClassFixture<TlsSite>
 
     [SkippableTheory]
     [MemberData(nameof(Suites))]
-    public async Task A_client_that_knows_one_suite_is_served_as_the_setting_says(string key, string protocol, string suite, bool byModern, bool byVendor)
+    public async Task A_client_that_knows_one_suite_is_served_as_the_setting_says(
+        string key, string protocol, string suite, bool byModern, bool byVendor)
     {
         Skip.If(Command.Find("openssl") is null, "openssl is not installed (apt-get install openssl).");
         await site.UseKeyAsync(key);
-        string[] offer = ["s_client", "-brief", $"-{protocol}", protocol == "tls1_3" ? "-ciphersuites" : "-cipher", suite];
+        string[] offer =
+            ["s_client", "-brief", $"-{protocol}", protocol == "tls1_3" ? "-ciphersuites" : "-cipher", suite];
 
-        var doors = site.Modern.Doors.Select(d => ($"Modern, {d.Name}", d.Port, byModern)).Concat(site.Vendor.Doors.Select(d => ($"Vendor, {d.Name}", d.Port, byVendor)));
+        var doors = site.Modern.Doors.Select(d => ($"Modern, {d.Name}", d.Port, byModern))
+            .Concat(site.Vendor.Doors.Select(d => ($"Vendor, {d.Name}", d.Port, byVendor)));
         await Task.WhenAll(doors.Select(async door =>
         {
             var (name, port, isSpoken) = door;
-            await using var client = Command.Start(Path.GetTempPath(), "sh", ["-c", "exec openssl \"$@\" </dev/null", "openssl", .. offer, "-connect", $"127.0.0.1:{port}"]);
+            await using var client = Command.Start(
+                Path.GetTempPath(),
+                "sh",
+                [
+                    "-c", "exec openssl \"$@\" </dev/null", "openssl", .. offer, "-connect", $"127.0.0.1:{port}",
+                ]);
             Assert.True((await client.ExitAsync() == 0) == isSpoken, $"{name}: {client.Errors}");
             if (isSpoken) Assert.Contains($"Ciphersuite: {suite}", client.Errors);
             else Assert.Contains("alert", client.Errors); // refused in TLS's words, not cut off
@@ -292,8 +319,12 @@ public sealed class TlsSpec(TlsSite site) : IClassFixture<TlsSite>
             var serialNumber = site.Renew();
             if (isAsked) site.Node.HangUp();
             var patience = TimeSpan.FromSeconds(5);
-            await Task.WhenAll(site.Modern.Doors.Select(door => site.UntilShownAsync(door.Port, serialNumber, patience)));
-            await Task.WhenAll(site.Vendor.Doors.Select(door => site.UntilShownAsync(door.Port, serialNumber, patience))); // they came with the same file
+            await Task.WhenAll(
+                site.Modern.Doors.Select(door => site.UntilShownAsync(door.Port, serialNumber, patience)));
+
+            // They came with the same file.
+            await Task.WhenAll(
+                site.Vendor.Doors.Select(door => site.UntilShownAsync(door.Port, serialNumber, patience)));
         }
 
         var unchanged = Logged(site.Node, Unchanged);
@@ -311,11 +342,13 @@ public sealed class TlsSpec(TlsSite site) : IClassFixture<TlsSite>
     }
 
     [Theory]
-    [InlineData("server.pem", "this is no certificate", "Tls:CertificateFile: {folder}/server.pem cannot be read as PFX")]
+    [InlineData(
+        "server.pem", "this is no certificate", "Tls:CertificateFile: {folder}/server.pem cannot be read as PFX")]
     [InlineData("server.pem", null, "Tls:CertificateFile: {folder}/server.pem cannot be read.")]
     [InlineData("server.key", null, "Tls:KeyFile: {folder}/server.key cannot be read.")]
     [InlineData("server.key", "{other}", "Tls:KeyFile: {folder}/server.key holds no private key that fits")]
-    public async Task A_broken_file_leaves_the_old_certificate_in_use_and_is_named_in_the_log(string name, string? content, string says)
+    public async Task A_broken_file_leaves_the_old_certificate_in_use_and_is_named_in_the_log(
+        string name, string? content, string says)
     {
         var (file, shown) = (site.Certificates.File(name), await site.ShownAsync(site.TlsPort));
         var good = await File.ReadAllTextAsync(file);
@@ -341,7 +374,8 @@ public sealed class TlsSpec(TlsSite site) : IClassFixture<TlsSite>
         var clock = Stopwatch.StartNew();
         while (Logged(node, text) < times)
         {
-            Assert.True(clock.Elapsed < TimeSpan.FromSeconds(10), $"'{text}' is not {times} times in the log:\n{node.Output}");
+            Assert.True(
+                clock.Elapsed < TimeSpan.FromSeconds(10), $"'{text}' is not {times} times in the log:\n{node.Output}");
             await Task.Delay(20); // the log of another process: there is nothing to await
         }
     }
@@ -389,7 +423,11 @@ public sealed class TlsSettingsSpec : IDisposable
         { "wrong password", ["--Mqtt:TlsPort=8883", "--Tls:CertificateFile={good}/server.pfx", "--Tls:Password=wrong"], "Tls:CertificateFile: {good}/server.pfx cannot be read as PFX" },
         { "expired", ["--Mqtt:TlsPort=8883", "--Tls:CertificateFile={old}/server.pem", "--Tls:KeyFile={old}/server.key"], "expired at" },
         { "not for servers", ["--Mqtt:TlsPort=8883", "--Tls:CertificateFile={good}/client.pem"], "is not for servers" },
-        { "a key too short for TLS", ["--Mqtt:TlsPort=8883", "--Tls:CertificateFile={good}/short.pem"], "Tls:CertificateFile: TLS cannot be spoken with the certificate in {good}/short.pem." },
+        {
+            "a key too short for TLS",
+            ["--Mqtt:TlsPort=8883", "--Tls:CertificateFile={good}/short.pem"],
+            "Tls:CertificateFile: TLS cannot be spoken with the certificate in {good}/short.pem."
+        },
         { "unknown suites", ["--Tls:CipherSuites=Old"], "Tls:CipherSuites must be one of Modern, Vendor." },
         { "suites by number", ["--Tls:CipherSuites=1"], "Tls:CipherSuites must be one of Modern, Vendor." },
         { "port out of range", ["--Mqtt:TlsPort=70000"], "Mqtt:TlsPort must be from 0 to 65535." },

@@ -43,10 +43,17 @@ public sealed class WebSocketSpec(OneRequestAtATime site) : IClassFixture<OneReq
     {
         var (lamp, id) = (await site.NewDeviceAsync(), $"old_{version}");
         await using var device = await Device.ConnectAsync(
-            site.Node.RestPort, lamp, version, webSocket: site.WebSocket.AbsoluteUri, more: o => o.WithWebSocketServer(w => w.WithUri(site.WebSocket.AbsoluteUri).WithSubProtocols(["mqttv3.1"])));
+            site.Node.RestPort,
+            lamp,
+            version,
+            webSocket: site.WebSocket.AbsoluteUri,
+            more: o => o.WithWebSocketServer(
+                w => w.WithUri(site.WebSocket.AbsoluteUri).WithSubProtocols(["mqttv3.1"])));
         await device.SubscribeAsync();
 
-        Assert.Equal("DELIVERED", Api.Expect(HttpStatusCode.Created, await site.Api.SendMessageAsync(lamp, "as of old", id)).MessageStatus);
+        Assert.Equal(
+            "DELIVERED",
+            Api.Expect(HttpStatusCode.Created, await site.Api.SendMessageAsync(lamp, "as of old", id)).MessageStatus);
 
         Assert.Equal("as of old", (await device.NextAsync()).Content);
         await site.ToldAsync(id, "DELIVERED");

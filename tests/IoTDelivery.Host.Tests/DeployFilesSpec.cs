@@ -87,12 +87,23 @@ public sealed partial class DeployFilesSpec(RunningPlatform platform) : IClassFi
     [Fact]
     public void What_haproxy_says_of_clients_the_nodes_of_the_containers_believe()
     {
-        var (haproxy, settings) = (Read("docker/haproxy.cfg"), (YamlMappingNode)((YamlMappingNode)Documents(Read("docker/compose.yaml")).Single())["x-settings"]);
-        var trusted = new ProxyOptions { TrustedAddresses = [settings["Proxy__TrustedAddresses__0"].ToString(), settings["Proxy__TrustedAddresses__1"].ToString()] };
+        var haproxy = Read("docker/haproxy.cfg");
+        var compose = (YamlMappingNode)Documents(Read("docker/compose.yaml")).Single();
+        var settings = (YamlMappingNode)compose["x-settings"];
+        var trusted = new ProxyOptions
+        {
+            TrustedAddresses =
+            [
+                settings["Proxy__TrustedAddresses__0"].ToString(),
+                settings["Proxy__TrustedAddresses__1"].ToString(),
+            ],
+        };
 
         Assert.Equal(3, Regex.Count(haproxy, @"(?m)^  server node\d node\d:1883 .*\bsend-proxy-v2$"));
         Assert.Contains("\n  option forwardfor\n", haproxy);
-        Assert.Equal(("true", "true"), (settings["Mqtt__ProxyProtocol"].ToString(), settings["Api__ForwardedHeaders"].ToString()));
+        Assert.Equal(
+            ("true", "true"),
+            (settings["Mqtt__ProxyProtocol"].ToString(), settings["Api__ForwardedHeaders"].ToString()));
         Assert.True(TrustedProxies.Read(trusted, "the test").Contains(System.Net.IPAddress.Parse("172.18.0.7")));
     }
 

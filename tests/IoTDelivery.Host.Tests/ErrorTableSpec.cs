@@ -15,7 +15,8 @@ public sealed partial class ErrorTableSpec
     {
         var code = Statics<ErrorCode>(typeof(ErrorCodes)).Select(c => $"| {c.Status} | `{c.Code}` | {c.Meaning} |")
             .Concat(Statics<ErrorInfo>(typeof(ErrorInfo)).Append(ErrorInfo.RefusedByDevice(0x87))
-                .OrderBy(i => i.Code[0] == 'D').ThenBy(i => i.Code, StringComparer.Ordinal).Select(i => $"| `{i.Code}` | {i.Text} |"));
+                .OrderBy(i => i.Code[0] == 'D').ThenBy(i => i.Code, StringComparer.Ordinal)
+                .Select(i => $"| `{i.Code}` | {i.Text} |"));
         var docs = File.ReadLines(Path.Combine(Root, "docs/ERRORS.md")).Where(line => Row().IsMatch(line));
 
         Assert.Equal(code, docs);

@@ -71,8 +71,12 @@ public sealed class RulesApiSpec(RunningPlatform platform) : IClassFixture<Runni
     [InlineData("""{"url":"https://h/","cn_name":"a b"}""", "cn_name may only contain")]
     [InlineData("""{"url":"https://h/","cert_id":"unknown"}""", "cert_id must be the certificate_id of a certificate")]
     [InlineData("""{"url":"http://h/","cert_id":"unknown"}""", "cert_id needs an https address")]
-    [InlineData("""{"url":"http://h/","shape":"Round"}""", "channel_detail.http_forwarding.shape must be one of Flat, HeaderBody, Both")]
-    [InlineData("""{"url":"http://h/","shape":2}""", "channel_detail.http_forwarding.shape must be one of Flat, HeaderBody, Both")]
+    [InlineData(
+        """{"url":"http://h/","shape":"Round"}""",
+        "channel_detail.http_forwarding.shape must be one of Flat, HeaderBody, Both")]
+    [InlineData(
+        """{"url":"http://h/","shape":2}""",
+        "channel_detail.http_forwarding.shape must be one of Flat, HeaderBody, Both")]
     public async Task An_action_that_is_wrong_is_refused_and_the_answer_names_the_field(string http, string says)
     {
         var body = Action(await RuleAsync(), http);

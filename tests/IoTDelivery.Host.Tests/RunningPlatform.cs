@@ -42,7 +42,8 @@ public class RunningPlatform : IAsyncLifetime
         ], Replace);
         await Platform.StartAsync(_app);
         var mqtt = _app.Services.GetRequiredService<MqttEndpoint>();
-        var rest = _app.Services.GetRequiredService<IServer>().Features.Get<IServerAddressesFeature>()!.Addresses.First(a => !mqtt.Owns(a));
+        var rest = _app.Services.GetRequiredService<IServer>().Features.Get<IServerAddressesFeature>()!
+            .Addresses.First(a => !mqtt.Owns(a));
         Http = new HttpClient { BaseAddress = new Uri($"{rest}/v5/iot/") };
         await SendAsync(HttpMethod.Post, "p1/products", """{"product_id":"lamp","name":"lamp","device_type":"lamp","protocol_type":"MQTT","data_format":"json","service_capabilities":[]}""");
         await SendAsync(HttpMethod.Post, "p1/devices", """{"product_id":"lamp","node_id":"1","auth_info":{"secret":"secret-1234"}}""");

@@ -45,15 +45,22 @@ public sealed class EventsUpSpec
     [InlineData("5", null)]
     public void A_gateway_asks_to_add_and_delete_and_says_who_is_there(string given, string? eventId)
     {
-        var add = Assert.IsType<GatewayRequest.Add>(Assert.Single(Asked("add_sub_device_request", """{"devices":[{"node_id":"n"},5]}""", eventId: given)));
-        Assert.Equal((eventId, 2, "n"), (add.EventId, add.Devices.Length, add.Devices[0].GetProperty("node_id").GetString()));
+        var add = Assert.IsType<GatewayRequest.Add>(Assert.Single(
+            Asked("add_sub_device_request", """{"devices":[{"node_id":"n"},5]}""", eventId: given)));
+        Assert.Equal(
+            (eventId, 2, "n"),
+            (add.EventId, add.Devices.Length, add.Devices[0].GetProperty("node_id").GetString()));
 
-        var delete = Assert.IsType<GatewayRequest.Delete>(Assert.Single(Asked("delete_sub_device_request", """{"devices":["a",null,{},"\ud800"]}""", eventId: given)));
+        var delete = Assert.IsType<GatewayRequest.Delete>(Assert.Single(
+            Asked("delete_sub_device_request", """{"devices":["a",null,{},"\ud800"]}""", eventId: given)));
         Assert.Equal(eventId, delete.EventId);
         Assert.Equal((string[])["a", "", "", ""], delete.DeviceIds);
 
         var update = Assert.IsType<GatewayRequest.UpdateStatus>(Assert.Single(
-            Asked("sub_device_update_status", """{"device_statuses":[{"device_id":"a","status":"ONLINE"},{"status":"OFF"},7]}""", eventId: given)));
+            Asked(
+                "sub_device_update_status",
+                """{"device_statuses":[{"device_id":"a","status":"ONLINE"},{"status":"OFF"},7]}""",
+                eventId: given)));
         Assert.Equal(eventId, update.EventId);
         Assert.Equal((SubDeviceStatus[])[new("a", "ONLINE"), new("", "OFF"), new("", "")], update.Statuses);
     }
@@ -64,10 +71,14 @@ public sealed class EventsUpSpec
     [InlineData("sub_device_update_status")]
     public void A_request_without_its_list_is_one_about_nobody(string type)
     {
-        foreach (var paras in (string[])["null", "{}", "5", """{"devices":5,"device_statuses":{}}"""]) Assert.Single(Asked(type, paras));
+        foreach (var paras in (string[])["null", "{}", "5", """{"devices":5,"device_statuses":{}}"""])
+        {
+            Assert.Single(Asked(type, paras));
+        }
     }
 
-    private static IReadOnlyList<GatewayRequest> Asked(string type, string paras, string service = "$sub_device_manager", string eventId = "null") =>
+    private static IReadOnlyList<GatewayRequest> Asked(
+        string type, string paras, string service = "$sub_device_manager", string eventId = "null") =>
         Read($$"""{"services":[{"service_id":"{{service}}","event_type":"{{type}}","event_id":{{eventId}},"paras":{{paras}}}]}""").Gateway!;
 
     [Theory]

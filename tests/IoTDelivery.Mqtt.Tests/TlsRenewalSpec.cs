@@ -7,7 +7,9 @@ using Microsoft.Extensions.Logging;
 
 namespace IoTDelivery.Mqtt.Tests;
 
-/// <summary>Which certificate new connections are shown while the files change, and what an operator is told of it.</summary>
+/// <summary>
+/// Which certificate new connections are shown while the files change, and what an operator is told of it.
+/// </summary>
 public sealed class TlsRenewalSpec : IDisposable
 {
     private readonly Certificates _files = new();
@@ -28,7 +30,10 @@ public sealed class TlsRenewalSpec : IDisposable
         { "expired", "Tls:CertificateFile: the certificate in {folder}/server.pem expired at" },
         { "not valid yet", "Tls:CertificateFile: the certificate in {folder}/server.pem is valid from" },
         { "a client's", "Tls:CertificateFile: the certificate in {folder}/server.pem is not for servers" },
-        { "a key too short for TLS", "Tls:CertificateFile: TLS cannot be spoken with the certificate in {folder}/server.pem." },
+        {
+            "a key too short for TLS",
+            "Tls:CertificateFile: TLS cannot be spoken with the certificate in {folder}/server.pem."
+        },
     };
 
     [Theory]
@@ -89,7 +94,8 @@ public sealed class TlsRenewalSpec : IDisposable
     [Theory]
     [InlineData("server.pem", "server.key")]
     [InlineData("server.key", "server.pem")]
-    public void A_renewal_that_writes_one_file_after_the_other_is_used_when_both_are_there_and_nobody_is_alarmed(string first, string second)
+    public void A_renewal_that_writes_one_file_after_the_other_is_used_when_both_are_there_and_nobody_is_alarmed(
+        string first, string second)
     {
         var (certificate, renewal) = Start();
         var old = certificate.Current;
@@ -110,7 +116,8 @@ public sealed class TlsRenewalSpec : IDisposable
     [Fact]
     public void Files_behind_a_link_that_is_swapped_are_noticed()
     {
-        // As Kubernetes does it: tls.crt -> ..data/tls.crt, ..data -> a folder of each version. Neither link of the names changes.
+        // As Kubernetes does it: tls.crt -> ..data/tls.crt, ..data -> a folder of each version. Neither link of the
+        // names changes.
         var serialNumbers = new[] { "..1", "..2" }.Select(folder =>
         {
             var (certificate, key, serialNumber) = _files.Issue();
@@ -120,7 +127,11 @@ public sealed class TlsRenewalSpec : IDisposable
             return serialNumber;
         }).ToArray();
         Directory.CreateSymbolicLink(_files.File("..data"), "..1");
-        foreach (var name in new[] { "tls.crt", "tls.key" }) File.CreateSymbolicLink(_files.File(name), $"..data/{name}");
+        foreach (var name in new[] { "tls.crt", "tls.key" })
+        {
+            File.CreateSymbolicLink(_files.File(name), $"..data/{name}");
+        }
+
         var (certificate, renewal) = Start(_files.File("tls.crt"), _files.File("tls.key"));
         Assert.Equal(serialNumbers[0], certificate.Current.SerialNumber);
 
@@ -167,7 +178,8 @@ public sealed class TlsRenewalSpec : IDisposable
     [Fact]
     public async Task SIGHUP_is_obeyed_at_once_and_the_process_lives_on()
     {
-        using var safety = PosixSignalRegistration.Create(PosixSignal.SIGHUP, signal => signal.Cancel = true); // of the other tests, should it fail
+        // The other tests' safety, should it fail.
+        using var safety = PosixSignalRegistration.Create(PosixSignal.SIGHUP, signal => signal.Cancel = true);
         var (certificate, renewal) = Start(); // by a clock whose timers never fire
         await renewal.StartAsync(default);
 
@@ -232,7 +244,11 @@ public sealed class TlsRenewalSpec : IDisposable
 
     private (TlsCertificate, TlsRenewal) Start(string? certificateFile = null, string? keyFile = null)
     {
-        var options = new TlsOptions { CertificateFile = certificateFile ?? _files.File("server.pem"), KeyFile = keyFile ?? _files.File("server.key") };
+        var options = new TlsOptions
+        {
+            CertificateFile = certificateFile ?? _files.File("server.pem"),
+            KeyFile = keyFile ?? _files.File("server.key"),
+        };
         var certificate = new TlsCertificate(options, DateTimeOffset.UtcNow);
         return (certificate, new TlsRenewal(certificate, new LoggerFactory([_log]).CreateLogger<TlsRenewal>(), _clock));
     }
@@ -251,7 +267,9 @@ public sealed class TlsRenewalSpec : IDisposable
             case "half a key": _files.Write("server.key", key[..(key.Length / 2)]); break;
             case "a new certificate, the old key": _files.Write("server.pem", _files.Issue().Certificate); break;
             case "the old certificate, a new key": _files.Write("server.key", _files.Issue().Key); break;
-            case "expired": Both(_files.Issue(from: DateTimeOffset.UtcNow.AddDays(-2), to: DateTimeOffset.UtcNow.AddDays(-1))); break;
+            case "expired":
+                Both(_files.Issue(from: DateTimeOffset.UtcNow.AddDays(-2), to: DateTimeOffset.UtcNow.AddDays(-1)));
+                break;
             case "not valid yet": Both(_files.Issue(from: DateTimeOffset.UtcNow.AddHours(1))); break;
             case "a client's": Both(_files.Issue(usage: Certificates.ClientAuthentication)); break;
             case "a key too short for TLS": Both(_files.Issue("short RSA")); break;
@@ -295,7 +313,12 @@ public sealed class TlsRenewalSpec : IDisposable
 
         public bool IsEnabled(LogLevel logLevel) => true;
 
-        public void Log<TState>(LogLevel logLevel, EventId eventId, TState state, Exception? exception, Func<TState, Exception?, string> formatter)
+        public void Log<TState>(
+            LogLevel logLevel,
+            EventId eventId,
+            TState state,
+            Exception? exception,
+            Func<TState, Exception?, string> formatter)
         {
             var line = formatter(state, exception);
             if (logLevel >= LogLevel.Error) Errors.Enqueue(line);

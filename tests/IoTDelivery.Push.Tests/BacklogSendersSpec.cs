@@ -103,7 +103,8 @@ public abstract class BacklogSendersSpec<TDatabase>(TDatabase server) : PushSpec
         await world.AddReceiverAsync("a");
         await world.PoisonLetterAsync(1);
         var asked = new ConcurrentDictionary<string, int>();
-        world.Application.Answers = post => Task.FromResult(asked.AddOrUpdate(post.RequestId, 1, (_, n) => n + 1) == 1 ? 503 : 413);
+        world.Application.Answers = post =>
+            Task.FromResult(asked.AddOrUpdate(post.RequestId, 1, (_, n) => n + 1) == 1 ? 503 : 413);
         world.Notify(Given.Lamp, 1, 2);
         for (var d = 1; d <= 5; d++) world.Notify(Given.Device(d), 7);
 

@@ -62,15 +62,28 @@ public sealed class DeviceMessageSpec
     [Theory]
     [InlineData("$oc/devices/lamp/sys/messages/up", "$oc/devices/lamp/sys/messages/up", null)]
     [InlineData("$oc/devices/lamp/sys/messages/up?request_id=a_1-2", "$oc/devices/lamp/sys/messages/up", "a_1-2")]
-    [InlineData("$oc/devices/lamp/sys/messages/up?encoding=gzip&request_id=a", "$oc/devices/lamp/sys/messages/up?encoding=gzip", "a")]
-    [InlineData("$oc/devices/lamp/sys/messages/up?request_id=a&encoding=br&b", "$oc/devices/lamp/sys/messages/up?encoding=br&b", "a")]
-    [InlineData("$oc/devices/lamp/sys/messages/up?request_id=a b", "$oc/devices/lamp/sys/messages/up?request_id=a b", null)]
-    [InlineData("$oc/devices/lamp/sys/messages/up?request_id=1&request_id=2", "$oc/devices/lamp/sys/messages/up?request_id=2", "1")]
+    [InlineData(
+        "$oc/devices/lamp/sys/messages/up?encoding=gzip&request_id=a",
+        "$oc/devices/lamp/sys/messages/up?encoding=gzip",
+        "a")]
+    [InlineData(
+        "$oc/devices/lamp/sys/messages/up?request_id=a&encoding=br&b",
+        "$oc/devices/lamp/sys/messages/up?encoding=br&b",
+        "a")]
+    [InlineData(
+        "$oc/devices/lamp/sys/messages/up?request_id=a b",
+        "$oc/devices/lamp/sys/messages/up?request_id=a b",
+        null)]
+    [InlineData(
+        "$oc/devices/lamp/sys/messages/up?request_id=1&request_id=2",
+        "$oc/devices/lamp/sys/messages/up?request_id=2",
+        "1")]
     [InlineData("$oc/devices/lamp/sys/messages/up?", "$oc/devices/lamp/sys/messages/up", null)]
     [InlineData("$oc/devices/lamp/user/a/b?request_id=1", "$oc/devices/lamp/user/a/b", "1")]
     [InlineData("$oc/devices/lamp/user/a/b?color=red", "$oc/devices/lamp/user/a/b?color=red", null)]
     [InlineData("lamps/hall?request_id=1", "lamps/hall?request_id=1", null)]
-    public void Messages_user_topics_and_topics_of_nobody_are_for_applications(string topic, string name, string? requestId)
+    public void Messages_user_topics_and_topics_of_nobody_are_for_applications(
+        string topic, string name, string? requestId)
     {
         var uplink = UplinkTopic.Of(Given.Lamp, topic)!.Value;
         Assert.Equal((name, requestId), (uplink.Name, uplink.RequestId));
@@ -81,7 +94,11 @@ public sealed class DeviceMessageSpec
     {
         { "up?encoding=gzip", Gzip("""{"a":1}"""), """{"topic":"up","content":{"a":1}}""" },
         { "up?encoding=gzip", Gzip("Grüße"), """{"topic":"up","content":"Grüße"}""" },
-        { "up?encoding=gzip", Convert.FromHexString("1f8b080000000000000303000000000000000000"), """{"topic":"up","content":""}""" },
+        {
+            "up?encoding=gzip",
+            Convert.FromHexString("1f8b080000000000000303000000000000000000"),
+            """{"topic":"up","content":""}"""
+        },
         { "up?a=b&encoding=gzip", Gzip("x"), """{"topic":"up?a=b","content":"x"}""" },
         { "up?encoding=gzip", "x"u8.ToArray(), $$"""{"topic":"up?encoding=gzip","content":"x",{{NoGzip}}}""" },
         { "up?encoding=gzip", [], $$"""{"topic":"up?encoding=gzip","content":"",{{NoGzip}}}""" },
@@ -94,7 +111,8 @@ public sealed class DeviceMessageSpec
 
     [Theory]
     [MemberData(nameof(Compressed))]
-    public void What_was_compressed_is_told_as_it_was_before_and_what_is_no_gzip_as_it_came(string topic, byte[] payload, string expected)
+    public void What_was_compressed_is_told_as_it_was_before_and_what_is_no_gzip_as_it_came(
+        string topic, byte[] payload, string expected)
     {
         var body = JsonDocument.Parse(Write($"$oc/devices/{Given.Lamp}/sys/messages/{topic}", payload, PushShape.Both))
             .RootElement.GetProperty("notify_data").GetProperty("body");
@@ -110,12 +128,15 @@ public sealed class DeviceMessageSpec
     }
 
     [Fact]
-    public void As_much_as_a_device_may_publish_at_once_is_decompressed() =>
-        Assert.Equal(GzipPayload.InflatedMax, GzipPayload.Inflate(Gzip(new string('x', GzipPayload.InflatedMax))).Inflated!.Length);
+    public void As_much_as_a_device_may_publish_at_once_is_decompressed() => Assert.Equal(
+        GzipPayload.InflatedMax,
+        GzipPayload.Inflate(Gzip(new string('x', GzipPayload.InflatedMax))).Inflated!.Length);
 
     [Fact]
-    public void A_gateway_may_compress_what_it_says_for_a_child() =>
-        Assert.Equal("child", Message(Up + "?encoding=gzip", Gzip("""{"object_device_id":"child","content":"x"}""")).ObjectDeviceId?.Value);
+    public void A_gateway_may_compress_what_it_says_for_a_child() => Assert.Equal(
+        "child",
+        Message(Up + "?encoding=gzip", Gzip("""{"object_device_id":"child","content":"x"}"""))
+            .ObjectDeviceId?.Value);
 
     [Theory]
     [InlineData("$oc/devices/lamp/sys/events/up")]
@@ -141,7 +162,11 @@ public sealed class DeviceMessageSpec
     private static byte[] Gzip(string text, bool spoiled = false)
     {
         using var compressed = new MemoryStream();
-        using (var gzip = new GZipStream(compressed, CompressionLevel.Optimal)) gzip.Write(Encoding.UTF8.GetBytes(text));
+        using (var gzip = new GZipStream(compressed, CompressionLevel.Optimal))
+        {
+            gzip.Write(Encoding.UTF8.GetBytes(text));
+        }
+
         var bytes = compressed.ToArray();
         if (spoiled) bytes[^5] ^= 1; // of the checksum
         return bytes;

@@ -28,7 +28,11 @@ public abstract class NotificationDispatcherSpec<TDatabase>(TDatabase server) : 
     {
         await using var world = await WorldAsync();
         string[] receivers = ["Flat", "HeaderBody", "Both", "site"];
-        foreach (var receiver in receivers) await world.AddReceiverAsync(receiver, shape: receiver == "site" ? null : receiver);
+        foreach (var receiver in receivers)
+        {
+            await world.AddReceiverAsync(receiver, shape: receiver == "site" ? null : receiver);
+        }
+
         var asked = new ConcurrentDictionary<string, int>();
         world.Application.Answers = post => Task.FromResult(asked.TryAdd(post.Receiver, 0) ? firstAnswer : 200);
 

@@ -101,7 +101,8 @@ public abstract class PushBacklogSpec<TDatabase>(TDatabase server) : PushSpec(se
         await WriteAsync(WriteMode.Append, 1, 2, 3, 4);
         await _world.PoisonLetterAsync(2);
         var rows = await ReadAsync();
-        var refused = await _world.Backlog.SettleAsync("a", [(rows[0], "because"), (rows[1], "because"), (rows[2], null)], isOpen: true, default);
+        var refused = await _world.Backlog.SettleAsync(
+            "a", [(rows[0], "because"), (rows[1], "because"), (rows[2], null)], isOpen: true, default);
         Assert.Equal(2, Assert.Single(refused).Row.Number);
         Assert.Equal([2, 4], (await ReadAsync()).Select(r => r.Number));
         Assert.Equal([1], (await _world.DeadLettersAsync("a")).Select(l => l.Number));

@@ -106,12 +106,17 @@ internal sealed class PushWorld : IAsyncDisposable
 
     /// <summary>An active rule with one action that posts to this receiver; the action has the receiver's name as id.</summary>
     public async Task<Rule> AddReceiverAsync(
-        string receiver, bool isActive = true, string? appId = null, string resource = StatusNotification.Resource, string @event = StatusNotification.Event,
+        string receiver,
+        bool isActive = true,
+        string? appId = null,
+        string resource = StatusNotification.Resource,
+        string @event = StatusNotification.Event,
         string? shape = null)
     {
         var rule = NewRule(isActive, appId) with { Resource = resource, Event = @event };
         await Rules.AddAsync(rule, default);
-        Assert.NotNull(await Rules.AddActionAsync(NewAction(rule.RuleId, receiver, Application.Url(receiver).ToString(), shape), default));
+        Assert.NotNull(await Rules.AddActionAsync(
+            NewAction(rule.RuleId, receiver, Application.Url(receiver).ToString(), shape), default));
         return rule;
     }
 
@@ -180,7 +185,8 @@ internal sealed class PushWorld : IAsyncDisposable
 
     /// <summary>From now on the database takes every dead letter but the one with this number.</summary>
     public Task PoisonLetterAsync(int number) => ExecuteAsync(Database.Provider == DatabaseProvider.Sqlite
-        ? $"create trigger poisoned before insert on push_dead_letter when new.n = {number} begin select raise(abort, 'poison'); end"
+        ? $"create trigger poisoned before insert on push_dead_letter when new.n = {number} "
+            + "begin select raise(abort, 'poison'); end"
         : $"alter table push_dead_letter add constraint poisoned check (n <> {number})");
 
     /// <summary>All are taken again.</summary>

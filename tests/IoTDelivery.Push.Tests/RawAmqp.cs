@@ -10,7 +10,8 @@ using Encoder = Amqp.Types.Encoder;
 namespace IoTDelivery.Push.Tests;
 
 /// <summary>
-/// An AMQP client that does nothing by itself. The library's own sends heartbeats, answers CLOSE and hides empty frames.
+/// An AMQP client that does nothing by itself. The library's own sends heartbeats, answers CLOSE and hides empty
+/// frames.
 /// </summary>
 internal sealed class RawAmqp : IDisposable
 {
@@ -47,7 +48,8 @@ internal sealed class RawAmqp : IDisposable
         await SendAsync(AmqpFrame, new Begin { NextOutgoingId = 0, IncomingWindow = 100, OutgoingWindow = 100 });
         var source = new Source { Address = queue };
         var target = new Target();
-        await SendAsync(AmqpFrame, new Attach { LinkName = "raw", Handle = 0, Role = true, Source = source, Target = target });
+        await SendAsync(
+            AmqpFrame, new Attach { LinkName = "raw", Handle = 0, Role = true, Source = source, Target = target });
         await SendAsync(AmqpFrame, new Flow
         {
             NextIncomingId = 0,

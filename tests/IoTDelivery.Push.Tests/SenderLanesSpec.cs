@@ -69,7 +69,9 @@ public sealed class SenderLanesSpec
         Assert.Equal(["lamp"], _lanes.Devices);
         _lanes.Complete(lane, Row(1), null);
         _lanes.BeginRemoving();
-        Assert.True(_lanes.EndRemoving(Now, new HashSet<long>(), new PushOptions())); // what was forgotten, pages read from the beginning
+
+        // What was forgotten, pages read from the beginning.
+        Assert.True(_lanes.EndRemoving(Now, new HashSet<long>(), new PushOptions()));
     }
 
     [Fact]

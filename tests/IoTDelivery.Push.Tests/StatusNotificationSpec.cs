@@ -24,15 +24,18 @@ public sealed class StatusNotificationSpec
     public void A_failed_message_in_header_and_body_shape_says_why() => IsGolden("header-body-failed.json", Write(Failed, PushShape.HeaderBody));
 
     [Fact]
-    public void A_delivered_message_in_both_shapes_at_once() => IsGolden("both-delivered.json", Write(Delivered, PushShape.Both));
+    public void A_delivered_message_in_both_shapes_at_once() =>
+        IsGolden("both-delivered.json", Write(Delivered, PushShape.Both));
 
     [Fact]
-    public void A_failed_message_in_both_shapes_at_once() => IsGolden("both-failed.json", Write(Failed, PushShape.Both));
+    public void A_failed_message_in_both_shapes_at_once() =>
+        IsGolden("both-failed.json", Write(Failed, PushShape.Both));
 
     [Fact]
     public void A_device_of_no_resource_space_has_an_empty_app_id() => Assert.Contains(
         "\"header\":{\"app_id\":\"\",\"device_id\":\"lamp\"",
-        Encoding.UTF8.GetString(StatusNotification.Write(Given.Lamp, Delivered, Given.Header with { AppId = null }, PushShape.HeaderBody)));
+        Encoding.UTF8.GetString(StatusNotification.Write(
+            Given.Lamp, Delivered, Given.Header with { AppId = null }, PushShape.HeaderBody)));
 
     [Fact]
     public void Times_are_utc_wherever_the_node_stands() =>

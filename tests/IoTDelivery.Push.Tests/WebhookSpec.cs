@@ -81,15 +81,28 @@ public sealed class WebhookSpec : IAsyncLifetime
         {
             listener.Bind(new IPEndPoint(dead, url.Port));
             listener.Listen(0);
-            for (var n = 0; n < 3; n++) waiting.Add(new Socket(AddressFamily.InterNetwork, SocketType.Stream, ProtocolType.Tcp) { Blocking = false });
+            for (var n = 0; n < 3; n++)
+            {
+                waiting.Add(new Socket(AddressFamily.InterNetwork, SocketType.Stream, ProtocolType.Tcp)
+                {
+                    Blocking = false,
+                });
+            }
+
             foreach (var socket in waiting) _ = socket.ConnectAsync(new IPEndPoint(dead, url.Port));
         }
 
-        using var webhook = new Webhook(new PushOptions()) { Resolve = (_, _) => Task.FromResult<IPAddress[]>([dead, IPAddress.Loopback]) };
+        using var webhook = new Webhook(new PushOptions())
+        {
+            Resolve = (_, _) => Task.FromResult<IPAddress[]>([dead, IPAddress.Loopback]),
+        };
         var begun = Stopwatch.GetTimestamp();
-        Assert.Equal(PushResult.Answered, await webhook.PostAsync(new HttpForwarding(new Uri($"http://receiver:{url.Port}/a")), Body, default));
+        var forwarding = new HttpForwarding(new Uri($"http://receiver:{url.Port}/a"));
+        Assert.Equal(PushResult.Answered, await webhook.PostAsync(forwarding, Body, default));
         var took = Stopwatch.GetElapsedTime(begun);
-        Assert.InRange(took, isSilent ? TimeSpan.FromSeconds(1) : TimeSpan.Zero, TimeSpan.FromSeconds(10)); // Push:Timeout is 15 s
+
+        // Push:Timeout is 15 s.
+        Assert.InRange(took, isSilent ? TimeSpan.FromSeconds(1) : TimeSpan.Zero, TimeSpan.FromSeconds(10));
         foreach (var socket in waiting) socket.Dispose();
     }
 

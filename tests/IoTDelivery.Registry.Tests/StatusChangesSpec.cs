@@ -89,8 +89,8 @@ public abstract class StatusChangesSpec<TDatabase>(TDatabase server) : IClassFix
         Assert.Equal(["node-2"], await changes.HoldersAsync(DateTimeOffset.UtcNow.AddSeconds(10), default));
     }
 
-    // What the gateway says ("+plug"), what becomes of its connection ("+" and "-"), and what applications are told of the
-    // sub-device: each letter is a batch of its own or one with what stands beside it.
+    // What the gateway says ("+plug"), what becomes of its connection ("+" and "-"), and what applications are told of
+    // the sub-device: each letter is a batch of its own or one with what stands beside it.
     [SkippableTheory]
     [InlineData("+ +plug", "ONLINE", "ONLINE")]
     [InlineData("+ +plug +plug", "ONLINE", "ONLINE")]
@@ -104,11 +104,17 @@ public abstract class StatusChangesSpec<TDatabase>(TDatabase server) : IClassFix
     [InlineData("+ +plug -+ -plug", "OFFLINE", "OFFLINE")]
     [InlineData("+ +plug -+ -", "OFFLINE", "OFFLINE")]
     [InlineData("+ +plug - + +plug", "ONLINE", "ONLINE")]
-    public async Task A_sub_device_is_what_its_gateway_said_last_and_away_when_that_goes(string story, string? told, string shown)
+    public async Task A_sub_device_is_what_its_gateway_said_last_and_away_when_that_goes(
+        string story, string? told, string shown)
     {
         var database = await SiteAsync();
         var (gateway, plug) = (DeviceId.Parse("lamp"), DeviceId.Parse("plug"));
-        await using (var node = Node(database)) await node.GetRequiredService<Devices>().AddAsync(Device("plug") with { GatewayId = "lamp", RootId = "lamp" }, default);
+        await using (var node = Node(database))
+        {
+            await node.GetRequiredService<Devices>()
+                .AddAsync(Device("plug") with { GatewayId = "lamp", RootId = "lamp" }, default);
+        }
+
         var (connection, second) = (Guid.Empty, 0);
         foreach (var batch in story.Split(' '))
         {
@@ -138,7 +144,8 @@ public abstract class StatusChangesSpec<TDatabase>(TDatabase server) : IClassFix
         var database = await SiteAsync();
         var (gateway, plug) = (DeviceId.Parse("lamp"), DeviceId.Parse("plug"));
         await using var node = Node(database);
-        await node.GetRequiredService<Devices>().AddAsync(Device("plug") with { GatewayId = "lamp", RootId = "lamp" }, default);
+        await node.GetRequiredService<Devices>()
+            .AddAsync(Device("plug") with { GatewayId = "lamp", RootId = "lamp" }, default);
         await ReportAsync(log => log.ReportSubDevice(DeviceId.Parse("stranger"), Connection, plug, isOnline: true, At));
         Assert.Empty(await ChangesAsync(database));
 

@@ -8,7 +8,8 @@ using static IoTDelivery.Registry.Tests.Site;
 namespace IoTDelivery.Registry.Tests;
 
 /// <summary>Which sub-devices a gateway has, and what changed behind a version. On every database.</summary>
-public abstract class SubDeviceListSpec<TDatabase>(TDatabase server) : IClassFixture<TDatabase> where TDatabase : TestDatabase
+public abstract class SubDeviceListSpec<TDatabase>(TDatabase server)
+    : IClassFixture<TDatabase> where TDatabase : TestDatabase
 {
     private static readonly DeviceId Hub = DeviceId.Parse("hub");
 
@@ -36,7 +37,8 @@ public abstract class SubDeviceListSpec<TDatabase>(TDatabase server) : IClassFix
         var list = node.GetRequiredService<SubDeviceList>();
         var first = await list.BehindAsync(Hub, 0, deletionsBehind: 0, 3, default);
         Assert.Equal([1L, 2, 3], first.Select(c => c.Version));
-        Assert.Equal([4L, 5, 6], (await list.BehindAsync(Hub, first[^1].Version, deletionsBehind: 0, 3, default)).Select(c => c.Version));
+        var second = await list.BehindAsync(Hub, first[^1].Version, deletionsBehind: 0, 3, default);
+        Assert.Equal([4L, 5, 6], second.Select(c => c.Version));
     }
 
     [SkippableFact]
@@ -75,7 +77,8 @@ public abstract class SubDeviceListSpec<TDatabase>(TDatabase server) : IClassFix
     {
         await using var node = await SiteAsync("hub");
         await Task.WhenAll(Enumerable.Range(1, 20).Select(n => AddAsync(node, $"d{n}<hub")));
-        var changes = await node.GetRequiredService<SubDeviceList>().BehindAsync(Hub, 0, deletionsBehind: 0, 100, default);
+        var changes = await node.GetRequiredService<SubDeviceList>()
+            .BehindAsync(Hub, 0, deletionsBehind: 0, 100, default);
         Assert.Equal(Enumerable.Range(1, 20).Select(n => (long)n), changes.Select(c => c.Version));
     }
 
@@ -102,7 +105,8 @@ public abstract class SubDeviceListSpec<TDatabase>(TDatabase server) : IClassFix
         await using var node = Node(database);
         var list = node.GetRequiredService<SubDeviceList>();
         Assert.Equal(3, await list.VersionAsync(Hub, default));
-        Assert.Equal(["a", "b", "c"], (await list.BehindAsync(Hub, 0, deletionsBehind: 0, 10, default)).Select(c => c.DeviceId));
+        var changes = await list.BehindAsync(Hub, 0, deletionsBehind: 0, 10, default);
+        Assert.Equal(["a", "b", "c"], changes.Select(c => c.DeviceId));
     }
 
     private async Task<ServiceProvider> SiteAsync(params string[] devices)
@@ -131,13 +135,17 @@ public abstract class SubDeviceListSpec<TDatabase>(TDatabase server) : IClassFix
 
     private static async Task<string> BehindAsync(ServiceProvider node, long version, long deletionsBehind = 0)
     {
-        var changes = await node.GetRequiredService<SubDeviceList>().BehindAsync(Hub, version, deletionsBehind, 100, default);
-        return string.Join(' ', changes.Select(c => $"{c.Version}{(c.Device is null ? "-" : "+")}{c.NodeId}/{c.ParentId}"));
+        var changes = await node.GetRequiredService<SubDeviceList>()
+            .BehindAsync(Hub, version, deletionsBehind, 100, default);
+        return string.Join(
+            ' ', changes.Select(c => $"{c.Version}{(c.Device is null ? "-" : "+")}{c.NodeId}/{c.ParentId}"));
     }
 }
 
 public sealed class SqliteSubDeviceListSpec(SqliteDatabase database) : SubDeviceListSpec<SqliteDatabase>(database);
 
-public sealed class PostgreSqlSubDeviceListSpec(PostgreSqlDatabase database) : SubDeviceListSpec<PostgreSqlDatabase>(database);
+public sealed class PostgreSqlSubDeviceListSpec(PostgreSqlDatabase database)
+    : SubDeviceListSpec<PostgreSqlDatabase>(database);
 
-public sealed class SqlServerSubDeviceListSpec(SqlServerDatabase database) : SubDeviceListSpec<SqlServerDatabase>(database);
+public sealed class SqlServerSubDeviceListSpec(SqlServerDatabase database)
+    : SubDeviceListSpec<SqlServerDatabase>(database);

@@ -527,7 +527,10 @@ internal sealed class SimulatedBacklog(Node node, PushMetrics metrics) : PushBac
         Disk.DoAsync(node, "read breaker", () => Disk.Breakers.TryGetValue(actionId, out var openedAt) ? openedAt : (long?)null);
 
     internal override Task<IReadOnlyList<RefusedRow>> SettleAsync(
-        string actionId, IReadOnlyList<(BacklogRow Row, string? GivenUp)> settled, bool? isOpen, CancellationToken cancel) =>
+        string actionId,
+        IReadOnlyList<(BacklogRow Row, string? GivenUp)> settled,
+        bool? isOpen,
+        CancellationToken cancel) =>
         Disk.DoAsync<IReadOnlyList<RefusedRow>>(node, "settle backlog", () =>
         {
             foreach (var (row, reason) in settled)

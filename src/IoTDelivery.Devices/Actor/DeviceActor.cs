@@ -179,7 +179,9 @@ public sealed class DeviceActor : UntypedPersistentActor
             case ToDevice.ReserveSubDeviceIds reserve: OnReserveSubDeviceIds(reserve); break;
             case ToDevice.ReturnSubDeviceIds back: OnReturnSubDeviceIds(back); break;
             case ToDevice.AttachSubDevice attach: Forward(new ToConnection.AttachSubDevice(attach.SubDevice)); break;
-            case ToDevice.SubDevicesChanged changed: Forward(new ToConnection.SubDevicesChanged(changed.Version)); break;
+            case ToDevice.SubDevicesChanged changed:
+                Forward(new ToConnection.SubDevicesChanged(changed.Version));
+                break;
             case ToDevice.NotificationsAcknowledged acknowledged: OnNotificationsAcknowledged(acknowledged.UpTo); break;
             case ToDevice.Reminder reminder: OnReminder(reminder); break;
             case Tick: OnTick(); break;

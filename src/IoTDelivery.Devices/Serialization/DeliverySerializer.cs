@@ -65,7 +65,8 @@ public sealed class DeliverySerializer(ExtendedActorSystem system) : SerializerW
         ToDevice.Attach o => Write(o),
         ToDevice.Disconnect o => Write(o),
         ToDevice.AttachSubDevice o => new Proto.AttachSubDevice { DeviceId = o.DeviceId.Value, SubDeviceId = o.SubDevice.Value },
-        ToDevice.SubDevicesChanged o => new Proto.SubDevicesChanged { DeviceId = o.DeviceId.Value, Version = o.Version },
+        ToDevice.SubDevicesChanged o =>
+            new Proto.SubDevicesChanged { DeviceId = o.DeviceId.Value, Version = o.Version },
         ToDevice.Detach o => Write(o),
         ToDevice.PacketAcknowledged o => Write(o),
         ToDevice.ReserveSubDeviceIds o => new Proto.ReserveSubDeviceIds

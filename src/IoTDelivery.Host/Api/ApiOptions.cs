@@ -13,15 +13,17 @@ public sealed class ApiOptions
     public const int BodyBytesMax = 1024 * 1024;
 
     /// <summary>
-    /// What is read of a body at most, in bytes: a client that is refused before its body has come still sends, and would be
-    /// reset before it reads why. What is beyond <see cref="BodyBytesMax"/>, or nobody looks at, is thrown away behind the answer.
-    /// Kestrel gives that five seconds, which cannot be set; 64 MB is what a line of 100 Mbit/s brings meanwhile.
+    /// What is read of a body at most, in bytes: a client that is refused before its body has come still sends, and
+    /// would be reset before it reads why. What is beyond <see cref="BodyBytesMax"/>, or nobody looks at, is thrown
+    /// away behind the answer. Kestrel gives that five seconds, which cannot be set; 64 MB is what a line of 100 Mbit/s
+    /// brings meanwhile.
     /// </summary>
     public const int DrainedBytesMax = 64 * 1024 * 1024;
 
     /// <summary>
-    /// True: a request's <c>X-Forwarded-For</c> says where its client is, if a proxy among <c>Proxy:TrustedAddresses</c> brings
-    /// it. The last address counts, which is the one that proxy saw. Default false: the connection's own address counts.
+    /// True: a request's <c>X-Forwarded-For</c> says where its client is, if a proxy among
+    /// <c>Proxy:TrustedAddresses</c> brings it. The last address counts, which is the one that proxy saw. Default
+    /// false: the connection's own address counts.
     /// </summary>
     public bool ForwardedHeaders { get; set; }
 

@@ -39,7 +39,8 @@ public static class DevicesApi
         if (fields.Problem is { } problem) return ApiError.Invalid(problem);
         var (created, error) = await devices.CreateAsync(project_id, asked, cancel);
         if (created is null) return error!;
-        return new JsonResult(201, json => Write(json, created.Device, created.Product.Name, nodes.StatusOf(created.Device)));
+        return new JsonResult(
+            201, json => Write(json, created.Device, created.Product.Name, nodes.StatusOf(created.Device)));
     }
 
     private static async Task<IResult> ListAsync(
@@ -99,7 +100,9 @@ public static class DevicesApi
         var fields = new RequestFields(body.Root);
         var change = new DeviceChange(fields.Text("device_name", 256), fields.Text("description", 2048, min: 0), fields.Json("extension_info", 1024, JsonValueKind.Object));
         if (fields.Problem is { } problem) return ApiError.Invalid(problem);
-        return await registry.UpdateAsync(project_id, deviceId, change, cancel) is { } device ? await ShownAsync(device, products, nodes, cancel) : ApiError.NoSuchDevice;
+        return await registry.UpdateAsync(project_id, deviceId, change, cancel) is { } device
+            ? await ShownAsync(device, products, nodes, cancel)
+            : ApiError.NoSuchDevice;
     }
 
     private static async Task<IResult> ActAsync(
@@ -163,7 +166,8 @@ public static class DevicesApi
         return await devices.DeleteAsync(project_id, deviceId, cancel) is { } error ? error : Results.NoContent();
     }
 
-    private static async Task<IResult> ShownAsync(Device device, Products products, OnlineNodes nodes, CancellationToken cancel)
+    private static async Task<IResult> ShownAsync(
+        Device device, Products products, OnlineNodes nodes, CancellationToken cancel)
     {
         var product = await products.FindAsync(device.ProjectId, device.ProductId, cancel);
         return new JsonResult(200, json => Write(json, device, product?.Name, nodes.StatusOf(device)));

@@ -54,11 +54,14 @@ public readonly struct RequestBody : IDisposable
 
     /// <summary>The whole body, in an array of the shared pool.</summary>
     /// <exception cref="BadHttpRequestException">
-    /// It is larger than <see cref="ApiOptions.BodyBytesMax"/> (413). The rest of it is thrown away by the server, behind the answer.
+    /// It is larger than <see cref="ApiOptions.BodyBytesMax"/> (413). The rest of it is thrown away by the server,
+    /// behind the answer.
     /// </exception>
-    internal static async ValueTask<(byte[] Bytes, int Length)> ReadAllAsync(HttpRequest request, CancellationToken cancel)
+    internal static async ValueTask<(byte[] Bytes, int Length)> ReadAllAsync(
+        HttpRequest request, CancellationToken cancel)
     {
-        if (request.ContentLength > ApiOptions.BodyBytesMax) throw TooLarge(); // also before a client is asked for it (100 Continue)
+        // Also before a client is asked for it (100 Continue).
+        if (request.ContentLength > ApiOptions.BodyBytesMax) throw TooLarge();
         var reader = request.BodyReader;
         while (true)
         {
@@ -83,7 +86,8 @@ public readonly struct RequestBody : IDisposable
         }
     }
 
-    private static BadHttpRequestException TooLarge() => new(ApiError.BodyTooLarge.Message, StatusCodes.Status413PayloadTooLarge);
+    private static BadHttpRequestException TooLarge() =>
+        new(ApiError.BodyTooLarge.Message, StatusCodes.Status413PayloadTooLarge);
 
     private static (JsonDocument? Document, ApiError? Problem) Parse(ReadOnlyMemory<byte> bytes)
     {

@@ -2,7 +2,9 @@ using System.IO.Pipelines;
 
 namespace IoTDelivery.Mqtt;
 
-/// <summary>Tells a client from a probe: a balancer or a monitor connects, says nothing and goes. That is no event.</summary>
+/// <summary>
+/// Tells a client from a probe: a balancer or a monitor connects, says nothing and goes. That is no event.
+/// </summary>
 internal static class FirstByte
 {
     /// <summary>Waits for it and leaves it where it is. False: the connection ended before.</summary>

@@ -102,7 +102,11 @@ public sealed class MqttConnectionHandler(
         }
         catch (Exception cause) when (cause is OperationCanceledException or IOException or InvalidOperationException)
         {
-            Refused(connection, clientId: null, timeout.IsCancellationRequested ? "no CONNECT in time" : "connection lost", logged: speaks);
+            Refused(
+                connection,
+                clientId: null,
+                timeout.IsCancellationRequested ? "no CONNECT in time" : "connection lost",
+                logged: speaks);
             return null;
         }
     }
@@ -199,7 +203,8 @@ public sealed class MqttConnectionHandler(
         if (logged) logger.Refused(connection.RemoteEndPoint?.ToString(), clientId, reason);
     }
 
-    private static void Count(string reason) => MqttMeters.Refused.Add(1, new KeyValuePair<string, object?>("reason", reason));
+    private static void Count(string reason) =>
+        MqttMeters.Refused.Add(1, new KeyValuePair<string, object?>("reason", reason));
 
     // Our last words leave, then the client has a moment to close; one that does not read cannot hold the socket for ever.
     private async Task LetGoAsync(ConnectionContext connection)

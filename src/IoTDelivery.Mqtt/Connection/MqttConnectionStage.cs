@@ -493,7 +493,8 @@ internal sealed class MqttConnectionStage(ConnectionContext connection, Accepted
             _subscriptions.Add(_attachment.Revise(), subscribed, heldReply);
             Attach();
             var carried = _subscriptions.ForSubDevices(_session);
-            _gateway.SubDevices?.Tell(new SubDevices.Subscribed(carried, _subscriptions.IsImplicit ? carried : subscribed), StageActor.Ref);
+            _gateway.SubDevices?.Tell(
+                new SubDevices.Subscribed(carried, _subscriptions.IsImplicit ? carried : subscribed), StageActor.Ref);
             Listen(BroadcastHub.FiltersOf(_session.Subscriptions));
         }
 

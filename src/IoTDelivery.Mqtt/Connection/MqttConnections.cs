@@ -26,7 +26,10 @@ public sealed class MqttConnections
         var broadcasts = system.ActorOf(Props.Create(typeof(BroadcastHub)), BroadcastHub.Name);
         _services = new MqttServices(
             system, devices, waiting, watch, options, clock, logger, reportSdkInfo ?? ((_, _) => { }), takeUplink ?? ((_, _, _) => ValueTask.CompletedTask),
-            new UplinkBytes(options.UplinkBytesMax), broadcasts, new HandOver(system, options), gatewayRequests ?? NoSubDevices.Instance);
+            new UplinkBytes(options.UplinkBytesMax),
+            broadcasts,
+            new HandOver(system, options),
+            gatewayRequests ?? NoSubDevices.Instance);
 
         // The stage has no ports: buffers between stages would only cost memory, connection by connection.
         var settings = ActorMaterializerSettings.Create(system).WithInputBuffer(initialSize: 1, maxSize: 4);

@@ -208,7 +208,8 @@ public static class MqttFraming
         return false;
     }
 
-    // [MQTT-3.8.3-5] The reserved bits of the options are 0; the codec drops them. The packet is well formed, it has read it.
+    // [MQTT-3.8.3-5] The reserved bits of the options are 0; the codec drops them. The packet is well formed, it has
+    // read it.
     private static bool HasReservedOptions(in ReadOnlySequence<byte> body)
     {
         const byte reserved = 0b1100_0000;

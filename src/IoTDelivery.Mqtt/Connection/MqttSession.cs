@@ -162,7 +162,11 @@ public sealed record MqttSession(DeviceId DeviceId, MqttProtocolVersion Version,
         foreach (var filter in subscribe.TopicFilters)
         {
             if (filter.QualityOfServiceLevel > MqttQualityOfServiceLevel.ExactlyOnce) return Malformed("QoS 3"); // [MQTT-3-8.3-4]
-            if (filter.RetainHandling > MqttRetainHandling.DoNotSendOnSubscribe) return ProtocolError("retain handling 3"); // 3.8.3.1
+            if (filter.RetainHandling > MqttRetainHandling.DoNotSendOnSubscribe)
+            {
+                return ProtocolError("retain handling 3"); // 3.8.3.1
+            }
+
             if (Refusal(filter.Topic, subscribe, all) is { } refusal)
             {
                 codes.Add(refusal);

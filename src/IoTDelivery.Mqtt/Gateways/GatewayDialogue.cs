@@ -8,8 +8,9 @@ using MQTTnet.Packets;
 namespace IoTDelivery.Mqtt;
 
 /// <summary>
-/// The talk of one gateway's connection about its sub-devices. One thing at a time, in the order it was asked; what was said
-/// last is on the wire before the next is looked at. What changes without the gateway is told as soon as nothing is asked.
+/// The talk of one gateway's connection about its sub-devices. One thing at a time, in the order it was asked; what was
+/// said last is on the wire before the next is looked at. What changes without the gateway is told as soon as nothing
+/// is asked.
 /// </summary>
 //
 //   sync_request ──► behind its version ──┐
@@ -147,7 +148,8 @@ internal sealed class GatewayDialogue : UntypedActor
 
     private async Task<object> BeginAsync(GatewayRequest.Sync sync)
     {
-        var (version, deletionsBehind) = await _services.GatewayRequests.BeginAsync(Gateway, sync.Version, _stopped.Token);
+        var (version, deletionsBehind) = await _services.GatewayRequests.BeginAsync(
+            Gateway, sync.Version, _stopped.Token);
         return new Begun(version, deletionsBehind);
     }
 
@@ -156,8 +158,9 @@ internal sealed class GatewayDialogue : UntypedActor
         var (told, deletionsBehind, newest) = (_told!.Value, _deletionsBehind, _newest);
         return ReadAsync();
 
-        async Task<object> ReadAsync() =>
-            new Page(await _services.GatewayRequests.ChangesAsync(Gateway, told, deletionsBehind, PageSize, _stopped.Token), newest);
+        async Task<object> ReadAsync() => new Page(
+            await _services.GatewayRequests.ChangesAsync(Gateway, told, deletionsBehind, PageSize, _stopped.Token),
+            newest);
     }
 
     private async Task<object> AddAsync(GatewayRequest.Add add)
@@ -189,7 +192,8 @@ internal sealed class GatewayDialogue : UntypedActor
         {
             var error = at >= GatewayRequest.DevicesMax
                 ? TooMany("devices", GatewayRequest.DevicesMax)
-                : await TryAsync(() => _services.GatewayRequests.DeleteAsync(Gateway, id, _stopped.Token), cause => cause);
+                : await TryAsync(
+                    () => _services.GatewayRequests.DeleteAsync(Gateway, id, _stopped.Token), cause => cause);
             if (error is null) deleted.Add(id);
             else failed.Add((id, error));
         }
@@ -205,7 +209,10 @@ internal sealed class GatewayDialogue : UntypedActor
         {
             var error = at >= GatewayRequest.StatusesMax
                 ? TooMany("device_statuses", GatewayRequest.StatusesMax)
-                : await TryAsync(() => _services.GatewayRequests.ReportAsync(Gateway, _connect.ConnectionId, status, _stopped.Token), cause => cause);
+                : await TryAsync(
+                    () => _services.GatewayRequests.ReportAsync(
+                        Gateway, _connect.ConnectionId, status, _stopped.Token),
+                    cause => cause);
             if (error is null) noted.Add(status);
             else failed.Add((status.DeviceId, error));
         }
@@ -233,8 +240,10 @@ internal sealed class GatewayDialogue : UntypedActor
         return request switch
         {
             GatewayRequest.Add add => _events.Added(add.EventId, [], add.Devices.Select(d => (d, error))),
-            GatewayRequest.Delete delete => _events.Deleted(delete.EventId, [], delete.DeviceIds.Select(id => (id, error))),
-            GatewayRequest.UpdateStatus update => _events.StatusUpdated(update.EventId, [], update.Statuses.Select(s => (s.DeviceId, error))),
+            GatewayRequest.Delete delete =>
+                _events.Deleted(delete.EventId, [], delete.DeviceIds.Select(id => (id, error))),
+            GatewayRequest.UpdateStatus update =>
+                _events.StatusUpdated(update.EventId, [], update.Statuses.Select(s => (s.DeviceId, error))),
             _ => null,
         };
     }

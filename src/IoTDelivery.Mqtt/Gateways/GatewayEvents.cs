@@ -8,8 +8,8 @@ using MQTTnet.Packets;
 namespace IoTDelivery.Mqtt;
 
 /// <summary>
-/// What a gateway is told about its sub-devices, on its <c>sys/events/down</c> at QoS 0. As the answer to a request for the
-/// time it goes to the gateway subscribed or not: official SDKs that never subscribe wait for it too.
+/// What a gateway is told about its sub-devices, on its <c>sys/events/down</c> at QoS 0. As the answer to a request for
+/// the time it goes to the gateway subscribed or not: official SDKs that never subscribe wait for it too.
 /// </summary>
 internal sealed class GatewayEvents(DeviceId gateway, TimeProvider clock)
 {
@@ -34,7 +34,10 @@ internal sealed class GatewayEvents(DeviceId gateway, TimeProvider clock)
         }
     }
 
-    public MqttPublishPacket Added(string? eventId, IEnumerable<SubDeviceInfo> added, IEnumerable<(JsonElement Asked, SubDeviceError Error)> failed) =>
+    public MqttPublishPacket Added(
+        string? eventId,
+        IEnumerable<SubDeviceInfo> added,
+        IEnumerable<(JsonElement Asked, SubDeviceError Error)> failed) =>
         Event("add_sub_device_response", eventId ?? NewId(), json =>
         {
             json.WriteStartArray("successful_devices");
@@ -53,7 +56,8 @@ internal sealed class GatewayEvents(DeviceId gateway, TimeProvider clock)
             json.WriteEndArray();
         });
 
-    public MqttPublishPacket Deleted(string? eventId, IEnumerable<string> deleted, IEnumerable<(string DeviceId, SubDeviceError Error)> failed) =>
+    public MqttPublishPacket Deleted(
+        string? eventId, IEnumerable<string> deleted, IEnumerable<(string DeviceId, SubDeviceError Error)> failed) =>
         Event("delete_sub_device_response", eventId ?? NewId(), json =>
         {
             json.WriteStartArray("successful_devices");
@@ -63,7 +67,9 @@ internal sealed class GatewayEvents(DeviceId gateway, TimeProvider clock)
         });
 
     public MqttPublishPacket StatusUpdated(
-        string? eventId, IEnumerable<SubDeviceStatus> noted, IEnumerable<(string DeviceId, SubDeviceError Error)> failed) =>
+        string? eventId,
+        IEnumerable<SubDeviceStatus> noted,
+        IEnumerable<(string DeviceId, SubDeviceError Error)> failed) =>
         Event("sub_device_update_status_response", eventId ?? NewId(), json =>
         {
             json.WriteStartArray("successful_devices");
@@ -125,7 +131,11 @@ internal sealed class GatewayEvents(DeviceId gateway, TimeProvider clock)
             json.WriteEndObject();
         }
 
-        return new MqttPublishPacket { Topic = SystemTopics.EventsDown(gateway), PayloadSegment = bytes.WrittenSpan.ToArray() };
+        return new MqttPublishPacket
+        {
+            Topic = SystemTopics.EventsDown(gateway),
+            PayloadSegment = bytes.WrittenSpan.ToArray(),
+        };
     }
 
     private static void Write(Utf8JsonWriter json, SubDeviceInfo info)

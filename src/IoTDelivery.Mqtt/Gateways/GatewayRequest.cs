@@ -27,7 +27,8 @@ public abstract record GatewayRequest(string? EventId)
     public sealed record Delete(string? EventId, ImmutableArray<string> DeviceIds) : GatewayRequest(EventId);
 
     /// <summary>These are online now, or not.</summary>
-    public sealed record UpdateStatus(string? EventId, ImmutableArray<SubDeviceStatus> Statuses) : GatewayRequest(EventId);
+    public sealed record UpdateStatus(string? EventId, ImmutableArray<SubDeviceStatus> Statuses)
+        : GatewayRequest(EventId);
 }
 
 /// <summary>What a gateway says of a sub-device.</summary>
@@ -55,7 +56,8 @@ public sealed record SubDeviceInfo(
 
 /// <summary>A change of a gateway's list.</summary>
 /// <param name="Info">The sub-device as it is now; null if it was deleted.</param>
-public sealed record SubDeviceChanged(long Version, string DeviceId, string NodeId, string ParentId, SubDeviceInfo? Info);
+public sealed record SubDeviceChanged(
+    long Version, string DeviceId, string NodeId, string ParentId, SubDeviceInfo? Info);
 
 /// <summary>Why something was not done: a code of the application API, and a sentence.</summary>
 public sealed record SubDeviceError(string Code, string Message);
@@ -69,18 +71,22 @@ public interface IGatewayRequests
     /// </summary>
     Task<(long Version, long DeletionsBehind)> BeginAsync(DeviceId gateway, long version, CancellationToken cancel);
 
-    /// <summary>What changed behind this version, oldest first, as many as this; of deletions those behind the other.</summary>
+    /// <summary>
+    /// What changed behind this version, oldest first, as many as this; of deletions those behind the other.
+    /// </summary>
     Task<IReadOnlyList<SubDeviceChanged>> ChangesAsync(
         DeviceId gateway, long version, long deletionsBehind, int limit, CancellationToken cancel);
 
     /// <summary>Creates a sub-device. One that is there already as it was asked for counts as created.</summary>
-    Task<(SubDeviceInfo? Added, SubDeviceError? Error)> AddAsync(DeviceId gateway, JsonElement device, CancellationToken cancel);
+    Task<(SubDeviceInfo? Added, SubDeviceError? Error)> AddAsync(
+        DeviceId gateway, JsonElement device, CancellationToken cancel);
 
     /// <summary>Null when it is deleted.</summary>
     Task<SubDeviceError?> DeleteAsync(DeviceId gateway, string deviceId, CancellationToken cancel);
 
     /// <summary>Null when it is noted.</summary>
-    Task<SubDeviceError?> ReportAsync(DeviceId gateway, Guid connectionId, SubDeviceStatus status, CancellationToken cancel);
+    Task<SubDeviceError?> ReportAsync(
+        DeviceId gateway, Guid connectionId, SubDeviceStatus status, CancellationToken cancel);
 
     /// <summary>What is said to a gateway that asks more than is answered.</summary>
     SubDeviceError TooMuchAtOnce { get; }

@@ -16,7 +16,8 @@ internal sealed class NoSubDevices : IGatewayRequests
 
     public SubDeviceError TooMany(string member, int max) => NotOffered;
 
-    public Task<(long Version, long DeletionsBehind)> BeginAsync(DeviceId gateway, long version, CancellationToken cancel) =>
+    public Task<(long Version, long DeletionsBehind)> BeginAsync(
+        DeviceId gateway, long version, CancellationToken cancel) =>
         Task.FromResult((version, 0L));
 
     public Task<IReadOnlyList<SubDeviceChanged>> ChangesAsync(

@@ -7,12 +7,12 @@ using System.Text;
 namespace IoTDelivery.Mqtt;
 
 /// <summary>
-/// What a proxy says first of a connection it passes on: the PROXY protocol of HAProxy, versions 1 (a line of text) and 2
-/// (binary). Numbers of sections are those of its <c>proxy-protocol.txt</c>.
+/// What a proxy says first of a connection it passes on: the PROXY protocol of HAProxy, versions 1 (a line of text) and
+/// 2 (binary). Numbers of sections are those of its <c>proxy-protocol.txt</c>.
 /// </summary>
 /// <param name="Source">
-/// Where the client is. Null if the proxy does not say: UNKNOWN, LOCAL (it speaks for itself, as in a health check), UNSPEC, a
-/// socket that is not TCP. Then the address of the connection itself counts.
+/// Where the client is. Null if the proxy does not say: UNKNOWN, LOCAL (it speaks for itself, as in a health check),
+/// UNSPEC, a socket that is not TCP. Then the address of the connection itself counts.
 /// </param>
 //
 //   version 1   PROXY TCP4 192.0.2.1 192.0.2.9 51234 1883␍␊              107 bytes at most (2.1)
@@ -23,12 +23,15 @@ public readonly record struct ProxyHeader(IPEndPoint? Source)
     /// <summary>Longest line of version 1, its end included (2.1).</summary>
     public const int TextBytesMax = 107;
 
-    /// <summary>Longest header of version 2, its TLVs included: what HAProxy itself buffers (<c>tune.bufsize</c>).</summary>
+    /// <summary>
+    /// Longest header of version 2, its TLVs included: what HAProxy itself buffers (<c>tune.bufsize</c>).
+    /// </summary>
     public const int BinaryBytesMax = 16 * 1024;
 
     private const int FixedBytes = 16, Local = 0, Proxied = 1, Tcp4 = 0x11, Tcp6 = 0x21;
 
-    private static ReadOnlySpan<byte> Signature => [0x0D, 0x0A, 0x0D, 0x0A, 0x00, 0x0D, 0x0A, 0x51, 0x55, 0x49, 0x54, 0x0A];
+    private static ReadOnlySpan<byte> Signature =>
+        [0x0D, 0x0A, 0x0D, 0x0A, 0x00, 0x0D, 0x0A, 0x51, 0x55, 0x49, 0x54, 0x0A];
 
     /// <summary>
     /// Takes the header off <paramref name="bytes"/> if all of it is there. False: bytes are missing, or there is a
@@ -147,5 +150,8 @@ public readonly record struct ProxyHeader(IPEndPoint? Source)
     }
 
     private static int? Port(string text) =>
-        ushort.TryParse(text, System.Globalization.NumberStyles.None, provider: null, out var port) && port.ToString() == text ? port : null;
+        ushort.TryParse(text, System.Globalization.NumberStyles.None, provider: null, out var port)
+            && port.ToString() == text
+                ? port
+                : null;
 }

@@ -11,7 +11,8 @@ public static class ProxyHosting
 {
     /// <summary>Reads whom section <c>Proxy</c> trusts, once for all listeners.</summary>
     /// <exception cref="ArgumentException">It is wrong or missing; the message names the setting.</exception>
-    public static void AddTrustedProxies(this IServiceCollection services, IConfiguration configuration, string neededBy)
+    public static void AddTrustedProxies(
+        this IServiceCollection services, IConfiguration configuration, string neededBy)
     {
         if (services.Any(s => s.ServiceType == typeof(TrustedProxies))) return;
         var options = configuration.GetSection(ProxyOptions.Section).Get<ProxyOptions>() ?? new ProxyOptions();
@@ -19,8 +20,8 @@ public static class ProxyHosting
     }
 
     /// <summary>
-    /// Every connection of this listener begins with a PROXY header (version 1 or 2) of a trusted proxy; what does not is closed.
-    /// To be called before TLS, which begins behind it.
+    /// Every connection of this listener begins with a PROXY header (version 1 or 2) of a trusted proxy; what does not
+    /// is closed. To be called before TLS, which begins behind it.
     /// </summary>
     /// <param name="timeout">How long the header may take.</param>
     /// <param name="onRefused">To count.</param>
@@ -39,7 +40,11 @@ public static class ProxyHosting
 
 /// <summary>Reads the PROXY header of a connection: from then on its remote address is the client's.</summary>
 internal sealed class ProxyProtocol(
-    TrustedProxies proxies, TimeSpan timeout, TimeProvider clock, ILogger<ProxyProtocol> logger, Action? onRefused = null)
+    TrustedProxies proxies,
+    TimeSpan timeout,
+    TimeProvider clock,
+    ILogger<ProxyProtocol> logger,
+    Action? onRefused = null)
 {
     /// <summary>False: not let in. Nothing is said, for there is no word for it.</summary>
     public async Task<bool> ReadAsync(ConnectionContext connection)
@@ -51,14 +56,19 @@ internal sealed class ProxyProtocol(
             speaks = await FirstByte.ComesAsync(connection.Transport.Input, late.Token);
             if (!speaks) return false;
             var isTrusted = connection.RemoteEndPoint is IPEndPoint peer && proxies.Contains(peer.Address);
-            var problem = isTrusted ? await ReadHeaderAsync(connection, late.Token) : "its address is not among Proxy:TrustedAddresses";
+            var problem = isTrusted
+                ? await ReadHeaderAsync(connection, late.Token)
+                : "its address is not among Proxy:TrustedAddresses";
             if (problem is not null) Refused(connection, problem, logged: true);
             return problem is null;
         }
         catch (Exception cause) when (cause is OperationCanceledException or IOException or InvalidOperationException)
         {
             var isLate = late.IsCancellationRequested;
-            Refused(connection, isLate ? $"its PROXY header did not come within {timeout}" : "it was lost within its PROXY header", logged: speaks);
+            Refused(
+                connection,
+                isLate ? $"its PROXY header did not come within {timeout}" : "it was lost within its PROXY header",
+                logged: speaks);
             return false;
         }
     }
@@ -73,7 +83,8 @@ internal sealed class ProxyProtocol(
             var bytes = result.Buffer;
             if (ProxyHeader.TryRead(ref bytes, out var header, out var problem))
             {
-                input.AdvanceTo(bytes.Start); // the client's own bytes, as far as they have come, are read by whoever comes next
+                // The client's own bytes, as far as they have come, are read by whoever comes next.
+                input.AdvanceTo(bytes.Start);
                 if (header.Source is { } source) connection.RemoteEndPoint = source;
                 return null;
             }
@@ -87,6 +98,10 @@ internal sealed class ProxyProtocol(
     private void Refused(ConnectionContext connection, string problem, bool logged)
     {
         onRefused?.Invoke();
-        if (logged) logger.NotFromProxy(connection.RemoteEndPoint?.ToString(), connection.LocalEndPoint?.ToString(), problem);
+        if (logged)
+        {
+            logger.NotFromProxy(
+                connection.RemoteEndPoint?.ToString(), connection.LocalEndPoint?.ToString(), problem);
+        }
     }
 }

@@ -9,8 +9,9 @@ public sealed record ProxyOptions
     public const string Section = "Proxy";
 
     /// <summary>
-    /// Addresses and networks (<c>10.0.0.5</c>, <c>10.0.0.0/8</c>, <c>fd00::/8</c>) of the proxies that are believed. Default:
-    /// none; <c>Mqtt:ProxyProtocol</c>, <c>Amqp:ProxyProtocol</c> and <c>Api:ForwardedHeaders</c> need one or more.
+    /// Addresses and networks (<c>10.0.0.5</c>, <c>10.0.0.0/8</c>, <c>fd00::/8</c>) of the proxies that are believed.
+    /// Default: none; <c>Mqtt:ProxyProtocol</c>, <c>Amqp:ProxyProtocol</c> and <c>Api:ForwardedHeaders</c> need one or
+    /// more.
     /// </summary>
     public string[] TrustedAddresses { get; init; } = [];
 }
@@ -18,12 +19,15 @@ public sealed record ProxyOptions
 /// <summary>The proxies that are believed.</summary>
 public sealed record TrustedProxies(IReadOnlyList<IPNetwork> Networks)
 {
-    /// <exception cref="ArgumentException">The setting is wrong or empty; the message names it, and what needs it.</exception>
+    /// <exception cref="ArgumentException">
+    /// The setting is wrong or empty; the message names it, and what needs it.
+    /// </exception>
     public static TrustedProxies Read(ProxyOptions options, string neededBy)
     {
         if (options.TrustedAddresses is [])
         {
-            throw new ArgumentException($"Proxy:TrustedAddresses is missing: {neededBy} needs to know who may say where a client is.");
+            throw new ArgumentException(
+                $"Proxy:TrustedAddresses is missing: {neededBy} needs to know who may say where a client is.");
         }
 
         return new TrustedProxies([.. options.TrustedAddresses.Select(Parse)]);
@@ -38,9 +42,14 @@ public sealed record TrustedProxies(IReadOnlyList<IPNetwork> Networks)
 
     private static IPNetwork Parse(string text)
     {
-        if (IPAddress.TryParse(text, out var address)) return new IPNetwork(address, address.GetAddressBytes().Length * 8);
+        if (IPAddress.TryParse(text, out var address))
+        {
+            return new IPNetwork(address, address.GetAddressBytes().Length * 8);
+        }
+
         if (IPNetwork.TryParse(text, out var network)) return network;
         throw new ArgumentException(
-            $"Proxy:TrustedAddresses: '{text}' is neither an address, such as 10.0.0.5, nor a network, such as 10.0.0.0/8.");
+            $"Proxy:TrustedAddresses: '{text}' is neither an address, such as 10.0.0.5, nor a network, such as "
+            + "10.0.0.0/8.");
     }
 }

@@ -27,7 +27,12 @@ internal readonly record struct AmqpUser(string AccessKey, DateTimeOffset At)
 
 /// <summary>SASL PLAIN of one connection: the access key, a time close to ours, the access code.</summary>
 internal sealed class AmqpLogin(
-    AccessCodes codes, AmqpOptions options, Func<AccessCode, bool> admit, string? remoteEndPoint, ILogger logger, TimeProvider clock)
+    AccessCodes codes,
+    AmqpOptions options,
+    Func<AccessCode, bool> admit,
+    string? remoteEndPoint,
+    ILogger logger,
+    TimeProvider clock)
     : SaslProfile("PLAIN")
 {
     /// <summary>As whom; null until then.</summary>

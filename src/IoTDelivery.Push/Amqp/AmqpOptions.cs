@@ -30,8 +30,8 @@ public sealed record AmqpOptions
     public TimeSpan LinkTimeout { get; init; } = TimeSpan.FromSeconds(15);
 
     /// <summary>
-    /// How long a consumer may be silent; then its connection is ended. Half of it is announced, so that a consumer sends
-    /// empty frames in time (AMQP 1.0, 2.4.5). From 1 s to 1 h. Default 1 min: ours, the manual names none.
+    /// How long a consumer may be silent; then its connection is ended. Half of it is announced, so that a consumer
+    /// sends empty frames in time (AMQP 1.0, 2.4.5). From 1 s to 1 h. Default 1 min: ours, the manual names none.
     /// </summary>
     public TimeSpan IdleTimeout { get; init; } = TimeSpan.FromMinutes(1);
 

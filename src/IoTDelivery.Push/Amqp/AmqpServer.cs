@@ -43,7 +43,8 @@ public sealed class AmqpServer(AmqpQueues queues, AccessCodes codes, AmqpConsume
         {
             if (_sessions.Count >= _options.ConnectionsMax)
             {
-                _logger.AmqpRefused(connection.RemoteEndPoint?.ToString(), "", $"{_options.ConnectionsMax} connections are open");
+                _logger.AmqpRefused(
+                    connection.RemoteEndPoint?.ToString(), "", $"{_options.ConnectionsMax} connections are open");
                 return;
             }
 
@@ -111,7 +112,13 @@ public sealed class AmqpServer(AmqpQueues queues, AccessCodes codes, AmqpConsume
         public async Task RunAsync()
         {
             var listener = new ConnectionListener(new Address("kestrel://node:1"), this);
-            var login = new AmqpLogin(server._codes, server._options, access => server.Admit(this, access), connection.RemoteEndPoint?.ToString(), server._logger, server._clock);
+            var login = new AmqpLogin(
+                server._codes,
+                server._options,
+                access => server.Admit(this, access),
+                connection.RemoteEndPoint?.ToString(),
+                server._logger,
+                server._clock);
             listener.SASL.EnableMechanism("PLAIN", login);
             listener.AMQP.IdleTimeout = (int)server._options.IdleTimeout.TotalMilliseconds; // it announces half (2.4.5)
             listener.AMQP.ContainerId = "iotdelivery";
@@ -133,7 +140,11 @@ public sealed class AmqpServer(AmqpQueues queues, AccessCodes codes, AmqpConsume
             {
                 listener.Close(); // says goodbye where somebody still listens
                 await Task.WhenAny(_transport.Closed, Task.Delay(LastWords));
-                if (_transport.IsSending) connection.Abort(new ConnectionAbortedException("The consumer takes nothing any more."));
+                if (_transport.IsSending)
+                {
+                    connection.Abort(new ConnectionAbortedException("The consumer takes nothing any more."));
+                }
+
                 _transport.Close();
             }
         }
@@ -144,8 +155,8 @@ public sealed class AmqpServer(AmqpQueues queues, AccessCodes codes, AmqpConsume
         {
             switch (protocolEvent.Context)
             {
-                // The library sends an empty frame when the whole of what was announced has passed in silence: too late for
-                // a consumer that announces its time-out as it is. 2.4.5 asks it for half, but not all halve.
+                // The library sends an empty frame when the whole of what was announced has passed in silence: too late
+                // for a consumer that announces its time-out as it is. 2.4.5 asks it for half, but not all halve.
                 case Open { IdleTimeOut: > 0 } theirs when protocolEvent.Id == EventId.ConnectionRemoteOpen:
                     if (theirs.IdleTimeOut < IdleTimeOutMin)
                     {
@@ -156,8 +167,8 @@ public sealed class AmqpServer(AmqpQueues queues, AccessCodes codes, AmqpConsume
                     theirs.IdleTimeOut /= 2;
                     break;
 
-                // Closing: for the library's reason (the idle time-out, a frame it cannot read), where it would wait 20 s for
-                // the answer of somebody who may be gone, or for ours, which it does not know.
+                // Closing: for the library's reason (the idle time-out, a frame it cannot read), where it would wait
+                // 20 s for the answer of somebody who may be gone, or for ours, which it does not know.
                 case Close { Error: { } error }:
                     End(error.Description ?? error.Condition);
                     error.Description = _end.Task.Result;

@@ -44,7 +44,11 @@ internal sealed class AmqpTransport(ConnectionContext connection) : TransportPro
         Interlocked.Increment(ref _sending);
         try
         {
-            foreach (var buffer in bufferList) await _output.WriteAsync(buffer.Buffer.AsMemory(buffer.Offset, buffer.Length));
+            foreach (var buffer in bufferList)
+            {
+                await _output.WriteAsync(buffer.Buffer.AsMemory(buffer.Offset, buffer.Length));
+            }
+
             await _output.FlushAsync();
         }
         finally

@@ -186,7 +186,11 @@ internal sealed class BacklogSender : UntypedActor, IWithTimers
             var trimmed = await _services.Backlog.TrimAsync(_actionId, busy, Options, count, _work.Stop);
             var (tooOld, tooMany) = (trimmed.TooOld, trimmed.TooMany);
             if (tooOld + tooMany > 0) _services.Logger.Trimmed(_actionId, tooOld, tooMany);
-            if (trimmed.Refused is { Count: > 0 } refused) _services.Logger.LettersRefused(_actionId, string.Join(", ", refused));
+            if (trimmed.Refused is { Count: > 0 } refused)
+            {
+                _services.Logger.LettersRefused(_actionId, string.Join(", ", refused));
+            }
+
             _services.Metrics.Backlog(_actionId, trimmed.Count.AllRows);
             return new Inspected(action, await _services.Backlog.OpenedAtAsync(_actionId, _work.Stop), trimmed);
         });
@@ -408,8 +412,13 @@ internal sealed class BacklogSender : UntypedActor, IWithTimers
         }
 
         HashSet<long> refused = [.. removed.Refused.Select(r => r.Row.Id)];
-        foreach (var (_, row, _) in removed.Rows.Where(r => !refused.Contains(r.Row.Id))) _count = _count.Without(row.Id, row.Bytes);
-        if (_lanes.EndRemoving(Now, refused, Options)) _cursor.HasMore(); // pages did not contain the lanes that are gone
+        foreach (var (_, row, _) in removed.Rows.Where(r => !refused.Contains(r.Row.Id)))
+        {
+            _count = _count.Without(row.Id, row.Bytes);
+        }
+
+        // Pages did not contain the lanes that are gone.
+        if (_lanes.EndRemoving(Now, refused, Options)) _cursor.HasMore();
     }
 
     // For what time alone brings; all else that may be due waits for an answer that comes as a message.

@@ -220,11 +220,14 @@ public class PushBacklog(SqlDatabase database, PushMetrics metrics, TimeProvider
     }
 
     /// <summary>
-    /// Removes rows that were answered, moves those given up, and says how the breaker stands if that changed. Those whose
-    /// dead letter the database refuses stay where they are, and are named; the others are settled without them.
+    /// Removes rows that were answered, moves those given up, and says how the breaker stands if that changed. Those
+    /// whose dead letter the database refuses stay where they are, and are named; the others are settled without them.
     /// </summary>
     internal virtual async Task<IReadOnlyList<RefusedRow>> SettleAsync(
-        string actionId, IReadOnlyList<(BacklogRow Row, string? GivenUp)> settled, bool? isOpen, CancellationToken cancel)
+        string actionId,
+        IReadOnlyList<(BacklogRow Row, string? GivenUp)> settled,
+        bool? isOpen,
+        CancellationToken cancel)
     {
         try
         {
@@ -254,7 +257,10 @@ public class PushBacklog(SqlDatabase database, PushMetrics metrics, TimeProvider
     }
 
     private async Task SettleTogetherAsync(
-        string actionId, IReadOnlyList<(BacklogRow Row, string? GivenUp)> settled, bool? isOpen, CancellationToken cancel)
+        string actionId,
+        IReadOnlyList<(BacklogRow Row, string? GivenUp)> settled,
+        bool? isOpen,
+        CancellationToken cancel)
     {
         var letters = 0;
         var now = Now;
@@ -308,7 +314,8 @@ public class PushBacklog(SqlDatabase database, PushMetrics metrics, TimeProvider
             }
 
             await MoveTogetherAsync(old, $"not answered within {options.RetryFor}", now, stay, cancel);
-            await MoveTogetherAsync(many, $"backlog of the action larger than {options.BacklogBytesMax} bytes", now, stay, cancel);
+            await MoveTogetherAsync(
+                many, $"backlog of the action larger than {options.BacklogBytesMax} bytes", now, stay, cancel);
             (tooOld, tooMany) = (tooOld + old.Count, tooMany + many.Count);
             foreach (var row in old.Concat(many)) count = count.Without(row.Id, row.Bytes);
         }
@@ -453,7 +460,8 @@ public class PushBacklog(SqlDatabase database, PushMetrics metrics, TimeProvider
     }
 
     // Those that are refused stay, and are no longer in the list.
-    private async Task MoveTogetherAsync(List<RowAge> rows, string reason, long now, HashSet<long> stay, CancellationToken cancel)
+    private async Task MoveTogetherAsync(
+        List<RowAge> rows, string reason, long now, HashSet<long> stay, CancellationToken cancel)
     {
         try
         {

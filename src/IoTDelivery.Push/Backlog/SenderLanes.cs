@@ -105,8 +105,8 @@ internal sealed class SenderLanes
     }
 
     /// <summary>
-    /// It is removed, except the rows of these ids: they are read again later, with those behind them. True if a lane went
-    /// with it.
+    /// It is removed, except the rows of these ids: they are read again later, with those behind them. True if a lane
+    /// went with it.
     /// </summary>
     public bool EndRemoving(long now, IReadOnlySet<long> refused, PushOptions options)
     {

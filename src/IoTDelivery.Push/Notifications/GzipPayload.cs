@@ -7,7 +7,9 @@ namespace IoTDelivery.Push;
 /// <summary>A payload that a device compressed (<c>encoding=gzip</c>).</summary>
 internal static class GzipPayload
 {
-    /// <summary>What it may become: as much as a device may publish at once, 1 MB (manual, "Product specifications").</summary>
+    /// <summary>
+    /// What it may become: as much as a device may publish at once, 1 MB (manual, "Product specifications").
+    /// </summary>
     public const int InflatedMax = 1024 * 1024;
 
     /// <summary>

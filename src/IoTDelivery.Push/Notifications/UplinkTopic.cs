@@ -12,7 +12,8 @@ namespace IoTDelivery.Push;
 /// </param>
 /// <param name="IsMessagesUp">True for the system topic of device messages.</param>
 /// <param name="IsGzip">True if the payload is compressed: <c>encoding=gzip</c>, as the official SDKs send it.</param>
-internal readonly record struct UplinkTopic(string Name, string? RequestId, bool IsMessagesUp = false, bool IsGzip = false)
+internal readonly record struct UplinkTopic(
+    string Name, string? RequestId, bool IsMessagesUp = false, bool IsGzip = false)
 {
     private const string RequestIdName = "request_id=";
     private const string Gzip = "encoding=gzip";
@@ -20,17 +21,24 @@ internal readonly record struct UplinkTopic(string Name, string? RequestId, bool
     /// <summary>Null for topics that are the platform's business: properties, events, answers.</summary>
     public static UplinkTopic? Of(DeviceId deviceId, string topic)
     {
-        if (!topic.StartsWith("$oc/", StringComparison.Ordinal)) return new(topic, null); // a question mark there is the device's own
+        // A question mark there is the device's own.
+        if (!topic.StartsWith("$oc/", StringComparison.Ordinal)) return new(topic, null);
 
         var query = topic.IndexOf('?');
         var path = query < 0 ? topic : topic[..query];
         var ownUser = SystemTopics.User(deviceId, "");
         var isMessagesUp = path == MessagesUp(deviceId);
-        if (!isMessagesUp && !(path.StartsWith(ownUser, StringComparison.Ordinal) && path.Length > ownUser.Length)) return null;
+        if (!isMessagesUp
+            && !(path.StartsWith(ownUser, StringComparison.Ordinal) && path.Length > ownUser.Length))
+        {
+            return null;
+        }
+
         if (query < 0) return new(path, null, isMessagesUp);
 
         string? requestId = null;
-        var parameters = topic[(query + 1)..].Split('&').Where(parameter => !IsRequestId(parameter, ref requestId)).ToArray();
+        var parameters = topic[(query + 1)..].Split('&')
+            .Where(parameter => !IsRequestId(parameter, ref requestId)).ToArray();
         return new(WithParameters(path, parameters), requestId, isMessagesUp, parameters.Contains(Gzip));
     }
 
@@ -40,7 +48,11 @@ internal readonly record struct UplinkTopic(string Name, string? RequestId, bool
     public UplinkTopic Inflated()
     {
         var query = Name.IndexOf('?');
-        return this with { Name = WithParameters(Name[..query], Name[(query + 1)..].Split('&').Where(p => p != Gzip)), IsGzip = false };
+        return this with
+        {
+            Name = WithParameters(Name[..query], Name[(query + 1)..].Split('&').Where(p => p != Gzip)),
+            IsGzip = false,
+        };
     }
 
     private static bool IsRequestId(string parameter, ref string? requestId)

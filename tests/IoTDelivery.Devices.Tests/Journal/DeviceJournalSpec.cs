@@ -95,7 +95,9 @@ public abstract class DeviceJournalSpec<TDatabase>(TDatabase server) : IClassFix
             if (database.Provider == DatabaseProvider.Sqlite)
             {
                 await db.ExecuteAsync("create trigger refuses before insert on journal when new.persistence_id = 'device-07' begin select raise(abort, 'refused'); end");
-                await db.ExecuteAsync("create trigger refused before insert on reminder when new.device_id = '13' begin select raise(abort, 'refused'); end");
+                await db.ExecuteAsync(
+                    "create trigger refused before insert on reminder when new.device_id = '13' "
+                    + "begin select raise(abort, 'refused'); end");
             }
             else
             {
@@ -136,7 +138,10 @@ public abstract class DeviceJournalSpec<TDatabase>(TDatabase server) : IClassFix
         public bool IsEnabled(Microsoft.Extensions.Logging.LogLevel logLevel) => true;
 
         public void Log<TState>(
-            Microsoft.Extensions.Logging.LogLevel logLevel, Microsoft.Extensions.Logging.EventId eventId, TState state, Exception? exception,
+            Microsoft.Extensions.Logging.LogLevel logLevel,
+            Microsoft.Extensions.Logging.EventId eventId,
+            TState state,
+            Exception? exception,
             Func<TState, Exception?, string> formatter) => All.Enqueue(formatter(state, exception));
     }
 

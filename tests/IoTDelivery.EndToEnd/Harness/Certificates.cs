@@ -50,7 +50,10 @@ public sealed class Certificates : IDisposable
 
     /// <summary>Signs a certificate for this machine. Key types: ECDSA, RSA, short RSA (1024 bits).</summary>
     public (string Certificate, string Key, string SerialNumber) Issue(
-        string keyType = "ECDSA", DateTimeOffset? from = null, DateTimeOffset? to = null, string usage = ServerAuthentication)
+        string keyType = "ECDSA",
+        DateTimeOffset? from = null,
+        DateTimeOffset? to = null,
+        string usage = ServerAuthentication)
     {
         using AsymmetricAlgorithm key = keyType switch
         {
@@ -68,7 +71,8 @@ public sealed class Certificates : IDisposable
         request.CertificateExtensions.Add(new X509EnhancedKeyUsageExtension([new Oid(usage)], critical: false));
         var (validFrom, validTo) = (from ?? DateTimeOffset.UtcNow.AddHours(-1), to ?? DateTimeOffset.UtcNow.AddDays(1));
         byte[] serialNumber = [1, .. RandomNumberGenerator.GetBytes(8)];
-        using var signed = request.Create(Root.SubjectName, X509SignatureGenerator.CreateForECDsa(_rootKey), validFrom, validTo, serialNumber);
+        using var signed = request.Create(
+            Root.SubjectName, X509SignatureGenerator.CreateForECDsa(_rootKey), validFrom, validTo, serialNumber);
         return (signed.ExportCertificatePem(), key.ExportPkcs8PrivateKeyPem(), signed.SerialNumber);
     }
 

@@ -62,7 +62,8 @@ public static class Clients
         var installed = new FileInfo(Path.Combine(Folder, "node_modules/.package-lock.json"));
         if (installed.Exists && installed.LastWriteTimeUtc > wanted.LastWriteTimeUtc) return null;
         string[] quietly = ["--ignore-scripts", "--no-audit", "--no-fund", "--prefer-offline"];
-        await using var npm = Command.Start(Folder, "npm", ["ci", .. quietly, "--fetch-retries=1", "--fetch-timeout=30000"]);
+        await using var npm = Command.Start(
+            Folder, "npm", ["ci", .. quietly, "--fetch-retries=1", "--fetch-timeout=30000"]);
         try
         {
             return await npm.ExitAsync(TimeSpan.FromMinutes(3)) == 0 ? null : $"npm ci failed: {npm.Errors}";

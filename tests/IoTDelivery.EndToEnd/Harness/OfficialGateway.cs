@@ -8,8 +8,9 @@ using MQTTnet.Protocol;
 namespace IoTDelivery.EndToEnd.Harness;
 
 /// <summary>
-/// A gateway as the official SDKs' classes and their samples are written: it subscribes nothing, asks for its list as soon as
-/// it is connected, keeps what it is told under a version that only grows, and drops messages for whom it does not know.
+/// A gateway as the official SDKs' classes and their samples are written: it subscribes nothing, asks for its list as
+/// soon as it is connected, keeps what it is told under a version that only grows, and drops messages for whom it does
+/// not know.
 /// </summary>
 public sealed class OfficialGateway : IAsyncDisposable
 {
@@ -51,9 +52,11 @@ public sealed class OfficialGateway : IAsyncDisposable
 
     public Task SyncAsync() => SendAsync("sub_device_sync_request", new { version = Version });
 
-    public Task<JsonElement> AddAsync(params object[] devices) => AskAsync("add_sub_device", "add_sub_device_request", new { devices });
+    public Task<JsonElement> AddAsync(params object[] devices) =>
+        AskAsync("add_sub_device", "add_sub_device_request", new { devices });
 
-    public Task<JsonElement> DeleteAsync(params string[] devices) => AskAsync("delete_sub_device", "delete_sub_device_request", new { devices });
+    public Task<JsonElement> DeleteAsync(params string[] devices) =>
+        AskAsync("delete_sub_device", "delete_sub_device_request", new { devices });
 
     public Task<JsonElement> UpdateStatusAsync(params (string DeviceId, string Status)[] statuses) => AskAsync(
         "sub_device_update_status", "sub_device_update_status",
@@ -134,8 +137,14 @@ public sealed class OfficialGateway : IAsyncDisposable
         {
             if (service.GetProperty("service_id").GetString() != "$sub_device_manager") continue;
             var type = service.GetProperty("event_type").GetString();
-            if (type is "add_sub_device_notify" or "delete_sub_device_notify") Take(service.GetProperty("paras"), type == "add_sub_device_notify");
-            else _answers.Writer.TryWrite(service);
+            if (type is "add_sub_device_notify" or "delete_sub_device_notify")
+            {
+                Take(service.GetProperty("paras"), type == "add_sub_device_notify");
+            }
+            else
+            {
+                _answers.Writer.TryWrite(service);
+            }
         }
     }
 

@@ -14,7 +14,9 @@ namespace IoTDelivery.Host.Tests.Doors;
 [CollectionDefinition(nameof(Alone), DisableParallelization = true)]
 public sealed class Alone;
 
-/// <summary>A platform whose every door is open, with TLS and without, at the product's own log level. What it logs is kept.</summary>
+/// <summary>
+/// A platform whose every door is open, with TLS and without, at the product's own log level. What it logs is kept.
+/// </summary>
 public class DoorsPlatform : RunningPlatform, ILoggerProvider
 {
     private readonly string _folder = Directory.CreateTempSubdirectory("iotdelivery-doors-").FullName;
@@ -43,12 +45,19 @@ public class DoorsPlatform : RunningPlatform, ILoggerProvider
         get
         {
             using var key = ECDsa.Create(ECCurve.NamedCurves.nistP256);
-            using var certificate = new CertificateRequest("CN=localhost", key, HashAlgorithmName.SHA256).CreateSelfSigned(DateTimeOffset.UtcNow.AddHours(-1), DateTimeOffset.UtcNow.AddDays(1));
-            File.WriteAllText(Path.Combine(_folder, "server.pem"), certificate.ExportCertificatePem() + "\n" + key.ExportPkcs8PrivateKeyPem());
+            using var certificate = new CertificateRequest("CN=localhost", key, HashAlgorithmName.SHA256)
+                .CreateSelfSigned(DateTimeOffset.UtcNow.AddHours(-1), DateTimeOffset.UtcNow.AddDays(1));
+            File.WriteAllText(
+                Path.Combine(_folder, "server.pem"),
+                certificate.ExportCertificatePem() + "\n" + key.ExportPkcs8PrivateKeyPem());
             return
             [
-                $"--Tls:CertificateFile={_folder}/server.pem", $"--urls=http://127.0.0.1:0;https://127.0.0.1:{RestTlsPort}",
-                $"--Mqtt:TlsPort={MqttTlsPort}", $"--Amqp:Port={AmqpPort}", $"--Amqp:TlsPort={AmqpTlsPort}", "--Logging:LogLevel:Default=Information",
+                $"--Tls:CertificateFile={_folder}/server.pem",
+                $"--urls=http://127.0.0.1:0;https://127.0.0.1:{RestTlsPort}",
+                $"--Mqtt:TlsPort={MqttTlsPort}",
+                $"--Amqp:Port={AmqpPort}",
+                $"--Amqp:TlsPort={AmqpTlsPort}",
+                "--Logging:LogLevel:Default=Information",
             ];
         }
     }
@@ -114,10 +123,17 @@ public class DoorsPlatform : RunningPlatform, ILoggerProvider
 
         public bool IsEnabled(LogLevel logLevel) => true; // the settings say what comes here
 
-        public void Log<TState>(LogLevel logLevel, EventId eventId, TState state, Exception? exception, Func<TState, Exception?, string> formatter)
+        public void Log<TState>(
+            LogLevel logLevel,
+            EventId eventId,
+            TState state,
+            Exception? exception,
+            Func<TState, Exception?, string> formatter)
         {
             platform._lines.Enqueue($"{logLevel} {category}: {formatter(state, exception)} {exception}");
-            Interlocked.Exchange(ref platform._news, new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously)).TrySetResult();
+            Interlocked.Exchange(
+                ref platform._news,
+                new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously)).TrySetResult();
         }
     }
 }

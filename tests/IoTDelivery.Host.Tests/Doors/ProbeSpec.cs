@@ -5,7 +5,10 @@ using System.Net.Sockets;
 
 namespace IoTDelivery.Host.Tests.Doors;
 
-/// <summary>Balancers and monitors connect, say nothing and go, all day: no line, no count. Who says something and is refused is told of.</summary>
+/// <summary>
+/// Balancers and monitors connect, say nothing and go, all day: no line, no count. Who says something and is refused is
+/// told of.
+/// </summary>
 [Collection(nameof(Alone))]
 public sealed class ProbeSpec(DoorsPlatform platform) : IClassFixture<DoorsPlatform>, IDisposable
 {
@@ -15,19 +18,27 @@ public sealed class ProbeSpec(DoorsPlatform platform) : IClassFixture<DoorsPlatf
     public async Task Ten_thousand_probes_leave_no_line_and_no_count()
     {
         const int probes = 10_000;
-        int[] doors = [platform.MqttPort, platform.MqttTlsPort, platform.AmqpPort, platform.AmqpTlsPort, platform.RestPort, platform.RestTlsPort];
+        int[] doors =
+        [
+            platform.MqttPort, platform.MqttTlsPort, platform.AmqpPort, platform.AmqpTlsPort, platform.RestPort,
+            platform.RestTlsPort,
+        ];
         await platform.Http.GetAsync("/health/live"); // whatever is logged once is logged
         platform.ForgetLines();
 
         for (var i = 0; i < probes; i++)
         {
             using var socket = new Socket(AddressFamily.InterNetwork, SocketType.Stream, ProtocolType.Tcp);
-            if (i / doors.Length % 2 == 0) socket.LingerState = new LingerOption(true, 0); // goes by RST, every other one by FIN
+
+            // It goes by RST, every other one by FIN.
+            if (i / doors.Length % 2 == 0) socket.LingerState = new LingerOption(true, 0);
             socket.Connect(IPAddress.Loopback, doors[i % doors.Length]);
         }
 
         var clock = Stopwatch.StartNew();
-        while (_counts.Ended < probes && clock.Elapsed < TimeSpan.FromSeconds(60)) await Task.Delay(50); // Kestrel's own count, which nobody can await
+
+        // Kestrel's own count, which nobody can await.
+        while (_counts.Ended < probes && clock.Elapsed < TimeSpan.FromSeconds(60)) await Task.Delay(50);
         Assert.True(_counts.Ended >= probes, $"After a minute {probes - _counts.Ended} probes are still there.");
         Assert.Empty(platform.Lines);
         Assert.Equal(0, _counts.Refused);
@@ -44,7 +55,8 @@ public sealed class ProbeSpec(DoorsPlatform platform) : IClassFixture<DoorsPlatf
 
     [Theory]
     [MemberData(nameof(Speakers))]
-    public async Task Who_sends_bytes_and_is_refused_is_logged_and_counted(string what, byte[] bytes, bool resets, string reason)
+    public async Task Who_sends_bytes_and_is_refused_is_logged_and_counted(
+        string what, byte[] bytes, bool resets, string reason)
     {
         foreach (var isTls in new[] { false, true })
         {
@@ -65,7 +77,8 @@ public sealed class ProbeSpec(DoorsPlatform platform) : IClassFixture<DoorsPlatf
 
     public void Dispose() => _counts.Dispose();
 
-    // An RST takes away what the node has not read. A request that came behind the bytes and was answered says that they are read.
+    // An RST takes away what the node has not read. A request that came behind the bytes and was answered says that
+    // they are read.
     private async Task<bool> HasReadAsync()
     {
         for (var i = 0; i < 3; i++) await platform.Http.GetAsync("/health/live");
@@ -82,7 +95,10 @@ public sealed class ProbeSpec(DoorsPlatform platform) : IClassFixture<DoorsPlatf
         {
             _listener.InstrumentPublished = (instrument, listener) =>
             {
-                if (instrument.Name is "mqtt.refused" or "kestrel.connection.duration") listener.EnableMeasurementEvents(instrument);
+                if (instrument.Name is "mqtt.refused" or "kestrel.connection.duration")
+                {
+                    listener.EnableMeasurementEvents(instrument);
+                }
             };
             _listener.SetMeasurementEventCallback<long>((_, count, _, _) => Interlocked.Add(ref _refused, count));
             _listener.SetMeasurementEventCallback<double>((_, _, _, _) => Interlocked.Increment(ref _ended));

@@ -13,13 +13,15 @@ public sealed class OneRequestAtATime : DoorsPlatform
 }
 
 /// <summary>
-/// A client that writes all of its body before it reads gets its answer, also if it was refused before: what is still on its way is
-/// read and thrown away. The next request on the same connection is answered too.
+/// A client that writes all of its body before it reads gets its answer, also if it was refused before: what is still
+/// on its way is read and thrown away. The next request on the same connection is answered too.
 /// </summary>
 public sealed class RefusalSpec(OneRequestAtATime platform) : IClassFixture<OneRequestAtATime>
 {
     private const int Mega = 1024 * 1024;
-    private const string Messages = "/v5/iot/p1/devices/lamp_1/messages", Token = $"X-Auth-Token: {RunningPlatform.Token}\r\n", Json = "Content-Type: application/json\r\n";
+    private const string Messages = "/v5/iot/p1/devices/lamp_1/messages";
+    private const string Token = $"X-Auth-Token: {RunningPlatform.Token}\r\n";
+    private const string Json = "Content-Type: application/json\r\n";
 
     /// <summary>Method and path, headers, status, what the body says.</summary>
     public static TheoryData<string, string, int, string> Refusals => new()
@@ -41,13 +43,15 @@ public sealed class RefusalSpec(OneRequestAtATime platform) : IClassFixture<OneR
 
     [Theory]
     [MemberData(nameof(Refusals))]
-    public async Task The_answer_is_read_by_a_client_that_writes_first(string request, string headers, int status, string says)
+    public async Task The_answer_is_read_by_a_client_that_writes_first(
+        string request, string headers, int status, string says)
     {
         foreach (var isChunked in new[] { false, true })
         {
             var answer = await AskAsync(request, headers, 2 * Mega, isChunked);
 
-            Assert.True(answer.StartsWith($"HTTP/1.1 {status} "), $"{request}{(isChunked ? ", chunked" : "")}: {answer}");
+            Assert.True(
+                answer.StartsWith($"HTTP/1.1 {status} "), $"{request}{(isChunked ? ", chunked" : "")}: {answer}");
             Assert.Contains(says, answer);
             AssertServed(answer);
         }
@@ -74,7 +78,9 @@ public sealed class RefusalSpec(OneRequestAtATime platform) : IClassFixture<OneR
     {
         // This one is asked for its body, so it has begun; it never sends it.
         using var first = new TcpClient("127.0.0.1", platform.RestPort);
-        await first.GetStream().WriteAsync(Encoding.ASCII.GetBytes($"POST {Messages} HTTP/1.1\r\nHost: x\r\n{Token}{Json}Content-Length: 10\r\nExpect: 100-continue\r\n\r\n"));
+        await first.GetStream().WriteAsync(Encoding.ASCII.GetBytes(
+            $"POST {Messages} HTTP/1.1\r\nHost: x\r\n{Token}{Json}Content-Length: 10\r\n"
+            + "Expect: 100-continue\r\n\r\n"));
         var asked = new byte[25];
         await first.GetStream().ReadExactlyAsync(asked);
         Assert.StartsWith("HTTP/1.1 100 Continue", Encoding.ASCII.GetString(asked));
@@ -90,7 +96,8 @@ public sealed class RefusalSpec(OneRequestAtATime platform) : IClassFixture<OneR
     [Fact]
     public async Task There_is_a_bound_beyond_which_a_client_is_cut_off()
     {
-        var isCut = await Assert.ThrowsAnyAsync<IOException>(() => AskAsync($"POST {Messages}", Json, Api.ApiOptions.DrainedBytesMax + 1, isChunked: false));
+        var isCut = await Assert.ThrowsAnyAsync<IOException>(
+            () => AskAsync($"POST {Messages}", Json, Api.ApiOptions.DrainedBytesMax + 1, isChunked: false));
 
         Assert.IsType<SocketException>(isCut.InnerException);
     }
@@ -102,7 +109,9 @@ public sealed class RefusalSpec(OneRequestAtATime platform) : IClassFixture<OneR
     public async Task A_client_that_asks_before_it_sends_is_not_asked_for_its_body(string headers, string status)
     {
         using var client = new TcpClient("127.0.0.1", platform.RestPort);
-        await client.GetStream().WriteAsync(Encoding.ASCII.GetBytes($"POST {Messages} HTTP/1.1\r\nHost: x\r\n{headers}Content-Length: {2 * Mega}\r\nExpect: 100-continue\r\n\r\n"));
+        await client.GetStream().WriteAsync(Encoding.ASCII.GetBytes(
+            $"POST {Messages} HTTP/1.1\r\nHost: x\r\n{headers}Content-Length: {2 * Mega}\r\n"
+            + "Expect: 100-continue\r\n\r\n"));
         var said = new byte[12];
         await client.GetStream().ReadExactlyAsync(said);
 
@@ -114,14 +123,21 @@ public sealed class RefusalSpec(OneRequestAtATime platform) : IClassFixture<OneR
     [InlineData(RunningPlatform.Token, 413)]
     public async Task Over_HTTP_2_the_answer_is_read_too(string? token, int status)
     {
-        using var http = new HttpClient(new SocketsHttpHandler { SslOptions = { RemoteCertificateValidationCallback = (_, _, _, _) => true } });
+        using var http = new HttpClient(new SocketsHttpHandler
+        {
+            SslOptions = { RemoteCertificateValidationCallback = (_, _, _, _) => true },
+        });
         for (var i = 0; i < 3; i++)
         {
-            using var request = new HttpRequestMessage(HttpMethod.Post, $"https://127.0.0.1:{platform.RestTlsPort}{Messages}")
+            using var request = new HttpRequestMessage(
+                HttpMethod.Post, $"https://127.0.0.1:{platform.RestTlsPort}{Messages}")
             {
                 Version = HttpVersion.Version20,
                 VersionPolicy = HttpVersionPolicy.RequestVersionExact,
-                Content = new ByteArrayContent(new byte[2 * Mega]) { Headers = { ContentType = new MediaTypeHeaderValue("application/json") } },
+                Content = new ByteArrayContent(new byte[2 * Mega])
+                {
+                    Headers = { ContentType = new MediaTypeHeaderValue("application/json") },
+                },
             };
             if (token is not null) request.Headers.Add("X-Auth-Token", token);
 
@@ -141,8 +157,16 @@ public sealed class RefusalSpec(OneRequestAtATime platform) : IClassFixture<OneR
         Skip.IfNot(File.Exists("/usr/bin/curl"), "curl is not installed (apt-get install curl).");
         var file = Path.GetTempFileName();
         await File.WriteAllBytesAsync(file, new byte[2 * Mega]);
-        string[] arguments = ["-sS", "-w", "\n%{http_code}", "-H", "Expect:", "-H", "Content-Type: application/json", "-H", length, "--data-binary", $"@{file}", $"http://127.0.0.1:{platform.RestPort}{Messages}"];
-        using var curl = Process.Start(new ProcessStartInfo("/usr/bin/curl", arguments) { RedirectStandardOutput = true, RedirectStandardError = true })!;
+        string[] arguments =
+        [
+            "-sS", "-w", "\n%{http_code}", "-H", "Expect:", "-H", "Content-Type: application/json", "-H", length,
+            "--data-binary", $"@{file}", $"http://127.0.0.1:{platform.RestPort}{Messages}",
+        ];
+        using var curl = Process.Start(new ProcessStartInfo("/usr/bin/curl", arguments)
+        {
+            RedirectStandardOutput = true,
+            RedirectStandardError = true,
+        })!;
         var errors = curl.StandardError.ReadToEndAsync();
         var said = await curl.StandardOutput.ReadToEndAsync();
         await curl.WaitForExitAsync();
@@ -164,7 +188,8 @@ public sealed class RefusalSpec(OneRequestAtATime platform) : IClassFixture<OneR
         for (var sent = 0; sent < bytes; sent += part.Length)
         {
             if (isChunked) await WriteAsync($"{part.Length:X}\r\n");
-            await stream.WriteAsync(part.AsMemory(0, Math.Min(part.Length, bytes - sent))).AsTask().WaitAsync(TimeSpan.FromSeconds(20));
+            await stream.WriteAsync(part.AsMemory(0, Math.Min(part.Length, bytes - sent)))
+                .AsTask().WaitAsync(TimeSpan.FromSeconds(20));
             if (isChunked) await WriteAsync("\r\n");
         }
 

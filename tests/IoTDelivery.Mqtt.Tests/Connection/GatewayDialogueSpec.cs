@@ -34,7 +34,9 @@ public sealed class GatewayDialogueSpec : StageSpec
 
         await SendAsync(running, "sub_device_sync_request", """{"version":27}"""); // nothing is new: nothing is said
         await SendAsync(running, "sub_device_sync_request", "{}");
-        Assert.Equal("add 11: d1 d2 d4 d5 d6 d7 d8 d9 d10 d11", await NoticeAsync(running)); // and nothing of what was deleted
+
+        // And nothing of what was deleted.
+        Assert.Equal("add 11: d1 d2 d4 d5 d6 d7 d8 d9 d10 d11", await NoticeAsync(running));
     }
 
     [Fact]
@@ -75,36 +77,60 @@ public sealed class GatewayDialogueSpec : StageSpec
     [Theory]
     [InlineData("e-1", "e-1")]
     [InlineData("", null)]
-    public async Task Each_request_is_answered_under_its_event_id_with_what_was_done_and_what_was_not(string eventId, string? expected)
+    public async Task Each_request_is_answered_under_its_event_id_with_what_was_done_and_what_was_not(
+        string eventId, string? expected)
     {
         var running = await Open();
-        await SendAsync(running, "add_sub_device_request", """{"devices":[{"node_id":"plug","product_id":"p"},{"node_id":"bad","product_id":"p"},7]}""", eventId);
+        await SendAsync(
+            running,
+            "add_sub_device_request",
+            """{"devices":[{"node_id":"plug","product_id":"p"},{"node_id":"bad","product_id":"p"},7]}""",
+            eventId);
         var added = await AnswerAsync(running, "add_sub_device_response", expected);
-        Assert.Equal("plug", Assert.Single(added.GetProperty("successful_devices").EnumerateArray()).GetProperty("device_id").GetString());
+        Assert.Equal(
+            "plug",
+            Assert.Single(added.GetProperty("successful_devices").EnumerateArray())
+                .GetProperty("device_id").GetString());
         Assert.Equal(
             ["bad p E", "  E"],
-            added.GetProperty("failed_devices").EnumerateArray().Select(f => $"{f.GetProperty("node_id")} {f.GetProperty("product_id")} {f.GetProperty("error_code")}"));
+            added.GetProperty("failed_devices").EnumerateArray().Select(
+                f => $"{f.GetProperty("node_id")} {f.GetProperty("product_id")} {f.GetProperty("error_code")}"));
 
-        await SendAsync(running, "sub_device_update_status", """{"device_statuses":[{"device_id":"plug","status":"ONLINE"},{"device_id":"bad","status":"ONLINE"}]}""", eventId);
+        await SendAsync(
+            running,
+            "sub_device_update_status",
+            """{"device_statuses":[{"device_id":"plug","status":"ONLINE"},{"device_id":"bad","status":"ONLINE"}]}""",
+            eventId);
         var updated = await AnswerAsync(running, "sub_device_update_status_response", expected);
-        Assert.Equal("""{"device_id":"plug","status":"ONLINE"}""", Assert.Single(updated.GetProperty("successful_devices").EnumerateArray()).GetRawText());
-        Assert.Equal("bad", Assert.Single(updated.GetProperty("failed_devices").EnumerateArray()).GetProperty("device_id").GetString());
+        Assert.Equal(
+            """{"device_id":"plug","status":"ONLINE"}""",
+            Assert.Single(updated.GetProperty("successful_devices").EnumerateArray()).GetRawText());
+        Assert.Equal(
+            "bad",
+            Assert.Single(updated.GetProperty("failed_devices").EnumerateArray()).GetProperty("device_id").GetString());
         Assert.Equal((running.Connect.ConnectionId, "plug", "ONLINE"), Assert.Single(_registry.Reported));
 
         await SendAsync(running, "delete_sub_device_request", """{"devices":["plug","bad"]}""", eventId);
         var deleted = await AnswerAsync(running, "delete_sub_device_response", expected);
         Assert.Equal("plug", Assert.Single(deleted.GetProperty("successful_devices").EnumerateArray()).GetString());
-        Assert.Equal("bad", Assert.Single(deleted.GetProperty("failed_devices").EnumerateArray()).GetProperty("device_id").GetString());
+        Assert.Equal(
+            "bad",
+            Assert.Single(deleted.GetProperty("failed_devices").EnumerateArray()).GetProperty("device_id").GetString());
     }
 
     [Fact]
     public async Task More_than_may_be_in_one_request_is_refused_and_the_rest_is_done()
     {
         var running = await Open();
-        var devices = string.Join(',', Enumerable.Range(1, 52).Select(n => $$"""{"node_id":"d{{n}}","product_id":"p"}"""));
+        var devices = string.Join(
+            ',', Enumerable.Range(1, 52).Select(n => $$"""{"node_id":"d{{n}}","product_id":"p"}"""));
         await SendAsync(running, "add_sub_device_request", $$"""{"devices":[{{devices}}]}""", "e");
         var added = await AnswerAsync(running, "add_sub_device_response", "e");
-        Assert.Equal((50, 2), (added.GetProperty("successful_devices").GetArrayLength(), added.GetProperty("failed_devices").GetArrayLength()));
+        Assert.Equal(
+            (50, 2),
+            (
+                added.GetProperty("successful_devices").GetArrayLength(),
+                added.GetProperty("failed_devices").GetArrayLength()));
         Assert.Equal("devices 50", added.GetProperty("failed_devices")[0].GetProperty("error_msg").GetString());
     }
 
@@ -113,7 +139,11 @@ public sealed class GatewayDialogueSpec : StageSpec
     {
         _registry.Add("plug");
         _registry.Fails = true;
-        var running = await Open(options: Options with { AttachRetryMax = TimeSpan.FromMilliseconds(20), AttachRetryMin = TimeSpan.FromMilliseconds(20) });
+        var running = await Open(options: Options with
+        {
+            AttachRetryMax = TimeSpan.FromMilliseconds(20),
+            AttachRetryMin = TimeSpan.FromMilliseconds(20),
+        });
         await SendAsync(running, "delete_sub_device_request", """{"devices":["plug"]}""", "e");
         var failed = (await AnswerAsync(running, "delete_sub_device_response", "e")).GetProperty("failed_devices")[0];
         Assert.Equal("Unavailable", failed.GetProperty("error_code").GetString());
@@ -137,7 +167,11 @@ public sealed class GatewayDialogueSpec : StageSpec
         var refused = await AnswerAsync(running, "delete_sub_device_response", $"e{GatewayDialogue.WaitingMax + 1}");
         Assert.Equal("TooMuchAtOnce", refused.GetProperty("failed_devices")[0].GetProperty("error_code").GetString());
         _registry.Holds.SetResult();
-        for (var n = 0; n <= GatewayDialogue.WaitingMax; n++) await AnswerAsync(running, "delete_sub_device_response", $"e{n}");
+        for (var n = 0; n <= GatewayDialogue.WaitingMax; n++)
+        {
+            await AnswerAsync(running, "delete_sub_device_response", $"e{n}");
+        }
+
         Assert.False(running.Ended.IsCompleted);
     }
 
@@ -165,7 +199,9 @@ public sealed class GatewayDialogueSpec : StageSpec
         var service = await ServiceAsync(running);
         Assert.False(service.TryGetProperty("event_id", out _));
         var paras = service.GetProperty("paras");
-        Assert.StartsWith("{\"version\":", paras.GetRawText()); // before the devices: the C SDK takes the first one it finds
+
+        // Before the devices: the C SDK takes the first one it finds.
+        Assert.StartsWith("{\"version\":", paras.GetRawText());
         var devices = paras.GetProperty("devices").EnumerateArray().Select(d => d.GetProperty("device_id").GetString());
         var type = service.GetProperty("event_type").GetString()!;
         return $"{type.Replace("_sub_device_notify", "")} {paras.GetProperty("version")}: {string.Join(' ', devices)}";
@@ -200,7 +236,8 @@ public sealed class GatewayDialogueSpec : StageSpec
 
         public ConcurrentQueue<(Guid Connection, string Device, string Status)> Reported { get; } = [];
 
-        public void Add(string id) => Note(id, new SubDeviceInfo("hub", id, id, "p", null, new string('x', 200), "INACTIVE"));
+        public void Add(string id) =>
+            Note(id, new SubDeviceInfo("hub", id, id, "p", null, new string('x', 200), "INACTIVE"));
 
         public void Delete(string id) => Note(id, null);
 
@@ -210,7 +247,8 @@ public sealed class GatewayDialogueSpec : StageSpec
 
         public SubDeviceError TooMany(string member, int max) => new("TooMany", $"{member} {max}");
 
-        public Task<(long Version, long DeletionsBehind)> BeginAsync(DeviceId gateway, long version, CancellationToken cancel) =>
+        public Task<(long Version, long DeletionsBehind)> BeginAsync(
+            DeviceId gateway, long version, CancellationToken cancel) =>
             Task.FromResult((version, version == 0 ? Version : 0));
 
         public Task<IReadOnlyList<SubDeviceChanged>> ChangesAsync(
@@ -225,16 +263,20 @@ public sealed class GatewayDialogueSpec : StageSpec
             Interlocked.Increment(ref _pagesRead);
             lock (_gate)
             {
-                var changes = _list.Values.Where(c => c.Version > version && (c.Info is not null || c.Version > deletionsBehind)).OrderBy(c => c.Version);
+                var changes = _list.Values
+                    .Where(c => c.Version > version && (c.Info is not null || c.Version > deletionsBehind))
+                    .OrderBy(c => c.Version);
                 return Task.FromResult<IReadOnlyList<SubDeviceChanged>>([.. changes.Take(limit)]);
             }
         }
 
-        public Task<(SubDeviceInfo? Added, SubDeviceError? Error)> AddAsync(DeviceId gateway, JsonElement device, CancellationToken cancel)
+        public Task<(SubDeviceInfo? Added, SubDeviceError? Error)> AddAsync(
+            DeviceId gateway, JsonElement device, CancellationToken cancel)
         {
             var id = device.ValueKind == JsonValueKind.Object ? device.GetProperty("node_id").GetString()! : "bad";
-            (SubDeviceInfo?, SubDeviceError?) done =
-                id == "bad" ? (null, new SubDeviceError("E", "bad")) : (new SubDeviceInfo("hub", id, id, "p", null, null, "INACTIVE"), null);
+            (SubDeviceInfo?, SubDeviceError?) done = id == "bad"
+                ? (null, new SubDeviceError("E", "bad"))
+                : (new SubDeviceInfo("hub", id, id, "p", null, null, "INACTIVE"), null);
             return Task.FromResult(done);
         }
 
@@ -245,7 +287,8 @@ public sealed class GatewayDialogueSpec : StageSpec
             return deviceId == "plug" ? null : new SubDeviceError("E", "bad");
         }
 
-        public Task<SubDeviceError?> ReportAsync(DeviceId gateway, Guid connectionId, SubDeviceStatus status, CancellationToken cancel)
+        public Task<SubDeviceError?> ReportAsync(
+            DeviceId gateway, Guid connectionId, SubDeviceStatus status, CancellationToken cancel)
         {
             if (status.DeviceId != "plug") return Task.FromResult<SubDeviceError?>(new SubDeviceError("E", "bad"));
             Reported.Enqueue((connectionId, status.DeviceId, status.Status));

@@ -5,14 +5,17 @@ using Xunit;
 
 namespace IoTDelivery.Mqtt.Tests.Session;
 
-/// <summary>All 256 reason codes of every MQTT 5 packet that a device may put one into, as bytes: which exist, and what follows from one that does not.</summary>
+/// <summary>
+/// All 256 reason codes of every MQTT 5 packet that a device may put one into, as bytes: which exist, and what follows
+/// from one that does not.
+/// </summary>
 public sealed class ReasonCodeSpec
 {
     private static readonly byte[] OfPubAck = [0x00, 0x10, 0x80, 0x83, 0x87, 0x90, 0x91, 0x97, 0x99];
     private static readonly byte[] OfDisconnect =
     [
-        0x00, 0x04, 0x80, 0x81, 0x82, 0x83, 0x87, 0x89, 0x8B, 0x8C, 0x8D, 0x8E, 0x8F, 0x90, 0x93, 0x94, 0x95, 0x96, 0x97, 0x98, 0x99,
-        0x9A, 0x9B, 0x9C, 0x9D, 0x9E, 0x9F, 0xA0, 0xA1, 0xA2,
+        0x00, 0x04, 0x80, 0x81, 0x82, 0x83, 0x87, 0x89, 0x8B, 0x8C, 0x8D, 0x8E, 0x8F, 0x90, 0x93, 0x94, 0x95, 0x96,
+        0x97, 0x98, 0x99, 0x9A, 0x9B, 0x9C, 0x9D, 0x9E, 0x9F, 0xA0, 0xA1, 0xA2,
     ];
 
     /// <summary>What it is, its bytes around the code, the codes that exist.</summary>
@@ -34,11 +37,13 @@ public sealed class ReasonCodeSpec
     // [MQTT-3.4.2-1], [MQTT-3.6.2-1], [MQTT-3.14.2-1]
     [Theory]
     [MemberData(nameof(Packets))]
-    public void A_code_that_its_table_does_not_have_is_a_protocol_error_and_any_other_means_what_it_did(string what, byte[] before, byte[] behind, byte[] existing)
+    public void A_code_that_its_table_does_not_have_is_a_protocol_error_and_any_other_means_what_it_did(
+        string what, byte[] before, byte[] behind, byte[] existing)
     {
         for (var code = 0; code <= 0xFF; code++)
         {
-            var step = Given.Session(MqttProtocolVersion.V500).On(Read([.. before, (byte)code, .. behind], MqttProtocolVersion.V500));
+            var step = Given.Session(MqttProtocolVersion.V500)
+                .On(Read([.. before, (byte)code, .. behind], MqttProtocolVersion.V500));
 
             var isError = step.End?.ReasonCode == MqttDisconnectReasonCode.ProtocolError;
             Assert.True(isError != existing.Contains((byte)code), $"{what}, 0x{code:X2}: {step.End}");
@@ -54,7 +59,8 @@ public sealed class ReasonCodeSpec
             }
             else if (before[0] == 0xE0)
             {
-                Assert.Equal(("disconnect", behind.Length == 6 ? 60u : null), (step.End!.Why, step.End.SessionExpiryInterval));
+                Assert.Equal(
+                    ("disconnect", behind.Length == 6 ? 60u : null), (step.End!.Why, step.End.SessionExpiryInterval));
             }
             else
             {
@@ -76,8 +82,12 @@ public sealed class ReasonCodeSpec
     {
         for (var options = 0; options <= 0xFF; options++)
         {
-            var bytes = new ReadOnlySequence<byte>([0x82, 11, 0, 9, 0, 0, 1, (byte)'a', (byte)(options & 0x0C), 0, 1, (byte)'b', (byte)options]);
-            var isMalformed = MqttFraming.TryRead(ref bytes, MqttProtocolVersion.V500, 1024, out var packet) == Frame.Malformed;
+            var bytes = new ReadOnlySequence<byte>(
+            [
+                0x82, 11, 0, 9, 0, 0, 1, (byte)'a', (byte)(options & 0x0C), 0, 1, (byte)'b', (byte)options,
+            ]);
+            var isMalformed =
+                MqttFraming.TryRead(ref bytes, MqttProtocolVersion.V500, 1024, out var packet) == Frame.Malformed;
             Assert.True(isMalformed == (options & 0xC0) > 0, $"0x{options:X2}");
             if (isMalformed) continue;
 

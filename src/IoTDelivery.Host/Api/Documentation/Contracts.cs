@@ -350,7 +350,8 @@ public sealed record AmqpForwarding
 {
     [MaxLength(128), Description("A queue of the project.")] public required string QueueName { get; init; }
 
-    [RegularExpression("^(Flat|HeaderBody|Both)$"), Description("The shape of notifications; that of the site if it is left out.")]
+    [RegularExpression("^(Flat|HeaderBody|Both)$")]
+    [Description("The shape of notifications; that of the site if it is left out.")]
     public string? Shape { get; init; }
 }
 
@@ -363,7 +364,8 @@ public sealed record HttpForwarding
     [Description("Signs every notification with token.")] public bool? SignatureEnable { get; init; }
     [RegularExpression("^[A-Za-z0-9]{3,32}$")] public string? Token { get; init; }
 
-    [RegularExpression("^(Flat|HeaderBody|Both)$"), Description("The shape of notifications; that of the site if it is left out.")]
+    [RegularExpression("^(Flat|HeaderBody|Both)$")]
+    [Description("The shape of notifications; that of the site if it is left out.")]
     public string? Shape { get; init; }
 }
 
