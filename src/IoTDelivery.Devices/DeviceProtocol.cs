@@ -102,7 +102,7 @@ public abstract record ToDevice(DeviceId DeviceId)
 
     /// <summary>
     /// A sub-device was created under this gateway, or deleted: its connection is to tell it. The answer is
-    /// <see cref="OutboxReply.Done"/>, as soon as the connection knows or it is clear that there is none.
+    /// <see cref="OutboxReply.Done"/>, as soon as that is on the wire or it is clear that there is no connection.
     /// </summary>
     /// <param name="Version">That of the gateway's list since then.</param>
     public sealed record SubDevicesChanged(DeviceId DeviceId, long Version) : ToDevice(DeviceId);

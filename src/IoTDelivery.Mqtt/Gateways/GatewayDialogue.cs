@@ -24,18 +24,21 @@ internal sealed class GatewayDialogue : UntypedActor
     public const int WaitingMax = 16;
 
     private const int PageSize = 100;
+    private const int AskersMax = 1_000; // whoever comes on top is answered at once
 
     private readonly AcceptedConnect _connect;
     private readonly IActorRef _stage;
     private readonly MqttServices _services;
     private readonly GatewayEvents _events;
     private readonly Queue<GatewayRequest> _asked = new();
+    private readonly List<(IActorRef Asker, long Version)> _askers = []; // wait until this version is on the wire
     private readonly CancellationTokenSource _stopped = new();
     private readonly IActorRef _self;
     private long? _told; // up to which version; null before anything was
     private long _newest; // that anybody spoke of
     private bool _isTelling; // a request for the list is not answered to its end
     private long _deletionsBehind; // what was deleted before is not told
+    private bool _isAnswering; // a request of the gateway: whoever does it waits for nobody who waits for it
     private bool _isBusy;
 
     public GatewayDialogue(AcceptedConnect connect, IActorRef stage, MqttServices services)
@@ -76,15 +79,18 @@ internal sealed class GatewayDialogue : UntypedActor
             case ToConnection.SubDevicesChanged changed:
                 _told ??= changed.Version - 1;
                 _newest = Math.Max(_newest, changed.Version);
-                Sender.Tell(OutboxReply.Done.Instance);
+                if (_isAnswering || _askers.Count >= AskersMax) Sender.Tell(OutboxReply.Done.Instance);
+                else _askers.Add((Sender, changed.Version));
                 break;
             case Begun begun:
                 (_told, _deletionsBehind, _isTelling, _isBusy) = (begun.Version, begun.DeletionsBehind, true, false);
+                _isAnswering = false;
                 break;
             case Page page:
                 OnPage(page);
                 break;
             case Say say:
+                _isAnswering = false;
                 _stage.Tell(say);
                 break;
             case Written:
@@ -109,18 +115,33 @@ internal sealed class GatewayDialogue : UntypedActor
     private void GoOn()
     {
         if (_isBusy) return;
+        AnswerAskers();
         if (_asked.TryDequeue(out var request)) Do(request);
         else if (_isTelling || _newest > _told) Start(ReadAsync);
     }
 
-    private void Do(GatewayRequest request) => Start(request switch
+    // The gateway is told before the application is answered: a message for a child it does not know it drops.
+    private void AnswerAskers()
     {
-        GatewayRequest.Sync sync => () => BeginAsync(sync),
-        GatewayRequest.Add add => () => AddAsync(add),
-        GatewayRequest.Delete delete => () => DeleteAsync(delete),
-        GatewayRequest.UpdateStatus update => () => UpdateAsync(update),
-        _ => throw new ArgumentOutOfRangeException(nameof(request)),
-    });
+        foreach (var (asker, version) in _askers.Where(a => a.Version <= _told)) asker.Tell(OutboxReply.Done.Instance);
+        _askers.RemoveAll(a => a.Version <= _told);
+    }
+
+    // Askers that wait already are answered: one of them may hold up what this request needs.
+    private void Do(GatewayRequest request)
+    {
+        _isAnswering = true;
+        foreach (var (asker, _) in _askers) asker.Tell(OutboxReply.Done.Instance);
+        _askers.Clear();
+        Start(request switch
+        {
+            GatewayRequest.Sync sync => () => BeginAsync(sync),
+            GatewayRequest.Add add => () => AddAsync(add),
+            GatewayRequest.Delete delete => () => DeleteAsync(delete),
+            GatewayRequest.UpdateStatus update => () => UpdateAsync(update),
+            _ => throw new ArgumentOutOfRangeException(nameof(request)),
+        });
+    }
 
     private void Start(Func<Task<object>> work)
     {

@@ -74,6 +74,21 @@ public sealed class GatewayDialogueSpec : StageSpec
         Assert.Equal("delete 3: plug", await NoticeAsync(running));
     }
 
+    [Fact]
+    public async Task Who_told_us_is_answered_when_the_gateway_knows()
+    {
+        var running = await Open();
+        var asker = CreateTestProbe();
+        _registry.Add("plug");
+        _registry.HoldsChanges = new TaskCompletionSource();
+        running.Stage.Tell(new ToConnection.SubDevicesChanged(1), asker.Ref);
+        await asker.ExpectNoMsgAsync(TimeSpan.FromMilliseconds(200));
+
+        _registry.HoldsChanges.SetResult();
+        Assert.IsType<OutboxReply.Done>(await asker.ExpectMsgAsync<OutboxReply>());
+        Assert.Equal("add 1: plug", await NoticeAsync(running));
+    }
+
     [Theory]
     [InlineData("e-1", "e-1")]
     [InlineData("", null)]
@@ -234,6 +249,8 @@ public sealed class GatewayDialogueSpec : StageSpec
 
         public TaskCompletionSource? Holds { get; set; }
 
+        public TaskCompletionSource? HoldsChanges { get; set; }
+
         public ConcurrentQueue<(Guid Connection, string Device, string Status)> Reported { get; } = [];
 
         public void Add(string id) =>
@@ -251,7 +268,7 @@ public sealed class GatewayDialogueSpec : StageSpec
             DeviceId gateway, long version, CancellationToken cancel) =>
             Task.FromResult((version, version == 0 ? Version : 0));
 
-        public Task<IReadOnlyList<SubDeviceChanged>> ChangesAsync(
+        public async Task<IReadOnlyList<SubDeviceChanged>> ChangesAsync(
             DeviceId gateway, long version, long deletionsBehind, int limit, CancellationToken cancel)
         {
             if (Fails)
@@ -260,13 +277,14 @@ public sealed class GatewayDialogueSpec : StageSpec
                 throw new TimeoutException("away");
             }
 
+            if (HoldsChanges is { } holds) await holds.Task;
             Interlocked.Increment(ref _pagesRead);
             lock (_gate)
             {
                 var changes = _list.Values
                     .Where(c => c.Version > version && (c.Info is not null || c.Version > deletionsBehind))
                     .OrderBy(c => c.Version);
-                return Task.FromResult<IReadOnlyList<SubDeviceChanged>>([.. changes.Take(limit)]);
+                return [.. changes.Take(limit)];
             }
         }
 
