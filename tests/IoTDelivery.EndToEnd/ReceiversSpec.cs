@@ -175,9 +175,10 @@ public sealed class ReceiversSpec(ITestOutputHelper output)
         await ToldAsync(second, "DELIVERED");
     }
 
-    [Fact]
+    [SkippableFact]
     public async Task A_backlog_outlives_the_process()
     {
+        FullSize.OnlyIf(isSister: true); // of the one that is killed while its backlog goes out
         var port = Node.FreePort();
         await using var up = await Receiver.StartAsync();
         await using var node = await StartAsync(up.Url, UrlOf(port));

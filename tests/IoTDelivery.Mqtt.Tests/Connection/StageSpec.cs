@@ -93,6 +93,16 @@ public abstract class StageSpec : Akka.TestKit.Xunit2.TestKit
     private protected void Acknowledge(ToDevice.Attach attach, bool sessionPresent = false, params Subscription[] remembered) =>
         attach.Connection.Tell(new ToConnection.Attached(attach.Revision, sessionPresent, [.. attach.Subscriptions ?? [], .. remembered]), Device.Ref);
 
+    /// <summary>
+    /// The connection has heard what its device said: when what comes behind that is out. What the client sends takes
+    /// another way, and could be sooner.
+    /// </summary>
+    private protected async Task HeardAsync(Running running)
+    {
+        running.Stage.Tell(Given.Transmit(1), Device.Ref);
+        await running.Client.ReceiveAsync<MqttPublishPacket>();
+    }
+
     private protected static Task<T> Soon<T>(Task<T> task) => task.WaitAsync(TimeSpan.FromSeconds(10));
 
     private protected sealed record Running(AcceptedConnect Connect, Client Client, Task<SessionEnd> Ended)
