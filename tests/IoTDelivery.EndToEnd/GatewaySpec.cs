@@ -35,7 +35,7 @@ public sealed class GatewaySpec
 
         // The gateway is there: handed over at once, to one that was never carried before, too.
         await CreateAsync(node, "fan", "hub");
-        Assert.EndsWith("/sys/events/down", (await hub.NextAsync()).Topic); // it is told before the application is answered
+        Assert.EndsWith("/sys/events/down", (await hub.NextAsync()).Topic); // told before the application is answered
         foreach (var (device, id) in ((string, string)[])[("fan", "f1"), ("plug", "p3"), ("hub", "h1")])
         {
             Assert.Equal("DELIVERED", (await SendAsync(node, device, id)).MessageStatus);
